@@ -1,0 +1,40 @@
+# One line for each habit. `make test` works from a clean clone: it sets up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+LINES_MAX := 450
+
+.PHONY: setup oracles format check test golden bench docs
+
+setup: .venv/ready
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,dev]' && touch $@
+
+# What the tests compare with, and the package never imports. Without dependencies, so that torch stays as it is.
+oracles: .venv/oracles
+.venv/oracles: .venv/ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'transformers>=5,<6' && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps timm torchvision==0.28.0 && touch $@
+
+format: setup
+	$(BIN)/ruff check -q --fix src tests; $(BIN)/ruff format -q src tests
+
+check: setup
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@find src -name '*.py' -exec awk 'FNR == 1 {why = 0} /Longer than $(LINES_MAX) lines because/ {why = 1} FNR == $(LINES_MAX) + 1 && !why {print FILENAME ": past $(LINES_MAX) lines without a reason"; bad = 1} END {exit bad}' {} +
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+# Everything that is compared with other implementations or with stored reference material, slow tests included.
+golden: oracles
+	$(BIN)/python -m pytest -q -rs -m '(golden or slow) and not gpu and not network'
+
+# One question with its timings: image, encoder, prefill and decoding apart.
+bench: setup
+	$(BIN)/fastvlm ask examples/scene-sizes.png "What color is the smallest shape?" --timings
+
+# The documents are plain Markdown: every link must lead somewhere and every command named must exist.
+docs: setup
+	$(BIN)/python -m pytest -q tests/test_documents.py

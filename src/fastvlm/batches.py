@@ -1,0 +1,103 @@
+"""The arrays that travel between folders: numpy on the host, shapes written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastvlm.tiles import TileLayout
+
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Float32Array = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PixelTiles:
+    """One image, ready for the encoder.
+
+    pixels: num_tiles x 3 x tile height x tile width, normalised with the checkpoint's mean and std.
+    """
+
+    pixels: Float32Array
+    layout: TileLayout
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """A rendered conversation of T positions, with one position for every visual token.
+
+    token_ids: T; positions of visual tokens hold 0 and are never looked up.
+    image_index: T; -1 for text, otherwise the number of the image whose visual tokens stand here.
+    supervised: T; True where training predicts this token (the assistant's words and the end of the turn).
+    """
+
+    token_ids: Int64Array
+    image_index: Int64Array
+    supervised: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Positions reserved for visual tokens."""
+        return int((self.image_index >= 0).sum())
+
+    @property
+    def num_text_tokens(self) -> int:
+        """Positions of ordinary tokens."""
+        return len(self) - self.num_visual_tokens
+
+
+@dataclass(frozen=True)
+class DenseLabels:
+    """What a generated picture knows about each of its places, for auxiliary losses; N pictures of one size.
+
+    class_maps: N x K x H/16 x W/16, for each of K classifications the class in each cell.
+    token_counts: N x (H/64 * W/64) x F, how often each of F features occurs in the place of each visual token.
+    """
+
+    class_maps: Int64Array
+    token_counts: Float32Array
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B conversations of at most T positions about images of one size.
+
+    pixels: N x 3 x H x W, the tiles of all rows in the order of their slots.
+    token_ids: B x T, right-padded. is_visual: B x T, slots in row-major order match the visual tokens of `pixels`.
+    supervised: B x T. positions: B x T, rotary positions.
+    segments: B x T, -1 for padding, 0 for what every segment sees, k > 0 for the k-th question of a row:
+    a position sees earlier positions of segment 0 and of its own segment.
+    sample_ids: one name for each row, for error messages.
+    dense: labels of the same N pictures, where the source knows them.
+    """
+
+    pixels: Float32Array
+    token_ids: Int64Array
+    is_visual: BoolArray
+    supervised: BoolArray
+    positions: Int64Array
+    segments: Int64Array
+    sample_ids: tuple[str, ...]
+    dense: DenseLabels | None = None
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """The encoder's output for one image, held by the runtime that made it.
+
+    data: num_visual_tokens x decoder width, an array of the runtime's own kind, on the runtime's own device.
+    """
+
+    data: object
+    num_tokens: int
+
+
+FinishReason = Literal["stop", "length"]

@@ -1,0 +1,41 @@
+"""From one layout to another: a checkpoint is read, and written again elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastvlm.checkpoints.load import load_checkpoint
+from fastvlm.checkpoints.precision import DTYPES
+from fastvlm.checkpoints.save import MAX_SHARD_BYTES, save_checkpoint
+from fastvlm.checkpoints.stored import Layout
+from fastvlm.errors import CheckpointError
+
+
+def rewrite_checkpoint(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    layout: Layout,
+    dtype: str | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> Path:
+    """Read a model (a folder, a hub id, or `embedded`) and write it into a new folder; returns that folder.
+
+    layout: `fastvlm` keeps the encoder's form and its CLIP head, the foreign ones hold what their programs know.
+    dtype: `float32`, `bfloat16` or `float16` for all weights, None keeps every bit. The licence files come along.
+    The folder appears whole or not at all, also where writing is interrupted.
+    Raises CheckpointError for an unknown precision, a source that is not whole, or a folder that is not empty.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise CheckpointError(f"Expected a precision of {', '.join(DTYPES)}, got {dtype!r}.")
+    loaded = load_checkpoint(source, form="stored", clip_head="keep")
+    return save_checkpoint(
+        folder,
+        loaded.model,
+        loaded.config,
+        loaded.tokenizer,
+        layout=layout,
+        dtype=DTYPES[dtype] if dtype is not None else None,
+        max_shard_bytes=max_shard_bytes,
+        derived_from=loaded.folder,
+    )

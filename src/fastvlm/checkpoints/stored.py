@@ -1,0 +1,146 @@
+"""What a checkpoint folder holds, whoever wrote it: its configuration, tokenizer and tensors by our names.
+
+Nothing here needs torch, and nothing is ever written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastvlm.checkpoints.config import CONFIG_FILE, MODEL_TYPE, ModelConfig, config_from_dict
+from fastvlm.checkpoints.convert import apple, apple_config, transformers, transformers_config
+from fastvlm.checkpoints.convert.foreign import HEAD_NAME, ForeignFolder, is_tied
+from fastvlm.checkpoints.names import NameTable
+from fastvlm.checkpoints.tensors import FLOAT_DTYPES, StoredTensor, read_json, read_tensors, some
+from fastvlm.errors import CheckpointError
+from fastvlm.processing.tokenizer import Tokenizer
+
+Layout = Literal["fastvlm", "apple", "transformers"]
+
+_COUNTER = ".num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A model on disk. tensors: by our names, with the output head only where it is untied."""
+
+    folder: Path
+    layout: Layout
+    config: ModelConfig
+    tokenizer: Tokenizer
+    tensors: Mapping[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    layout: Layout
+    table: NameTable
+    read_config: Callable[[ForeignFolder], ModelConfig]
+
+
+_FOREIGN = {
+    apple_config.QWEN2: _Foreign("apple", apple.TABLE, apple_config.read_config),
+    apple_config.LLAMA: _Foreign("apple", apple.TABLE, apple_config.read_config),
+    transformers_config.FAST_VLM: _Foreign("transformers", transformers.TABLE, transformers_config.read_config),
+}
+
+
+def read_checkpoint(folder: str | Path) -> StoredCheckpoint:
+    """Read everything of a folder but the tensors' values: ours, the authors' or transformers'.
+
+    Raises CheckpointError, in one line, for a folder that is none of these, or not whole.
+    """
+    folder = Path(folder)
+    raw = _read_config_file(folder)
+    kind = raw.get("model_type")
+    if kind == MODEL_TYPE:
+        return _read_own(folder, raw)
+    if isinstance(kind, str) and kind in _FOREIGN:
+        return _read_foreign(folder, raw, _FOREIGN[kind])
+    supported = ", ".join((MODEL_TYPE, *_FOREIGN))
+    raise CheckpointError(f"Expected model_type in {folder / CONFIG_FILE} to be one of {supported}, got {kind!r}.")
+
+
+def _read_config_file(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        raise CheckpointError(f"Expected a model folder, got the file {folder}. Give the folder that it is in.")
+    if not folder.is_dir():
+        raise CheckpointError(f"Expected a model folder at {folder}, found none. Check the path.")
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"Expected {CONFIG_FILE} in {folder}, found none. Give the folder of a whole checkpoint.")
+    return read_json(folder / CONFIG_FILE)
+
+
+def _read_own(folder: Path, raw: Mapping[str, Any]) -> StoredCheckpoint:
+    where = str(folder / CONFIG_FILE)
+    config = config_from_dict(raw, where=where)
+    tensors = read_tensors(folder)
+    _refuse_quantised(tensors, folder)
+    tokenizer = Tokenizer.from_folder(folder)
+    if is_tied(tensors, declared=config.vlm.decoder.has_tied_head, where=where) != config.vlm.decoder.has_tied_head:
+        word = "no" if config.vlm.decoder.has_tied_head else "a"
+        raise CheckpointError(f"Expected {word} {HEAD_NAME} of its own in {folder}, as {CONFIG_FILE} says.")
+    _check_ends(config, tokenizer, where)
+    tensors = {name: tensor for name, tensor in tensors.items() if name != HEAD_NAME or not _is_tied(config)}
+    return StoredCheckpoint(folder, "fastvlm", config, tokenizer, tensors)
+
+
+def _read_foreign(folder: Path, raw: Mapping[str, Any], foreign: _Foreign) -> StoredCheckpoint:
+    stored = read_tensors(folder)
+    _refuse_quantised(stored, folder)
+    tensors = _renamed(stored, foreign, folder)
+    tokenizer = Tokenizer.from_folder(folder)
+    config = foreign.read_config(ForeignFolder(folder, raw, tensors, tokenizer))
+    if _is_tied(config):
+        tensors.pop(HEAD_NAME, None)
+    return StoredCheckpoint(folder, foreign.layout, config, tokenizer, tensors)
+
+
+def _renamed(stored: Mapping[str, StoredTensor], foreign: _Foreign, folder: Path) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    unexpected = []
+    for name, tensor in stored.items():
+        ours = foreign.table.to_ours(name)
+        if ours is not None:
+            tensors[ours] = tensor
+        elif not foreign.table.is_ignored(name):
+            unexpected.append(name)
+    if unexpected:
+        raise CheckpointError(
+            f"Expected only tensors of the {foreign.layout} layout in {folder}, got {some(sorted(unexpected))}. "
+            "This is another architecture, or weights of another program beside the right config.json."
+        )
+    return tensors
+
+
+def _refuse_quantised(tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+    found = sorted(
+        tensor.name
+        for tensor in tensors.values()
+        if tensor.dtype not in FLOAT_DTYPES and not tensor.name.endswith(_COUNTER)
+    )
+    if found:
+        kind = tensors[found[0]].dtype
+        raise CheckpointError(
+            f"Expected weights in bfloat16, float16 or float32 in {folder}, got {kind} in {some(found)}. "
+            "Use the original, unquantised checkpoint."
+        )
+
+
+def _check_ends(config: ModelConfig, tokenizer: Tokenizer, where: str) -> None:
+    """Assert the end of a turn before anything is generated (pitfall B12)."""
+    for token in config.template.stop_tokens[:1]:
+        if tokenizer.token_id(token) not in config.eos_token_ids:
+            raise CheckpointError(
+                f"Expected eos_token_ids in {where} to hold {tokenizer.token_id(token)}, the {token} that ends a turn "
+                f"of the template {config.template.name}, got {list(config.eos_token_ids)}. Add it."
+            )
+    if not config.eos_token_ids and not config.template.stop_strings:
+        raise CheckpointError(f"Expected eos_token_ids in {where} to name a token that ends an answer, got none.")
+
+
+def _is_tied(config: ModelConfig) -> bool:
+    return config.vlm.decoder.has_tied_head

@@ -1,0 +1,113 @@
+"""`fastvlm ask`: pictures and a question in, an answer out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Unpack
+
+import click
+
+from fastvlm.cli.options import (
+    STANDARD_INPUT,
+    AnswerOptions,
+    answer_options,
+    is_picture,
+    load_assistant,
+    picture_source,
+    settings_overrides,
+)
+from fastvlm.cli.output import answer_line, debug_option, note, print_json
+from fastvlm.inference.timings import peak_memory_mb
+from fastvlm.messages import ImagePart, Message, system, user
+
+if TYPE_CHECKING:
+    from fastvlm.inference.assistant import Answer
+
+EMBEDDED = "embedded"
+
+
+@click.command("ask", short_help="Answer a question about pictures.")
+@click.argument("words", nargs=-1, metavar="[IMAGE]... QUESTION")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@click.option("--timings", is_flag=True, help="Say on stderr where the time went.")
+@answer_options
+@debug_option
+def ask_command(words: tuple[str, ...], as_json: bool, timings: bool, **options: Unpack[AnswerOptions]) -> None:
+    """Answer a question about pictures.
+
+    The last argument is the question, all before it are pictures, in this order; `-` reads one from stdin.
+    Without a picture the question is answered from its words.
+    """
+    messages = _messages(words, options["system"])
+    overrides = settings_overrides(options)
+    assistant = load_assistant(options)
+    if as_json:
+        answer = assistant.ask(messages, **overrides)
+        print_json(_as_dict(answer, options["model"] or EMBEDDED))
+    else:
+        stream = assistant.stream(messages, **overrides)
+        with answer_line() as write:
+            for piece in stream:
+                write(piece)
+        answer = stream.answer
+    if timings:
+        _note_timings(answer)
+
+
+def _messages(words: tuple[str, ...], system_text: str | None) -> list[Message]:
+    """Split the arguments into pictures and the question; raises UsageError where there is no question."""
+    context = click.get_current_context()
+    if not words:
+        raise click.UsageError("Missing the question.", context)
+    *images, question = words
+    if is_picture(question):
+        raise click.UsageError(
+            f"Missing the question: the last argument, {question!r}, is a file. "
+            f'For example: fastvlm ask {question} "What is this?".',
+            context,
+        )
+    if not question.strip():
+        raise click.UsageError("The question is empty.", context)
+    for text in filter(None, (question, system_text)):
+        if _has_broken_characters(text):
+            raise click.UsageError("The question is not valid text in this terminal's encoding (UTF-8).", context)
+    if images.count(STANDARD_INPUT) > 1:
+        raise click.UsageError("Only one picture can be read from stdin.", context)
+    from fastvlm.processing.images import read_image
+
+    for image in images:
+        if image != STANDARD_INPUT and not os.path.exists(image):
+            read_image(image)  # says what is wrong with it, before a model is loaded for nothing
+    parts = [ImagePart(picture_source(image)) for image in images]
+    return [*([system(system_text)] if system_text else []), user(*parts, question)]
+
+
+def _has_broken_characters(text: str) -> bool:
+    """Whether bytes of the command line could not be decoded; Python keeps them as lone surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _as_dict(answer: Answer, model: str) -> dict[str, object]:
+    measured = {**asdict(answer.timings), "peak_memory_mb": peak_memory_mb()}
+    return {
+        "answer": answer.text,
+        "usage": asdict(answer.usage),
+        "timings": {name: None if value is None else round(value, 3) for name, value in measured.items()},
+        "model": model,
+        "finish_reason": answer.finish_reason,
+    }
+
+
+def _note_timings(answer: Answer) -> None:
+    usage, timings = answer.usage, answer.timings
+    phases = ("image_read", "preprocess", "encode", "tokenize", "embed", "prefill", "decode")
+    rate = 1000 / timings.decode_per_token_ms if timings.decode_per_token_ms else 0.0
+    prompt_rate = 1000 * usage.prompt_tokens / timings.prefill_ms if timings.prefill_ms else 0.0
+    prompt = f"{usage.prompt_tokens} tokens ({usage.visual_tokens} visual), {prompt_rate:.1f} tokens-per-sec"
+    note(f"Prompt: {prompt}, first token after {timings.first_token_ms:.0f} ms")
+    note(f"Generation: {usage.completion_tokens} tokens, {rate:.1f} tokens-per-sec, ended by {answer.finish_reason}")
+    note("Phases: " + ", ".join(f"{name} {getattr(timings, f'{name}_ms'):.1f} ms" for name in phases))
+    peak_mb = peak_memory_mb()
+    memory = "" if peak_mb is None else f", at most {peak_mb:.0f} MB of memory"
+    note(f"Total: {timings.total_ms:.0f} ms, after {timings.load_ms:.0f} ms of loading{memory}")

@@ -1,0 +1,112 @@
+"""`fastvlm eval`: how good a model's answers are, beside what can be had without looking."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Unpack
+
+import click
+
+from fastvlm.cli.options import ModelOptions, load_assistant, model_options
+from fastvlm.cli.output import debug_option, note
+
+if TYPE_CHECKING:
+    from fastvlm.evaluation.suite import SuiteProgress
+
+PIPE_WIDTH = 120
+"""Columns of a table that no terminal shows."""
+
+
+@click.command("eval", short_help="Measure a model's answers against baselines.")
+@click.option(
+    "--task",
+    type=click.Choice(["scenes", "scenes-dev", "boxes"]),
+    default="scenes",
+    show_default=True,
+    help="Generated scenes of the test split, of the one for choosing, or a folder of pictures with boxes.",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder of the task boxes.",
+)
+@click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Questions for each family.")
+@click.option("--baselines/--no-baselines", default=True, help="Ask again with grey and with shuffled pictures.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report as JSON.",
+)
+@model_options
+@debug_option
+def eval_command(
+    task: Literal["scenes", "scenes-dev", "boxes"],
+    data: Path | None,
+    limit: int,
+    baselines: bool,
+    json_file: Path | None,
+    **options: Unpack[ModelOptions],
+) -> None:
+    """Measure a model's answers against baselines.
+
+    Prints, for each family of questions, the accuracy with its 95 % interval, the majority answer, the model on grey
+    and on shuffled pictures, and the same questions in words that training never used.
+    """
+    if task == "boxes" and data is None:
+        raise click.UsageError("The task boxes needs a folder: '--data'.", click.get_current_context())
+    _check_file(json_file)
+    from rich.console import Console
+
+    from fastvlm.evaluation.report import write_report
+    from fastvlm.evaluation.suite import run_suite
+
+    assistant = load_assistant(options)
+    with _progress() as progress:
+        report = run_suite(
+            assistant,
+            task=task,
+            data=data,
+            limit_per_family=limit,
+            with_baselines=baselines,
+            report=progress,
+            model=options["model"],
+        )
+    if json_file is not None:
+        write_report(report, json_file)
+        note(f"Written: {json_file}")
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as table:
+        console.print(report)
+    click.echo(table.get(), nl=False)
+
+
+def _check_file(path: Path | None) -> None:
+    """Refuse a place that no report can be written to before the minutes of asking."""
+    if path is not None and not (path.absolute().parent.is_dir() and (path.is_file() or not path.exists())):
+        raise click.BadParameter(f"{path} is no place for a file.", param_hint="'--json'")
+
+
+@contextmanager
+def _progress() -> Iterator[SuiteProgress]:
+    """A bar for each phase on a terminal, nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield lambda _phase, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    bars: dict[str, TaskID] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in bars:
+                bars[phase] = progress.add_task(phase, total=total)
+            progress.update(bars[phase], completed=done)
+
+        yield report

@@ -1,0 +1,144 @@
+"""The flags that several commands share, and what they become."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict, cast
+
+import click
+
+from fastvlm.errors import GenerationError
+
+if TYPE_CHECKING:
+    from fastvlm.inference.assistant import Assistant
+    from fastvlm.inference.settings import SettingsOverrides
+
+STANDARD_INPUT = "-"
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"}
+
+
+class ModelOptions(TypedDict):
+    """The flags that choose a model, as click hands them over; None where a flag was not given."""
+
+    model: str | None
+    device: str
+    dtype: str
+    threads: int | None
+    template: str | None
+    image_mode: str | None
+
+
+class AnswerOptions(ModelOptions):
+    """Those flags, and the ones that choose an answer."""
+
+    system: str | None
+    max_new_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    seed: int | None
+    stop: tuple[str, ...]
+
+
+_MODEL_OPTIONS = (
+    click.option("--model", "-m", metavar="MODEL", help="A folder or a hub id; the embedded model if not given."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default="auto",
+        show_default=True,
+        help="Precision of the weights and of the arithmetic.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
+    click.option(
+        "--template", "--conv-mode", metavar="NAME", help="How a conversation is written, such as qwen_2, chatml or v1."
+    ),
+    click.option(
+        "--image-mode",
+        type=click.Choice(["pad", "crop", "anyres", "fit"]),
+        help="How a picture is cut; both as the model asks for if not given.",
+    ),
+)
+
+_GENERATION_OPTIONS = (
+    click.option("--system", metavar="TEXT", help="A system message before everything else."),
+    click.option("--max-tokens", "--max-new-tokens", "max_new_tokens", type=int, metavar="N", help="Longest answer."),
+    click.option("--temperature", type=float, metavar="T", help="0 takes the likeliest word; higher varies more."),
+    click.option("--top-p", type=float, metavar="P", help="Sample from the likeliest tokens of this probability."),
+    click.option("--top-k", type=int, metavar="K", help="Sample from this many likeliest tokens; 0 for all."),
+    click.option("--repetition-penalty", type=float, metavar="R", help="Above 1 avoids repetition."),
+    click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be repeated."),
+)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that choose a model and where it runs."""
+    return _with_options(command, _MODEL_OPTIONS)
+
+
+def answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that choose a model and how it answers."""
+    return _with_options(command, (*_MODEL_OPTIONS, *_GENERATION_OPTIONS))
+
+
+def settings_overrides(options: AnswerOptions) -> SettingsOverrides:
+    """Return the generation settings that were given; raises UsageError for a value that makes no sense."""
+    from fastvlm.inference.settings import GenerationSettings
+
+    names = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
+    given = {name: options[name] for name in names if options[name] is not None}  # type: ignore[literal-required]
+    if options["stop"]:
+        given["stop"] = options["stop"]
+    overrides = cast("SettingsOverrides", given)
+    try:
+        GenerationSettings().with_overrides(overrides)
+    except GenerationError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error
+    return overrides
+
+
+def is_picture(word: str) -> bool:
+    """Whether an argument is a file, or was meant to be one: nobody ends a question in `.png`."""
+    looks_like_one = Path(word).suffix.lower() in PICTURE_SUFFIXES and " " not in word
+    return word == STANDARD_INPUT or looks_like_one or os.path.isfile(word)
+
+
+def picture_source(word: str) -> str | bytes:
+    """The picture that an argument names: a path, or for `-` the bytes of stdin."""
+    return standard_input().buffer.read() if word == STANDARD_INPUT else word
+
+
+def standard_input() -> TextIO:
+    """The stream of what is typed or piped in; raises UsageError where the process was started without one."""
+    if sys.stdin is None:
+        raise click.UsageError("Nothing can be read from stdin, which is closed.", click.get_current_context())
+    return sys.stdin
+
+
+def load_assistant(options: ModelOptions) -> Assistant:
+    """Load the chosen model; this is where torch is imported."""
+    from fastvlm.inference.assistant import load
+
+    return load(
+        options["model"],
+        device=options["device"],
+        dtype=options["dtype"],
+        num_threads=options["threads"],
+        template=options["template"],
+        image_mode=options["image_mode"],
+    )
+
+
+def _with_options(
+    command: Callable[..., Any], options: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]
+) -> Callable[..., Any]:
+    # Decorators apply from the last to the first, so that the help shows them in the order written above.
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,161 @@
+"""What leaves the process: answers on stdout, everything else on stderr, one line for each error, an exit code."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from fastvlm.errors import FastVLMError, one_line
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 128 + 2
+EXIT_CLOSED_PIPE = 128 + 13
+DEBUG_VARIABLE = "FASTVLM_DEBUG"
+
+
+def run(command: click.Command) -> NoReturn:
+    """Run a command with the process's arguments; every error becomes one line and an exit code."""
+    if "_FASTVLM_COMPLETE" in os.environ:  # how click's shell completion asks for words
+        command.main(prog_name="fastvlm")
+    _prepare_streams()
+    exit_code = 0
+    try:
+        with command.make_context("fastvlm", sys.argv[1:]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except BaseException as error:  # the outermost frame: nothing may leave it as a traceback
+        exit_code = _report(error)
+    _leave(exit_code)
+
+
+def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--debug`, which shows where an error comes from; the same as setting FASTVLM_DEBUG=1."""
+
+    def switch_on(_: click.Context, __: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ[DEBUG_VARIABLE] = "1"
+
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, is_eager=True, callback=switch_on, help="Show tracebacks."
+    )(command)
+
+
+def note(text: str) -> None:
+    """Tell a person something that is not part of the answer."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print one object on stdout, in ASCII, so that any terminal's encoding carries it."""
+    click.echo(json.dumps(value))
+
+
+@contextmanager
+def answer_line() -> Iterator[Callable[[str], None]]:
+    """Give a function that writes pieces of text at once; the line is ended however the block is left."""
+    last = "\n"
+
+    def write(piece: str) -> None:
+        nonlocal last
+        if piece:
+            last = piece[-1]  # before the write: Ctrl-C may come at any moment after it
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    try:
+        yield write
+    finally:
+        if last != "\n":
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+def _prepare_streams() -> None:
+    # A process that was started with closed streams has None in their place.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - open as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets an escape instead of an error.
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    warnings.showwarning = _show_warning
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    note("warning: " + one_line(str(message)))
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong in one line and return the exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else EXIT_ERROR
+    if isinstance(error, BrokenPipeError):
+        return EXIT_CLOSED_PIPE
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        note("Interrupted.")
+        return EXIT_INTERRUPTED
+    if _is_debugging():
+        traceback.print_exception(error)
+    exit_code = error.exit_code if isinstance(error, click.ClickException | FastVLMError) else EXIT_ERROR
+    # What was asked to stop, and stopped in good order, has not failed.
+    note(("" if exit_code == EXIT_INTERRUPTED else "error: ") + one_line(_explain(error)))
+    return exit_code
+
+
+def _explain(error: BaseException) -> str:
+    """Put an error into words that a person can act on."""
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "fastvlm"
+        return f"{error.format_message()} See: {command} --help"
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, FastVLMError):
+        return str(error)
+    if _is_out_of_memory(error):
+        return "Not enough memory. Try a smaller model, fewer or smaller pictures, or --dtype bfloat16."
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename else ""
+        advice = " Free some space or write elsewhere." if error.errno == errno.ENOSPC else ""
+        return f"{error.strerror}{place}.{advice}"
+    return (
+        f"Something unforeseen happened ({type(error).__name__}: {error}). "
+        f"Run it again with {DEBUG_VARIABLE}=1 to see where, and please report it."
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch has errors of its own for this, which are told by name, since torch is never imported here.
+    told_by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or told_by_torch
+
+
+def _is_debugging() -> bool:
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """Leave with this code even where what is still buffered can no longer be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            exit_code = exit_code or EXIT_ERROR
+    sys.exit(exit_code)

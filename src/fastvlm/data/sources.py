@@ -1,0 +1,113 @@
+"""Where training examples come from: each source gives the batch of a step by its number, in any process."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastvlm.batches import DenseLabels, TrainingBatch
+from fastvlm.data.collate import Collator
+from fastvlm.data.examples import Example
+from fastvlm.data.synthetic.labels import label_maps, token_targets
+from fastvlm.data.synthetic.listing import list_objects
+from fastvlm.data.synthetic.samples import SceneSample, scene_sample
+from fastvlm.messages import ImagePart, Message, assistant, user
+
+BLIND_EVERY, TALK_EVERY, TURNS_OF_A_TALK = 40, 4, 4
+"""One scene in 40 is asked about without its picture; one in 4 is talked about in conversations of 4 turns."""
+
+NO_PICTURE_ANSWER = "I see no picture. Show me a scene of coloured shapes and ask about it."
+"""What the model learns to say to a question about a scene where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneBatches:
+    """Generated scenes with questions, one picture size in a batch.
+
+    canvases: (width, height) in pixels that the collator's processor leaves as they are. list_every: one picture in so
+    many has its objects listed, 0 for none. first_index: number of the first scene, so that the stages of a run see
+    different ones. The same step gives the same batch everywhere.
+    """
+
+    collator: Collator
+    num_steps: int
+    batch_size: int
+    canvases: Sequence[tuple[int, int]]
+    questions_per_picture: int
+    list_every: int = 0
+    first_index: int = 0
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        if not 0 <= step < self.num_steps:
+            raise IndexError(step)
+        start = self.first_index + step * self.batch_size
+        indices = range(start, start + self.batch_size)
+        generator = np.random.default_rng([start, len(self.canvases)])
+        width_px, height_px = self.canvases[int(generator.integers(len(self.canvases)))]
+        return self.collator([self._example(index, width_px, height_px) for index in indices])
+
+    def _example(self, index: int, width_px: int, height_px: int) -> Example:
+        """One scene; some are talked about over several turns, a few are asked about without being shown."""
+        sample = scene_sample(
+            "train",
+            index,
+            width_px=width_px,
+            height_px=height_px,
+            num_questions=self.questions_per_picture,
+            phrasing="train",
+        )
+        sample_id = f"scenes/train/{index}"
+        if sample.questions and index % BLIND_EVERY == 0:
+            return blind_example(sample, sample_id=sample_id)
+        is_talk = index % TALK_EVERY == 1
+        return scene_example(
+            sample,
+            sample_id=sample_id,
+            turns_per_conversation=TURNS_OF_A_TALK if is_talk else 1,
+            listing=list_objects(sample.scene, random.Random(index)) if self._is_listed(index) else None,
+        )
+
+    def _is_listed(self, index: int) -> bool:
+        return self.list_every > 0 and index % self.list_every == 0
+
+
+def scene_example(
+    sample: SceneSample, *, sample_id: str, turns_per_conversation: int = 1, listing: tuple[str, str] | None = None
+) -> Example:
+    """A generated scene as a training example: its questions in conversations of so many turns, and its listing."""
+    turns = [] if listing is None else [listing]
+    turns += [(question.text, question.answer) for question in sample.questions]
+    starts = range(0, len(turns), turns_per_conversation)
+    return Example(
+        sample_id=sample_id,
+        image=sample.image,
+        conversations=tuple(_conversation(sample, turns[start : start + turns_per_conversation]) for start in starts),
+        dense=DenseLabels(
+            class_maps=np.stack(label_maps(sample.scene))[None].astype(np.int64),
+            token_counts=token_targets(sample.scene)[None].astype(np.float32),
+        ),
+    )
+
+
+def blind_example(sample: SceneSample, *, sample_id: str) -> Example:
+    """The questions of a scene without its picture: the model learns to say that it sees none."""
+    return Example(
+        sample_id=sample_id,
+        image=None,
+        conversations=tuple(
+            (user(question.text), assistant(question.answer if question.family == "outside" else NO_PICTURE_ANSWER))
+            for question in sample.questions
+        ),
+    )
+
+
+def _conversation(sample: SceneSample, turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
+    """The picture with the first question, then the others as further turns."""
+    messages = [message for question, answer in turns for message in (user(question), assistant(answer))]
+    return (user(ImagePart(sample.image), turns[0][0]), *messages[1:])

@@ -1,0 +1,432 @@
+"""How people ask: hand-written phrasings of every kind of question, split for good into training and held-out ones.
+
+Slots: {a} `a red star`, {the} and {b} `the red star`, {things} and {others} `red stars`, {where} nothing or
+` in the picture`, {rel} `to the left of`, {sup} `leftmost`, {larger} `larger`, {place} `at the top left`,
+{color} `red`, {a_color} `a red`.
+No held-out phrasing shares its first three words with a training phrasing of any kind.
+All are spelled the British way; `wording.py` turns half of the questions into American spelling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PhrasingSet:
+    """Templates of one kind of question: those to learn from, and those that only judge."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+PHRASINGS: dict[str, PhrasingSet] = {
+    "exist": PhrasingSet(
+        train=(
+            "Is there {a}{where}?",
+            "Are there any {things}{where}?",
+            "Can you see {a}{where}?",
+            "Do you see {a}{where}?",
+            "Does the picture contain {a}?",
+            "Does the image show {a}?",
+            "Is {a} present{where}?",
+            "Does this scene have {a}?",
+            "Do you see any {things}{where}?",
+            "Is there at least one {thing}{where}?",
+            "Are {things} present{where}?",
+            "Does this picture have any {things}?",
+            "Could there be {a} here?",
+        ),
+        held_out=(
+            "Would I find {a}{where}?",
+            "Has the picture got {a}?",
+            "Did anyone draw {a} here?",
+            "Can any {things} be seen{where}?",
+        ),
+    ),
+    "all_are": PhrasingSet(
+        train=(
+            "Are all the {things} {color}{where}?",
+            "Are all {things} {color}?",
+            "Is every {thing} {color}{where}?",
+            "Is each {thing} {color}?",
+            "Are the {things} all {color}?",
+            "Do all the {things} have the colour {color}?",
+            "Are there only {color} {things}{where}?",
+        ),
+        held_out=("Would you call every {thing} {color}?", "Does every {thing} have the colour {color}?"),
+    ),
+    "color_of": PhrasingSet(
+        train=(
+            "What colour is {the}{where}?",
+            "Which colour is {the}{where}?",
+            "What is the colour of {the}{where}?",
+            "Which colour does {the} have?",
+            "What colour does {the} have{where}?",
+            "Tell me the colour of {the}.",
+            "Name the colour of {the}{where}.",
+            "What's the colour of {the}?",
+            "{The} is what colour?",
+            "Can you tell me the colour of {the}{where}?",
+            "What colour has {the}?",
+            "Colour of {the}?",
+            "What colour would you say {the} is?",
+        ),
+        held_out=(
+            "In which colour is {the} drawn{where}?",
+            "Say which colour {the} has.",
+            "How is {the} coloured{where}?",
+            "I'd like to know the colour of {the}.",
+        ),
+    ),
+    "shape_of": PhrasingSet(
+        train=(
+            "What shape is {the}{where}?",
+            "Which shape is {the}{where}?",
+            "What is the shape of {the}{where}?",
+            "What shape does {the} have{where}?",
+            "Which shape does {the} have?",
+            "Tell me the shape of {the}.",
+            "Name the shape of {the}{where}.",
+            "What's the shape of {the}?",
+            "{The} has what shape?",
+            "What kind of shape is {the}?",
+            "Can you tell me the shape of {the}{where}?",
+            "Shape of {the}?",
+        ),
+        held_out=(
+            "In what form is {the} drawn{where}?",
+            "Say which shape {the} has.",
+            "How is {the} shaped?",
+            "I'd like to know the shape of {the}.",
+        ),
+    ),
+    "color_of_all": PhrasingSet(
+        train=(
+            "What colour are the {things}{where}?",
+            "Which colour are the {things}?",
+            "What is the colour of the {things}{where}?",
+            "Which colour do the {things} have?",
+            "Tell me the colour of the {things}.",
+            "What colour do the {things} have{where}?",
+            "What's the colour of the {things}?",
+            "All the {things} have the same colour: which one?",
+        ),
+        held_out=("In which colour are the {things} drawn?", "How are the {things} coloured{where}?"),
+    ),
+    "shape_of_all": PhrasingSet(
+        train=(
+            "What shape are the {things}{where}?",
+            "Which shape are the {things}?",
+            "What is the shape of the {things}{where}?",
+            "Which shape do the {things} have?",
+            "Tell me the shape of the {things}.",
+            "What shape do the {things} have{where}?",
+            "What's the shape of the {things}?",
+            "All the {things} have the same shape: which one?",
+        ),
+        held_out=("In what form are the {things} drawn?", "How are the {things} shaped{where}?"),
+    ),
+    "count": PhrasingSet(
+        train=(
+            "How many {things} are there{where}?",
+            "How many {things} are{where_or_visible}?",
+            "How many {things} do you see{where}?",
+            "How many {things} can you see{where}?",
+            "How many {things} does the picture show?",
+            "Count the {things}{where}.",
+            "Count all {things}.",
+            "What is the number of {things}{where}?",
+            "What number of {things} are there?",
+            "Number of {things}?",
+            "How many {things}?",
+            "Tell me how many {things} there are{where}.",
+            "Can you count the {things}{where}?",
+            "Please count the {things}.",
+            "The number of {things} is what?",
+        ),
+        held_out=(
+            "There are how many {things}{where}?",
+            "Give the total of {things}{where}.",
+            "If you count the {things}, what do you get?",
+            "I want to know how many {things} there are.",
+        ),
+    ),
+    "relation_is": PhrasingSet(
+        train=(
+            "Is {the} {rel} {b}?",
+            "Is {the} {rel} {b}{where}?",
+            "Does {the} lie {rel} {b}?",
+            "Would you say {the} is {rel} {b}?",
+            "Do you see {the} {rel} {b}?",
+            "Can {the} be found {rel} {b}?",
+            "{The} is {rel} {b}, right?",
+            "Compared with {b}, is it true that {the} is {rel} it?",
+            "Tell me whether {the} is {rel} {b}.",
+        ),
+        held_out=(
+            "Has {the} been placed {rel} {b}?",
+            "Am I right that {the} is {rel} {b}?",
+            "Say whether {the} is {rel} {b}.",
+        ),
+    ),
+    "relation_where": PhrasingSet(
+        train=(
+            "Where is {the} relative to {b}?",
+            "Where is {the} compared with {b}: left, right, above or below?",
+            "On which side of {b} is {the}?",
+            "Which side of {b} is {the} on?",
+            "Is {the} left of, right of, above or below {b}?",
+            "Seen from {b}, where is {the}?",
+            "In which direction from {b} is {the}?",
+            "What is the position of {the} relative to {b}?",
+        ),
+        held_out=(
+            "Starting at {b}, in which direction is {the}?",
+            "How is {the} placed with respect to {b}?",
+        ),
+    ),
+    "relation_what": PhrasingSet(
+        train=(
+            "What is {rel} {the}?",
+            "What is {rel} {the}{where}?",
+            "What can you see {rel} {the}?",
+            "What lies {rel} {the}?",
+            "Which object is {rel} {the}?",
+            "What object is {rel} {the}{where}?",
+            "Which shape is {rel} {the}?",
+            "Name the object {rel} {the}.",
+            "Tell me what is {rel} {the}.",
+            "What's {rel} {the}?",
+        ),
+        held_out=("What would I find {rel} {the}?", "Say what is {rel} {the}.", "{The}: what is {rel} it?"),
+    ),
+    "extreme_what": PhrasingSet(
+        train=(
+            "What is the {sup} object{where}?",
+            "What is the {sup} shape{where}?",
+            "Which object is the {sup}{where}?",
+            "Which object is the {sup} one?",
+            "Which shape is the {sup} one?",
+            "Which one is the {sup}?",
+            "What is the {sup} thing{where}?",
+            "Name the {sup} object{where}.",
+            "Tell me what the {sup} object is.",
+            "Describe the {sup} object.",
+            "What's the {sup} object?",
+        ),
+        held_out=(
+            "Say what the {sup} object is.",
+            "Of all objects, which is the {sup}{where}?",
+            "Looking at the {sup} object, what is it?",
+        ),
+    ),
+    "more": PhrasingSet(
+        train=(
+            "Are there more {things} than {others}{where}?",
+            "Do you see more {things} than {others}?",
+            "Does the picture show more {things} than {others}?",
+            "Is the number of {things} larger than the number of {others}?",
+            "Is the number of {things} greater than that of {others}?",
+            "Are there fewer {others} than {things}{where}?",
+            "Do the {things} outnumber the {others}?",
+            "Are {things} more numerous than {others}?",
+            "Comparing {things} with {others}, are there more {things}?",
+        ),
+        held_out=(
+            "Would counting give more {things} than {others}?",
+            "Could one count more {things} than {others}{where}?",
+            "Have we got more {things} than {others}?",
+        ),
+    ),
+    "as_many": PhrasingSet(
+        train=(
+            "Are there as many {things} as {others}{where}?",
+            "Are there just as many {things} as {others}?",
+            "Do you see as many {things} as {others}?",
+            "Is the number of {things} the same as the number of {others}?",
+            "Is the number of {things} equal to the number of {others}?",
+            "Are there equally many {things} and {others}{where}?",
+            "Does the picture show as many {things} as {others}?",
+            "Are {things} and {others} equal in number?",
+        ),
+        held_out=(
+            "Would counting give the same for {things} and {others}?",
+            "Do {things} and {others} come in the same number?",
+        ),
+    ),
+    "which_more": PhrasingSet(
+        train=(
+            "What are there more of, {things} or {others}?",
+            "Which are there more of, {things} or {others}?",
+            "Are there more {things} or more {others}{where}?",
+            "Do you see more {things} or more {others}?",
+            "Which are more numerous, the {things} or the {others}?",
+            "What is more frequent{where}, {things} or {others}?",
+            "Are there more {things} or {others}?",
+            "Which group is bigger, {things} or {others}?",
+        ),
+        held_out=("{Things} or {others}: which are in the majority?", "Say which are more, {things} or {others}."),
+    ),
+    "larger": PhrasingSet(
+        train=(
+            "Is {the} {larger} than {b}?",
+            "Is {the} {larger} than {b}{where}?",
+            "Does {the} look {larger} than {b}?",
+            "Would you say {the} is {larger} than {b}?",
+            "Compared with {b}, is {the} {larger}?",
+            "Tell me whether {the} is {larger} than {b}.",
+            "{The} is {larger} than {b}, right?",
+            "Do you think {the} is {larger} than {b}?",
+        ),
+        held_out=("Next to {b}, is {the} {larger}?", "Am I right that {the} is {larger} than {b}?"),
+    ),
+    "same_attribute": PhrasingSet(
+        train=(
+            "Are {the} and {b} the same {attribute}?",
+            "Do {the} and {b} have the same {attribute}?",
+            "Is the {attribute} of {the} the same as that of {b}?",
+            "Does {the} have the same {attribute} as {b}?",
+            "Have {the} and {b} the same {attribute}?",
+            "Is {the} of the same {attribute} as {b}?",
+            "Would you say {the} has the {attribute} of {b}?",
+        ),
+        held_out=("In their {attribute}, are {the} and {b} alike?", "With {the} and {b}, is the {attribute} equal?"),
+    ),
+    "most_common": PhrasingSet(
+        train=(
+            "Which {attribute} is the most common{where}?",
+            "What is the most common {attribute}{where}?",
+            "Which {attribute} appears most often?",
+            "Which {attribute} occurs most often{where}?",
+            "What {attribute} do most objects have?",
+            "Which {attribute} do you see most often?",
+            "What is the most frequent {attribute} of the objects?",
+        ),
+        held_out=("Name the most common {attribute}.", "Looking at all objects, which {attribute} is most frequent?"),
+    ),
+    "size_of": PhrasingSet(
+        train=(
+            "What size is {the}{where}?",
+            "Which size does {the} have: small, medium or large?",
+            "Is {the} small, medium or large?",
+            "How large is {the}{where}?",
+            "How big is {the}?",
+            "What is the size of {the}{where}?",
+            "What's the size of {the}?",
+            "Tell me the size of {the}.",
+            "Name the size of {the}.",
+        ),
+        held_out=(
+            "Say whether {the} is small, medium or large.",
+            "Would you call {the} small, medium or large?",
+            "Of which size is {the}?",
+        ),
+    ),
+    "position": PhrasingSet(
+        train=(
+            "Where is {the}{where}?",
+            "Where is {the}?",
+            "Where can I find {the}{where}?",
+            "Where do you see {the}?",
+            "In which part of the picture is {the}?",
+            "Which part of the image is {the} in?",
+            "What is the position of {the}{where}?",
+            "Tell me where {the} is.",
+            "Whereabouts is {the}?",
+            "Where's {the}?",
+            "Where does {the} lie?",
+            "At which place is {the}?",
+        ),
+        held_out=(
+            "Say where {the} is.",
+            "Can you locate {the}{where}?",
+            "I am looking for {the}: where is it?",
+        ),
+    ),
+    "position_what": PhrasingSet(
+        train=(
+            "What is {place}{where}?",
+            "Which object is {place}{where}?",
+            "What object is {place}?",
+            "What do you see {place}{where}?",
+            "Which shape is {place}?",
+            "Tell me what is {place}.",
+            "Name the object {place}.",
+            "What can be seen {place}{where}?",
+        ),
+        held_out=("Say what is {place}.", "What has been drawn {place}?"),
+    ),
+    "position_is": PhrasingSet(
+        train=(
+            "Is there {a} {place}{where}?",
+            "Is {a} {place}?",
+            "Do you see {a} {place}{where}?",
+            "Can you see {a} {place}?",
+            "Is the thing {place} {a}?",
+            "Is the object {place} {a}?",
+            "Does the picture have {a} {place}?",
+        ),
+        held_out=("Would I find {a} {place}?", "Has anyone put {a} {place}?"),
+    ),
+    "background_color": PhrasingSet(
+        train=(
+            "What colour is the background{where}?",
+            "Which colour is the background?",
+            "What is the colour of the background{where}?",
+            "What is the background colour?",
+            "Tell me the background colour.",
+            "Name the colour of the background.",
+            "What colour is behind the objects?",
+            "Which colour does the background have?",
+            "The background is what colour?",
+            "What's the background colour{where}?",
+        ),
+        held_out=(
+            "In which colour is the background?",
+            "How is the background coloured?",
+            "Say which colour is behind.",
+        ),
+    ),
+    "background_is": PhrasingSet(
+        train=(
+            "Is the background {color}?",
+            "Is the background of the picture {color}?",
+            "Does the picture have {a_color} background?",
+            "Is this {a_color} background?",
+            "Are the objects on {a_color} background?",
+            "Do you see {a_color} background?",
+            "The background is {color}, right?",
+        ),
+        held_out=("Has the picture got {a_color} background?", "Would you call the background {color}?"),
+    ),
+    "describe": PhrasingSet(
+        train=(
+            "Describe the picture.",
+            "Describe the image.",
+            "Describe this scene briefly.",
+            "What is in the picture?",
+            "What is in this image?",
+            "What do you see?",
+            "What do you see in the picture?",
+            "What can you see?",
+            "What does the picture show?",
+            "What does this image show?",
+            "Give a short description of the image.",
+            "Give me a caption.",
+            "What is shown here?",
+            "List the objects in the picture.",
+            "Tell me what you see.",
+            "What's in the picture?",
+            "Which objects are in the picture?",
+        ),
+        held_out=(
+            "Summarise the image.",
+            "How would you describe this picture?",
+            "Say what is in the picture.",
+            "Write a caption for this picture.",
+            "What would you say is in this picture?",
+        ),
+    ),
+}
+"""Phrasings by kind of question. Several intents share a kind: they differ only in their slots."""

@@ -1,0 +1,66 @@
+"""The stream of samples: every index of every split is one scene, one picture and its questions, for good."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fastvlm.data.synthetic.draw import UInt8Array, draw_scene
+from fastvlm.data.synthetic.questions import Phrasing, Question, sample_questions
+from fastvlm.data.synthetic.sampling import sample_scene
+from fastvlm.data.synthetic.scene import CANVAS_SIZES_PX, Scene
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same split and index would give another picture or another question."""
+
+Split = Literal["train", "dev", "test"]
+
+_SPLIT_KEYS: dict[Split, int] = {"train": 0, "dev": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """A scene, its picture as uint8 [height, width, 3], and questions about it."""
+
+    scene: Scene
+    image: UInt8Array
+    questions: tuple[Question, ...]
+
+
+def scene_sample(
+    split: Split, index: int, *, width_px: int, height_px: int, num_questions: int, phrasing: Phrasing
+) -> SceneSample:
+    """Make sample `index` of a split: the same arguments always give the same pixels and texts.
+
+    The scene, the drawing and the questions have random streams of their own, so that asking otherwise does not change
+    the picture. Splits share no stream.
+    """
+    scene_rng, draw_rng, question_rng = _streams(split, index)
+    scene = sample_scene(scene_rng, width_px=width_px, height_px=height_px)
+    image = draw_scene(scene, draw_rng)
+    questions = sample_questions(scene, question_rng, num_questions=num_questions, phrasing=phrasing)
+    return SceneSample(scene, image, tuple(questions))
+
+
+def _streams(split: Split, index: int) -> tuple[random.Random, random.Random, random.Random]:
+    words = np.random.SeedSequence([GENERATOR_VERSION, _SPLIT_KEYS[split], index]).generate_state(3, np.uint64)
+    return random.Random(int(words[0])), random.Random(int(words[1])), random.Random(int(words[2]))
+
+
+def tokenizer_corpus(num: int) -> Iterator[str]:
+    """Yield `num` question and answer texts with training phrasings, one after the other, for training a tokenizer."""
+    produced, index = 0, 0
+    while produced < num:
+        width_px, height_px = CANVAS_SIZES_PX[index % len(CANVAS_SIZES_PX)]
+        scene_rng, _, question_rng = _streams("train", index)
+        scene = sample_scene(scene_rng, width_px=width_px, height_px=height_px)
+        for question in sample_questions(scene, question_rng, num_questions=6, phrasing="train"):
+            for text in (question.text, question.answer):
+                if produced < num:
+                    produced += 1
+                    yield text
+        index += 1

@@ -1,0 +1,232 @@
+"""One evaluation from beginning to end: questions, answers, baselines, report."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+from fastvlm.data.synthetic.samples import GENERATOR_VERSION
+from fastvlm.errors import DataError
+from fastvlm.evaluation.baselines import most_frequent_answers, num_correct_guesses
+from fastvlm.evaluation.manifest import read_manifest
+from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
+from fastvlm.evaluation.questions import EvaluationQuestion, pictures_of, questions_digest
+from fastvlm.evaluation.report import (
+    Conditions,
+    FamilyResult,
+    Mistake,
+    ModelIdentity,
+    PictureResult,
+    Report,
+)
+from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Baseline, Outcome, evaluate
+from fastvlm.evaluation.scores import Accuracy
+from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
+from fastvlm.evaluation.tasks.scenes import scene_questions
+from fastvlm.inference.assistant import Assistant
+
+Task = Literal["scenes", "scenes-dev", "boxes"]
+"""scenes: the test split, for reports. scenes-dev: another split, for choosing between models. boxes: a folder."""
+
+TASKS: tuple[Task, ...] = get_args(Task)
+
+Phase = Literal["answers", "unseen phrasings", "grey pictures", "shuffled pictures"]
+
+SuiteProgress = Callable[[Phase, int, int], None]
+"""Called with what is being asked, the number of questions that are answered, and of all in this phase."""
+
+DEFAULT_LIMIT_PER_FAMILY = 500
+_TRAINING_QUESTIONS_PER_FAMILY = 400
+_MISTAKES_PER_FAMILY = 4
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """What a task asks.
+
+    asked: the questions. unseen: the same in held-out phrasings, as far as there are such. guesses: the majority
+    answer of each kind of question, counted in majority_source. apart: families that do not count for the last row,
+    overall_name.
+    """
+
+    asked: Sequence[EvaluationQuestion]
+    unseen: Sequence[EvaluationQuestion]
+    guesses: Mapping[str, str]
+    majority_source: str
+    apart: frozenset[str] = frozenset()
+    overall_name: str = "overall"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcomes:
+    """All that was answered; empty where it was not asked."""
+
+    seen: Sequence[Outcome]
+    unseen: Sequence[Outcome]
+    blind: Sequence[Outcome]
+    shuffled: Sequence[Outcome]
+
+
+def run_suite(
+    assistant: Assistant,
+    *,
+    task: Task = "scenes",
+    data: Path | None = None,
+    limit_per_family: int = DEFAULT_LIMIT_PER_FAMILY,
+    with_baselines: bool = True,
+    report: SuiteProgress = lambda _phase, _done, _total: None,
+    model: str | Path | None = None,
+) -> Report:
+    """Evaluate a model.
+
+    data: the folder of the task `boxes`. limit_per_family: questions of each family at most. with_baselines: whether
+    to ask again with grey and with shuffled pictures, which takes three times as long. report: called with progress.
+    model: what the assistant was loaded from, for its name and the checksums of its weights.
+    Raises DataError for a task without its data.
+    """
+    identity = identify_model(model)
+    questions = question_set(task, data=data, limit_per_family=limit_per_family)
+    return measure(
+        AssistantAnswerer(assistant),
+        questions,
+        task=task,
+        identity=identity,
+        runtime=assistant.runtime.name,
+        with_baselines=with_baselines,
+        report=report,
+    )
+
+
+def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> QuestionSet:
+    """Make the questions of a task. Raises DataError for what cannot be asked."""
+    if task not in TASKS:
+        raise DataError(f"Expected a task of {', '.join(TASKS)}, got {task!r}.")
+    if limit_per_family < 1:
+        raise DataError(f"Expected at least 1 question for each family, got {limit_per_family}.")
+    if task == "boxes":
+        if data is None:
+            raise DataError("Expected the folder of the pictures for the task boxes, got none. Give it with --data.")
+        asked = box_questions(data, limit_per_family=limit_per_family, phrasing="train")
+        unseen = box_questions(data, limit_per_family=limit_per_family, phrasing="held_out")
+        # No training data has the frequencies of these pictures; no constant guess does better than this.
+        return QuestionSet(
+            asked,
+            unseen,
+            most_frequent_answers(asked),
+            "these questions themselves, in hindsight",
+            apart=frozenset({HUMAN_FAMILY}),
+            overall_name="all from boxes",
+        )
+    if data is not None:
+        raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")
+    split: Literal["test", "dev"] = "test" if task == "scenes" else "dev"
+    return QuestionSet(
+        scene_questions(split, limit_per_family=limit_per_family, phrasing="train"),
+        scene_questions(split, limit_per_family=limit_per_family, phrasing="held_out"),
+        _training_guesses(),
+        "the training split",
+    )
+
+
+def measure(
+    answerer: Answerer,
+    questions: QuestionSet,
+    *,
+    task: Task,
+    identity: ModelIdentity,
+    runtime: str,
+    with_baselines: bool,
+    report: SuiteProgress = lambda _phase, _done, _total: None,
+) -> Report:
+    """Ask all questions of a set, with the baselines if wanted, and put the results together."""
+    started_s = time.perf_counter()
+
+    def ask(phase: Phase, asked: Sequence[EvaluationQuestion], baseline: Baseline = "none") -> tuple[Outcome, ...]:
+        return tuple(
+            evaluate(answerer, asked, baseline=baseline, report=lambda done, total: report(phase, done, total))
+        )
+
+    can_shuffle = len(pictures_of(questions.asked)) > 1
+    found = _Outcomes(
+        seen=ask("answers", questions.asked),
+        unseen=ask("unseen phrasings", questions.unseen),
+        blind=ask("grey pictures", questions.asked, "grey") if with_baselines else (),
+        shuffled=ask("shuffled pictures", questions.asked, "shuffled") if with_baselines and can_shuffle else (),
+    )
+    families = list(dict.fromkeys(question.family for question in questions.asked))
+    counted = set(families) - questions.apart
+    conditions = Conditions(
+        questions_sha256=questions_digest([*questions.asked, *questions.unseen]),
+        frozen_set=_frozen_set(questions),
+        generator_version=GENERATOR_VERSION,
+        majority_source=questions.majority_source,
+        runtime=runtime,
+        machine=describe_machine(),
+        versions=installed_versions(),
+        seconds=time.perf_counter() - started_s,
+        num_asked=len(found.seen) + len(found.unseen) + len(found.blind) + len(found.shuffled),
+    )
+    return Report(
+        task=task,
+        model=identity,
+        families=tuple(_family_result(family, {family}, questions.guesses, found) for family in families),
+        overall=_family_result(questions.overall_name, counted, questions.guesses, found),
+        pictures=_picture_results([outcome for outcome in found.seen if outcome.question.family in counted]),
+        mistakes=tuple(mistake for family in families for mistake in _mistakes(family, found.seen)),
+        conditions=conditions,
+    )
+
+
+@cache
+def _training_guesses() -> Mapping[str, str]:
+    training = scene_questions("train", limit_per_family=_TRAINING_QUESTIONS_PER_FAMILY, phrasing="train")
+    return most_frequent_answers(training)
+
+
+def _family_result(name: str, families: set[str], guesses: Mapping[str, str], found: _Outcomes) -> FamilyResult:
+    asked = [outcome.question for outcome in found.seen if outcome.question.family in families]
+    rephrased = families & {outcome.question.family for outcome in found.unseen}
+    return FamilyResult(
+        family=name,
+        accuracy=_accuracy(found.seen, families),
+        majority=Accuracy(num_correct_guesses(asked, guesses), len(asked)),
+        blind=_accuracy(found.blind, families) if found.blind else None,
+        shuffled=_accuracy(found.shuffled, families) if found.shuffled else None,
+        unseen=_accuracy(found.unseen, families) if rephrased else None,
+        unseen_base=_accuracy(found.seen, rephrased) if rephrased else None,
+    )
+
+
+def _accuracy(outcomes: Sequence[Outcome], families: set[str]) -> Accuracy:
+    chosen = [outcome for outcome in outcomes if outcome.question.family in families]
+    return Accuracy(sum(outcome.is_correct for outcome in chosen), len(chosen))
+
+
+def _picture_results(outcomes: Sequence[Outcome]) -> tuple[PictureResult, ...]:
+    results = []
+    for kind in dict.fromkeys(outcome.question.picture.kind for outcome in outcomes):
+        chosen = [outcome for outcome in outcomes if outcome.question.picture.kind == kind]
+        results.append(PictureResult(kind, Accuracy(sum(outcome.is_correct for outcome in chosen), len(chosen))))
+    return tuple(results)
+
+
+def _mistakes(family: str, outcomes: Sequence[Outcome]) -> list[Mistake]:
+    def rank(outcome: Outcome) -> str:
+        return hashlib.sha256(outcome.question.question_id.encode()).hexdigest()
+
+    wrong = [outcome for outcome in outcomes if not outcome.is_correct and outcome.question.family == family]
+    return [
+        Mistake(entry.question.question_id, entry.question.text, entry.question.answer, entry.answer)
+        for entry in sorted(wrong, key=rank)[:_MISTAKES_PER_FAMILY]
+    ]
+
+
+def _frozen_set(questions: QuestionSet) -> str | None:
+    names = {entry.questions_sha256: name for name, entry in read_manifest().sets.items()}
+    found = [names.get(questions_digest(asked)) for asked in (questions.asked, questions.unseen)]
+    return " and ".join(name for name in found if name) if all(found) else None

@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` to write to; it takes that place once the block ends without an error.
+
+    It is flushed to the disk first, and removed on any failure, which leaves an existing file as it was. The
+    permissions of an existing file are kept, and a new one gets the usual. A link stays a link to the new content.
+    Raises OSError, with `path` as its file, for a folder or a device in that place and where writing fails.
+    """
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".fastvlm-{secrets.token_hex(6)}.tmp")
+    try:
+        mode = _mode_of_file(place)
+        yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
+        # Some systems only flush what is open for writing.
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, place)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, data: bytes | str) -> None:
+    """Write bytes, or text as UTF-8, as a file that appears whole or not at all; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def _mode_of_file(path: Path) -> int | None:
+    """The permissions of a file, None where there is nothing; raises OSError for what is no file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return stat.S_IMODE(status.st_mode)

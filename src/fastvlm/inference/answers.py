@@ -1,0 +1,106 @@
+"""What comes back: an answer, whole or in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from fastvlm.batches import FinishReason, PromptTokens
+from fastvlm.errors import GenerationError
+from fastvlm.inference.generate import NewToken
+from fastvlm.inference.text_stream import TextStream
+from fastvlm.inference.timings import Timings, Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model said.
+
+    text: without the end of the turn and without a stop string. finish_reason: `stop` where the model or a stop
+    string ended the answer, `length` where `max_new_tokens` or the context did. token_ids: what the model wrote,
+    without the end of the turn.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    token_ids: tuple[int, ...]
+
+
+class AnswerStream(Iterator[str]):
+    """Pieces of text as they come; once they have all come, `answer` is the whole.
+
+    The work starts with the first piece and waits between pieces. Leaving a stream early costs nothing.
+    """
+
+    def __init__(self, pieces: Generator[str, None, Answer]) -> None:
+        self._pieces = pieces
+        self._answer: Answer | None = None
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)
+        except StopIteration as end:
+            self._answer = end.value or self._answer
+            raise
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer; what has not been read yet is read now.
+
+        Raises GenerationError where the stream was interrupted and has no end.
+        """
+        for _ in self:
+            pass
+        if self._answer is None:
+            raise GenerationError("Expected a stream that ran to its end, got an interrupted one. Ask again.")
+        return self._answer
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._pieces.close()
+
+
+class GrowingAnswer:
+    """An answer while its tokens come in."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], *, stop: Sequence[str]) -> None:
+        self._stream = TextStream(decode, stop=stop)
+        self._token_ids: list[int] = []
+        self._text: list[str] = []
+        self._finish_reason: FinishReason | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether this was the last token: the model ended, the length is reached, or a stop string came."""
+        return self._finish_reason is not None
+
+    def push(self, token: NewToken) -> str:
+        """Add a token; returns the text that is certain now, possibly none."""
+        piece = ""
+        if token.token_id is not None:
+            self._token_ids.append(token.token_id)
+            piece = self._stream.push(token.token_id)
+        if token.finish_reason is not None:
+            piece += self._stream.finish()
+        self._finish_reason = "stop" if self._stream.is_stopped else token.finish_reason
+        self._text.append(piece)
+        return piece
+
+    def finish(self, prompt: PromptTokens, timings: Timings) -> Answer:
+        """Return the whole answer to a prompt."""
+        if self._finish_reason is None:
+            raise GenerationError("Expected the end of an answer, got none: the engine gave no further tokens.")
+        usage = Usage(
+            prompt_tokens=len(prompt),
+            visual_tokens=prompt.num_visual_tokens,
+            completion_tokens=len(self._token_ids),
+        )
+        return Answer(
+            text="".join(self._text),
+            finish_reason=self._finish_reason,
+            usage=usage,
+            timings=timings,
+            token_ids=tuple(self._token_ids),
+        )

@@ -1,0 +1,320 @@
+"""One question, answered: the six steps from pictures and words to text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from fastvlm.batches import PixelTiles, PromptTokens, UInt8Array, VisualTokens
+from fastvlm.checkpoints.hub import resolve
+from fastvlm.checkpoints.image_modes import processing_in_mode
+from fastvlm.errors import CheckpointError, PromptError, require_extra
+from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
+from fastvlm.inference.generate import generate
+from fastvlm.inference.image_cache import ImageCache
+from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
+from fastvlm.inference.timings import Stopwatch, Timings, Usage
+from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
+from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.images import read_image
+from fastvlm.processing.prompt import build_prompt
+from fastvlm.processing.templates import ChatTemplate, template_from_dict
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.processing.tokenizer import Tokenizer
+from fastvlm.runtimes.protocol import Embeddings, Runtime
+
+__all__ = [
+    "Answer",
+    "AnswerStream",
+    "Assistant",
+    "Chat",
+    "Conversation",
+    "GenerationSettings",
+    "Timings",
+    "Usage",
+    "load",
+]
+
+Conversation = str | Message | Sequence[Message | Mapping[str, Any]]
+"""A question as a string, or messages: fastvlm's own, or dictionaries in the style of OpenAI and transformers."""
+
+END_OF_TEXT = "<|endoftext|>"
+"""Ends a text in Qwen2's vocabulary; models write it now and then in place of the end of their turn."""
+
+
+class Assistant:
+    """A loaded model that answers questions about pictures.
+
+    settings: used where a question brings no others. eos_token_ids: the checkpoint's own end tokens; the template's
+    and the tokenizer's are added. load_ms: how long loading took, for the timings of each answer.
+    Raises CheckpointError where nothing could ever end an answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        image_processor: ImageProcessor,
+        eos_token_ids: Iterable[int] = (),
+        settings: GenerationSettings | None = None,
+        load_ms: float = 0.0,
+    ) -> None:
+        self.runtime = runtime
+        self.tokenizer = tokenizer
+        self.template = template
+        self.image_processor = image_processor
+        self.eos_token_ids = end_token_ids(template, tokenizer, eos_token_ids)
+        self.settings = settings or GenerationSettings()
+        self.image_cache = ImageCache()
+        self.load_ms = load_ms
+
+    def ask(
+        self,
+        question: Conversation,
+        *,
+        images: object = (),
+        settings: GenerationSettings | None = None,
+        **overrides: Unpack[SettingsOverrides],
+    ) -> Answer:
+        """Answer a question.
+
+        question: a string, or messages. images: one image or a list of them, put before a question that is a string;
+        each is a path, the bytes of a file, a PIL image or a uint8 array of height x width x 3. Messages carry their
+        own images. settings, and single settings by name such as `temperature=0.7`: how the answer is chosen.
+        Raises a FastVLMError, whose text is one line, for whatever cannot be answered.
+        """
+        return self.stream(question, images=images, settings=settings, **overrides).answer
+
+    def stream(
+        self,
+        question: Conversation,
+        *,
+        images: object = (),
+        settings: GenerationSettings | None = None,
+        **overrides: Unpack[SettingsOverrides],
+    ) -> AnswerStream:
+        """Answer a question in pieces of text, as they come; takes what `ask` takes."""
+        messages = conversation_of(question, images)
+        return AnswerStream(self._answer(messages, self.choose_settings(settings, overrides)))
+
+    def chat(self, *, system: str | None = None) -> Chat:
+        """Start a conversation that remembers its turns and their images."""
+        return Chat(self, system=system)
+
+    def _answer(
+        self, messages: Sequence[Message], settings: GenerationSettings, clock: Stopwatch | None = None
+    ) -> Generator[str, None, Answer]:
+        clock = clock or Stopwatch()
+        images = self.read_images(messages, clock)
+        visual_tokens = self.encode(images, clock)
+        prompt = self.build_prompt(messages, visual_tokens, clock)
+        embeddings = self.embed(prompt, visual_tokens, clock)
+        steps = generate(self.runtime, [embeddings], settings=settings, eos_token_ids=self.eos_token_ids)
+        text = GrowingAnswer(self.tokenizer.decode, stop=settings.stop)
+        for (token,) in clock.steps(steps):
+            with clock.phase("decode"):
+                piece = text.push(token)
+            if piece:
+                with clock.paused():
+                    yield piece
+            if text.is_finished:
+                break
+        return text.finish(prompt, clock.timings(load_ms=self.load_ms))
+
+    def read_images(self, messages: Sequence[Message], clock: Stopwatch) -> list[PixelTiles]:
+        """Step 1: every image of the messages becomes tiles of pixels."""
+        images = []
+        for part in images_of(messages):
+            with clock.phase("image_read"):
+                picture = read_image(part.source)
+            with clock.phase("preprocess"):
+                images.append(self.image_processor(picture))
+        return images
+
+    def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
+        """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""
+        with clock.phase("encode"):
+            return self.image_cache.get_or_encode(images, self.runtime.encode)
+
+    def build_prompt(
+        self, messages: Sequence[Message], visual_tokens: Sequence[VisualTokens], clock: Stopwatch
+    ) -> PromptTokens:
+        """Step 3: messages become token ids with slots for exactly these visual tokens, and room for an answer."""
+        with clock.phase("tokenize"):
+            return build_prompt(
+                messages,
+                template=self.template,
+                tokenizer=self.tokenizer,
+                visual_token_counts=[image.num_tokens for image in visual_tokens],
+                max_positions=self.runtime.max_positions - 1,
+            )
+
+    def embed(self, prompt: PromptTokens, visual_tokens: Sequence[VisualTokens], clock: Stopwatch) -> Embeddings:
+        """Step 4: token ids and visual tokens become the decoder's input."""
+        with clock.phase("embed"):
+            return self.runtime.embed(prompt, visual_tokens)
+
+    def choose_settings(self, settings: GenerationSettings | None, overrides: SettingsOverrides) -> GenerationSettings:
+        """Return the settings of one question: the given or the assistant's own, changed where a name says so.
+
+        The template's stop strings always count.
+        """
+        chosen = (settings or self.settings).with_overrides(overrides)
+        return chosen.with_overrides({"stop": [*chosen.stop, *self.template.stop_strings]})
+
+
+class Chat:
+    """A conversation over several turns; each turn may bring images, and all earlier ones stay in view.
+
+    Images are read once, when their turn starts, and remembered as uint8 pixels. A turn is remembered once its answer
+    is complete: one that fails or is interrupted leaves no trace. One turn at a time.
+    """
+
+    def __init__(self, assistant: Assistant, *, system: str | None = None) -> None:
+        self._assistant = assistant
+        self._messages: tuple[Message, ...] = ()
+        if system is not None:
+            self._messages = (Message("system", (TextPart(system),)),)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation up to now."""
+        return self._messages
+
+    def ask(
+        self,
+        question: Conversation,
+        *,
+        images: object = (),
+        settings: GenerationSettings | None = None,
+        **overrides: Unpack[SettingsOverrides],
+    ) -> Answer:
+        """Answer the next question; takes what `Assistant.ask` takes."""
+        return self.stream(question, images=images, settings=settings, **overrides).answer
+
+    def stream(
+        self,
+        question: Conversation,
+        *,
+        images: object = (),
+        settings: GenerationSettings | None = None,
+        **overrides: Unpack[SettingsOverrides],
+    ) -> AnswerStream:
+        """Answer the next question in pieces of text, as they come.
+
+        The turn starts with the first piece. Raises PromptError where another turn ended before this one did.
+        """
+        chosen = self._assistant.choose_settings(settings, overrides)
+        return AnswerStream(self._turn(conversation_of(question, images), chosen))
+
+    def _turn(self, question: tuple[Message, ...], settings: GenerationSettings) -> Generator[str, None, Answer]:
+        history = self._messages
+        clock = Stopwatch()
+        with clock.phase("image_read"):
+            messages = (*history, *(_with_pixels(message) for message in question))
+        answer = yield from self._assistant._answer(messages, settings, clock)
+        if self._messages is not history:
+            raise PromptError(
+                "Expected one turn of a conversation at a time, but another one ended during this answer. "
+                "Read a stream to its end, or close it, before the next question."
+            )
+        self._messages = (*messages, assistant(answer.text))
+        return answer
+
+
+def _with_pixels(message: Message) -> Message:
+    """Return the message with its images read, so that later turns see the same whatever becomes of a file."""
+    parts = (ImagePart(_read_only(part.source)) if isinstance(part, ImagePart) else part for part in message.content)
+    return Message(message.role, tuple(parts))
+
+
+def _read_only(source: object) -> UInt8Array:
+    pixels = read_image(source)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    num_threads: int | None = None,
+    template: str | None = None,
+    image_mode: str | None = None,
+) -> Assistant:
+    """Load a model and return the assistant that answers with it.
+
+    model: None for the small model inside the package, a checkpoint folder, or a hub id such as
+    `apple/FastVLM-0.5B`. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. dtype: `auto`, `float32`,
+    `bfloat16`, `float16`.
+    num_threads: CPU threads, None for the engine's choice. template: a name such as `qwen_2`, and image_mode: `pad`,
+    `crop`, `anyres` or `fit`, each None for what the checkpoint asks for.
+    Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
+    MissingExtraError without torch.
+    """
+    started_s = time.perf_counter()
+    require_extra("torch", "torch")
+    folder = resolve(model)
+    from fastvlm.checkpoints.load import load_checkpoint
+    from fastvlm.runtimes.torch import TorchRuntime, choose_device, choose_dtype
+
+    # A wrong name is told now, and not after gigabytes have been read.
+    chosen_template = None if template is None else template_from_dict(template)
+    processing_in_mode(ProcessingConfig(), image_mode)
+    choose_dtype(dtype, choose_device(device))
+    checkpoint = load_checkpoint(folder)
+    return Assistant(
+        runtime=TorchRuntime(checkpoint.model, device=device, dtype=dtype, num_threads=num_threads),
+        tokenizer=checkpoint.tokenizer,
+        template=chosen_template or checkpoint.template,
+        image_processor=ImageProcessor(processing_in_mode(checkpoint.processing, image_mode)),
+        eos_token_ids=checkpoint.config.eos_token_ids,
+        load_ms=(time.perf_counter() - started_s) * 1000,
+    )
+
+
+def end_token_ids(template: ChatTemplate, tokenizer: Tokenizer, from_config: Iterable[int]) -> frozenset[int]:
+    """Collect every token that ends an answer: the template's, `<|endoftext|>`, and the checkpoint's own.
+
+    None is enough where the template has stop strings: they end an answer, or its length does. Raises CheckpointError
+    where the tokenizer lacks what the template writes, or where nothing would ever end an answer.
+    """
+    for token in template.control_tokens:
+        tokenizer.token_id(token)
+    special = tokenizer.special_token_ids
+    names = (*template.stop_tokens, END_OF_TEXT)
+    found = frozenset(special[name] for name in names if name in special) | frozenset(from_config)
+    if not found and not template.stop_strings:
+        raise CheckpointError(
+            f"Expected a token that ends an answer ({', '.join(names)}, or eos_token_id in the configuration), got "
+            f"none in this checkpoint. Choose the template that it was trained with (--template), or add eos_token_ids."
+        )
+    return found
+
+
+def conversation_of(question: Conversation, images: object = ()) -> tuple[Message, ...]:
+    """Read a question into messages; images stand before a question that is a string.
+
+    Raises PromptError for images beside messages, which carry their own, and for what is neither.
+    """
+    sources = tuple(images) if isinstance(images, list | tuple) else (images,)
+    if isinstance(question, str):
+        return (user(*(ImagePart(source) for source in sources), question),)
+    if sources:
+        raise PromptError(
+            f"Expected images inside the messages, got {len(sources)} beside them. "
+            "Put them into the content of a message, or ask with a string."
+        )
+    if not isinstance(question, Message | Sequence):
+        raise PromptError(f"Expected a question as text or messages, got {type(question).__name__}.")
+    messages = as_messages(question)
+    if messages and messages[-1].role != "user":
+        raise PromptError(
+            f"Expected the last message to be the user's question, got one of role {messages[-1].role}. Add a question."
+        )
+    return messages

@@ -1,0 +1,74 @@
+"""Two verbs: prefill once, then decode token by token. Sees arrays and ids, never strings or images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastvlm.batches import FinishReason, Float32Array
+from fastvlm.errors import PromptError
+from fastvlm.inference.sampling import Sampler
+from fastvlm.inference.settings import GenerationSettings
+from fastvlm.runtimes.protocol import Embeddings, Runtime
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """What one step added to one row.
+
+    token_id: None where the row ended with an end-of-turn token, which is no part of the answer.
+    finish_reason: set on the last token of the row.
+    """
+
+    row: int
+    token_id: int | None
+    finish_reason: FinishReason | None = None
+
+
+def generate(
+    runtime: Runtime,
+    prompts: Sequence[Embeddings],
+    *,
+    settings: GenerationSettings,
+    eos_token_ids: Set[int],
+    stopped_rows: Set[int] = frozenset(),
+) -> Iterator[tuple[NewToken, ...]]:
+    """Continue B prompts together; each step gives one new token for every row that has not ended.
+
+    A row ends at a token of `eos_token_ids` ("stop"), at `max_new_tokens` or at the end of the context ("length"),
+    or when the caller adds its number to `stopped_rows`. Every row has a sampler of its own, so that a row draws the
+    same tokens as it would alone. Raises PromptError where a prompt leaves no room for an answer.
+    """
+    num_positions = max(prompt.num_positions for prompt in prompts)
+    if num_positions >= runtime.max_positions:
+        raise PromptError(
+            f"The prompt takes {num_positions} tokens and leaves no room for an answer: "
+            f"the model's context is {runtime.max_positions}. Ask for less, or show fewer or smaller images."
+        )
+    samplers = [Sampler(settings) for _ in prompts]
+    logits, cache = runtime.prefill(prompts)
+    last_step = min(settings.max_new_tokens, runtime.max_positions - num_positions)
+    # Rows that have ended go on in the batch with token 0 or their last one; nobody looks at what comes of it.
+    latest = np.zeros(len(prompts), dtype=np.int64)
+    alive = list(range(len(prompts)))
+    for step in range(1, last_step + 1):
+        tokens = tuple(
+            _next_token(row, logits[row], samplers[row], eos_token_ids, is_last=step == last_step) for row in alive
+        )
+        latest[alive] = [token.token_id or 0 for token in tokens]
+        yield tokens
+        alive = [token.row for token in tokens if token.finish_reason is None and token.row not in stopped_rows]
+        if not alive:
+            return
+        logits = runtime.decode(latest, cache)
+
+
+def _next_token(
+    row: int, logits: Float32Array, sampler: Sampler, eos_token_ids: Set[int], *, is_last: bool
+) -> NewToken:
+    token_id = sampler.choose(logits)
+    if token_id in eos_token_ids:
+        return NewToken(row, None, "stop")
+    return NewToken(row, token_id, "length" if is_last else None)

@@ -1,0 +1,135 @@
+"""Where the time of an answer went, and how many tokens it took."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+Phase = Literal["image_read", "preprocess", "encode", "tokenize", "embed", "prefill", "decode"]
+
+Step = TypeVar("Step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Milliseconds of one answer; of a whole batch where several questions were answered together.
+
+    load_ms: loading the model, once and before the question. image_read_ms: opening and decoding pictures.
+    preprocess_ms: resizing and normalising. encode_ms: pixels to visual tokens, next to nothing for an image that
+    is in the cache. tokenize_ms: messages to token ids. embed_ms: token ids and visual tokens to embeddings.
+    prefill_ms: reading the prompt and choosing the first token. decode_ms: all later tokens, and text from tokens.
+    The phases from image_read_ms to decode_ms add up to total_ms; first_token_ms runs from the start to the first
+    token, decode_per_token_ms is the mean of the tokens after it. Time that a reader of the stream takes for itself
+    is not counted.
+    """
+
+    load_ms: float
+    image_read_ms: float
+    preprocess_ms: float
+    encode_ms: float
+    tokenize_ms: float
+    embed_ms: float
+    prefill_ms: float
+    first_token_ms: float
+    decode_ms: float
+    decode_per_token_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one answer; prompt_tokens includes visual_tokens, completion_tokens leaves out the end of the turn."""
+
+    prompt_tokens: int
+    visual_tokens: int
+    completion_tokens: int
+
+
+class Stopwatch:
+    """Measures one answer; it starts when it is made and stands still while the reader of a stream has control."""
+
+    def __init__(self) -> None:
+        self._started_s = time.perf_counter()
+        self._paused_s = 0.0
+        self._first_token_s: float | None = None
+        self._num_decode_steps = 0
+        self._phases_s: dict[Phase, float] = {}
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """Count the time inside the block for a phase."""
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._phases_s[name] = self._phases_s.get(name, 0.0) + time.perf_counter() - started_s
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time inside the block out of the total."""
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused_s += time.perf_counter() - started_s
+
+    def steps(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Pass the steps of a generation on; the first is the prefill and all others are decoding."""
+        name: Phase = "prefill"
+        while True:
+            with self.phase(name):
+                step = next(steps, None)
+            if step is None:
+                return
+            if self._first_token_s is None:
+                self._first_token_s = self._elapsed_s()
+            elif name == "decode":
+                self._num_decode_steps += 1
+            name = "decode"
+            yield step
+
+    def timings(self, *, load_ms: float) -> Timings:
+        """Return what has been measured until now."""
+
+        def phase_ms(name: Phase) -> float:
+            return self._phases_s.get(name, 0.0) * 1000
+
+        return Timings(
+            load_ms=load_ms,
+            image_read_ms=phase_ms("image_read"),
+            preprocess_ms=phase_ms("preprocess"),
+            encode_ms=phase_ms("encode"),
+            tokenize_ms=phase_ms("tokenize"),
+            embed_ms=phase_ms("embed"),
+            prefill_ms=phase_ms("prefill"),
+            first_token_ms=(self._first_token_s or 0.0) * 1000,
+            decode_ms=phase_ms("decode"),
+            decode_per_token_ms=phase_ms("decode") / max(self._num_decode_steps, 1),
+            total_ms=self._elapsed_s() * 1000,
+        )
+
+    def _elapsed_s(self) -> float:
+        return time.perf_counter() - self._started_s - self._paused_s
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has held, in MB of 10^6 bytes; None where the system does not tell."""
+    try:
+        # Linux tells getrusage the peak of the parent too, from before this program took the process over.
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        found = None
+    if found:
+        return int(found[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak if sys.platform == "darwin" else peak * 1024) / 1e6

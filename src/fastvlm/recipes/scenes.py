@@ -1,0 +1,257 @@
+"""The embedded model: a small FastVLM trained from nothing on generated scenes. It reproduces no table of the paper.
+
+The order is the paper's, scaled down: the encoder learns to see (dense labels of generated pictures stand in for
+image-text pretraining); words and visual tokens are aligned by listing what each place holds, as dense captions do in
+the paper's stage 1.5; then everything learns to answer at the final resolution. Sizes, rates and lengths are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fastvlm.batches import TrainingBatch
+from fastvlm.checkpoints.config import ModelConfig
+from fastvlm.checkpoints.save import save_checkpoint
+from fastvlm.data.collate import Collator
+from fastvlm.data.sources import NO_PICTURE_ANSWER, SceneBatches
+from fastvlm.data.synthetic.labels import NUM_TOKEN_FEATURES
+from fastvlm.data.synthetic.palette import COLORS
+from fastvlm.data.synthetic.samples import GENERATOR_VERSION, tokenizer_corpus
+from fastvlm.data.synthetic.shapes import SHAPES
+from fastvlm.errors import TrainingError
+from fastvlm.messages import assistant, user
+from fastvlm.models.config import VLMConfig
+from fastvlm.models.language.config import DecoderConfig
+from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
+from fastvlm.models.vision.fastvithd import fuse
+from fastvlm.models.vlm import FastVLM
+from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.prompt import render_text
+from fastvlm.processing.templates import TEMPLATES
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.training.loop import LoopSettings, StepReport, train
+from fastvlm.training.optimizer import OptimizerSettings
+from fastvlm.training.task import Task
+from fastvlm.training.tasks.dense import DenseHeads, DenseTargets, DenseTask
+from fastvlm.training.tasks.instruct import InstructTask
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+TOKENIZER_TEXTS = 20_000
+"""Questions and answers that the tokenizer learns its merges from, and as many empty turns: its words are frequent."""
+
+LOW_CANVASES = ((192, 192), (192, 192), (128, 256), (256, 128), (128, 192), (192, 128), (256, 64))
+"""(width, height) of at most 9 visual tokens, those of stage one and two; twice means twice as often."""
+
+FULL_CANVASES = (
+    (256, 256), (256, 256), (256, 256), (256, 192), (256, 192), (192, 256), (320, 192), (192, 320), (512, 128),
+    (128, 512), (384, 128), (128, 384),
+)  # fmt: skip
+"""(width, height) of 12 to 16 visual tokens, as the mode `fit` gives them to pictures of any size."""
+
+ROW_POSITIONS = 176
+"""Tokens of a packed row: a picture and about eight questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneStage:
+    """One stage: what learns, on which pictures, for how long."""
+
+    name: str
+    task: Literal["dense", "instruct"]
+    canvases: tuple[tuple[int, int], ...]
+    num_steps: int
+    batch_size: int
+    questions_per_picture: int
+    learning_rate: float
+    dense_weight: float = 0.3
+    list_every: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenesRecipe:
+    """The complete run. vocabulary_size: upper limit for the tokenizer, which is trained on the questions first."""
+
+    vision: FastViTHDConfig
+    decoder: DecoderConfig
+    processing: ProcessingConfig
+    template: str
+    vocabulary_size: int
+    stages: tuple[SceneStage, ...]
+    seed: int = 0
+    num_workers: int = 1
+    save_every: int = 200
+
+
+def scenes() -> ScenesRecipe:
+    """The embedded model: about 50 minutes on two CPU cores."""
+    return ScenesRecipe(
+        vision=replace(PRESETS["fastvithd-nano"], form="train"),
+        decoder=DecoderConfig(
+            vocabulary_size=1024, width=192, num_layers=5, num_heads=6, num_key_value_heads=3,
+            feed_forward_width=512, head_dim=32, max_positions=512, rope_theta=10_000.0,
+        ),
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=16),
+        template="chatml",
+        vocabulary_size=1024,
+        stages=(
+            SceneStage(
+                name="see", task="dense", canvases=LOW_CANVASES, num_steps=300, batch_size=32,
+                questions_per_picture=0, learning_rate=5e-3,
+            ),
+            SceneStage(
+                name="name", task="instruct", canvases=LOW_CANVASES, num_steps=250, batch_size=32,
+                questions_per_picture=0, list_every=1, learning_rate=2e-3,
+            ),
+            SceneStage(
+                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=1500, batch_size=16,
+                questions_per_picture=9, list_every=4, learning_rate=1.5e-3,
+            ),
+        ),
+    )  # fmt: skip
+
+
+def smoke() -> ScenesRecipe:
+    """The same run in miniature, for tests: seconds on one core."""
+    full = scenes()
+    return replace(
+        full,
+        vision=replace(full.vision, depths=(1, 1, 1, 1, 1), widths=(8, 16, 32, 64, 64)),
+        decoder=replace(full.decoder, width=64, num_layers=2, num_heads=2, num_key_value_heads=1),
+        stages=tuple(
+            replace(stage, num_steps=8, batch_size=4, questions_per_picture=min(4, stage.questions_per_picture))
+            for stage in full.stages
+        ),
+        num_workers=0,
+        save_every=2,
+    )
+
+
+RECIPES: dict[str, Callable[[], ScenesRecipe]] = {"scenes": scenes, "scenes-smoke": smoke}
+"""Complete runs by name."""
+
+
+def run(
+    recipe: ScenesRecipe,
+    folder: Path,
+    *,
+    report: Callable[[str, StepReport], None] = lambda _name, _report: None,
+) -> Path:
+    """Train, or go on where `folder` stands, and write the checkpoint `folder/model`; returns its path.
+
+    report: called with the stage's name and its progress.
+    """
+    tokenizer = _tokenizer(recipe, folder)
+    torch.manual_seed(recipe.seed)
+    vlm = VLMConfig(
+        vision=recipe.vision, decoder=replace(recipe.decoder, vocabulary_size=_padded(tokenizer.vocabulary_size))
+    )
+    model = FastVLM(vlm)
+    targets = DenseTargets(num_classes=(len(SHAPES) + 1, len(COLORS) + 1), num_features=NUM_TOKEN_FEATURES)
+    heads = DenseHeads(recipe.vision, targets)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
+    first_index = 0
+    for number, stage in enumerate(recipe.stages, start=1):
+        name = f"{number}-{stage.name}"
+        train(
+            _task(stage, model, heads),
+            _batches(recipe, stage, tokenizer, first_index),
+            _loop_settings(recipe, stage),
+            folder / name,
+            identity=repr((replace(recipe, num_workers=0, save_every=0), stage, GENERATOR_VERSION)),
+            report=partial(report, name),
+        )
+        first_index += stage.num_steps * stage.batch_size
+    return _save(recipe, model.eval(), tokenizer, folder / "model")
+
+
+def _task(stage: SceneStage, model: FastVLM, heads: DenseHeads) -> Task[TrainingBatch]:
+    if stage.task == "dense":
+        return DenseTask(model.vision, heads)
+    return InstructTask(model, heads=heads, dense_weight=stage.dense_weight, weighting="answer")
+
+
+def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, first_index: int) -> SceneBatches:
+    max_tokens = max(width * height for width, height in stage.canvases) // 64**2
+    collator = Collator(
+        processor=ImageProcessor(replace(recipe.processing, max_visual_tokens=max_tokens)),
+        tokenizer=tokenizer,
+        template=TEMPLATES[recipe.template],
+        max_positions=recipe.decoder.max_positions,
+        row_positions=ROW_POSITIONS,
+    )
+    return SceneBatches(
+        collator=collator,
+        num_steps=stage.num_steps,
+        batch_size=stage.batch_size,
+        canvases=stage.canvases,
+        questions_per_picture=stage.questions_per_picture,
+        list_every=stage.list_every,
+        first_index=first_index,
+    )
+
+
+def _loop_settings(recipe: ScenesRecipe, stage: SceneStage) -> LoopSettings:
+    optimizer = OptimizerSettings(
+        learning_rate=stage.learning_rate, warmup_steps=max(1, min(100, stage.num_steps // 5))
+    )
+    return LoopSettings(
+        optimizer=optimizer, seed=recipe.seed, num_workers=recipe.num_workers, save_every=recipe.save_every
+    )
+
+
+def _tokenizer(recipe: ScenesRecipe, folder: Path) -> Tokenizer:
+    """Train the tokenizer on generated questions, or read the one of the run that is resumed."""
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return Tokenizer.from_file(path)
+    frame = render_text((user("\n"), assistant("\n")), TEMPLATES[recipe.template])
+    fixed = repeat(f"{frame} {NO_PICTURE_ANSWER}", TOKENIZER_TEXTS)
+    texts = chain(tokenizer_corpus(TOKENIZER_TEXTS), fixed)
+    tokenizer = train_byte_level_bpe(texts, vocabulary_size=recipe.vocabulary_size, special_tokens=SPECIAL_TOKENS)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(path)
+    return tokenizer
+
+
+def _save(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Path) -> Path:
+    """Fuse the encoder and write the checkpoint in bfloat16, unless an earlier call of the same run has."""
+    if folder.is_dir():
+        return folder
+    fused = FastVLM(replace(model.config, vision=replace(recipe.vision, form="fused")))
+    fused.vision = fuse(model.vision)
+    _check_fused(model, fused)
+    fused.projector, fused.decoder = model.projector, model.decoder
+    config = ModelConfig(
+        name="scenes",
+        vlm=fused.config,
+        processing=recipe.processing,
+        template=TEMPLATES[recipe.template],
+        eos_token_ids=(tokenizer.token_id("<|im_end|>"), tokenizer.token_id("<|endoftext|>")),
+        licence="Apache-2.0",
+    )
+    save_checkpoint(folder, fused, config, tokenizer, dtype=torch.bfloat16)
+    return folder
+
+
+@torch.no_grad()
+def _check_fused(model: FastVLM, fused: FastVLM) -> None:
+    """Raise TrainingError unless the fused encoder gives the maps of the trained one, within 1e-3 of their size."""
+    pixels = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
+    expected, got = model.vision(pixels), fused.vision(pixels)
+    error = float((expected - got).abs().max() / expected.abs().max())
+    if not error < 1e-3:
+        raise TrainingError(f"Expected the fused encoder to agree with the trained one within 0.001, got {error:.2g}.")
+
+
+def _padded(vocabulary_size: int) -> int:
+    """The next multiple of 64: a table of this size is faster."""
+    return -(-vocabulary_size // 64) * 64

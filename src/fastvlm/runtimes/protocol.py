@@ -1,0 +1,52 @@
+"""How the numbers are computed, as inference sees it: four verbs over arrays, whatever the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The decoder's input for one prompt: num_positions x decoder width, held by the runtime that made it."""
+
+    data: object
+    num_positions: int
+
+
+class Cache(Protocol):
+    """Keys and values of a batch of prompts, and of what was decoded after them; decode changes it in place."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions held for each row, padding included."""
+
+
+class Runtime(Protocol):
+    """Computes a vision-language model. All arrays are on the host; batches are lists, padding is internal."""
+
+    @property
+    def max_positions(self) -> int:
+        """Longest context in tokens: prompt plus answer."""
+
+    @property
+    def name(self) -> str:
+        """Engine, device and precision, as in `torch cpu float32`."""
+
+    def encode(self, image: PixelTiles) -> VisualTokens:
+        """Turn the tiles of one image into visual tokens in the decoder's width."""
+
+    def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
+        """Look up the words and put the visual tokens into their slots.
+
+        Raises PromptError unless every image fills its slots exactly.
+        """
+
+    def prefill(self, prompts: Sequence[Embeddings]) -> tuple[Float32Array, Cache]:
+        """Read B prompts; returns the logits after the last position, B x vocabulary, and the cache."""
+
+    def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
+        """Append one token to each of the B rows; returns the logits after it, B x vocabulary."""

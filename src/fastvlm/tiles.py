@@ -1,0 +1,73 @@
+"""How an image is cut: the one geometry of processor and models (paper section 4, AnyRes of LLaVA-NeXT)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ENCODER_STRIDE_PX = 64
+"""FastViTHD turns every 64 x 64 pixels into one visual token (paper section 3.2)."""
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """The tiles that one image became: an optional overview first, then a grid in row-major order.
+
+    All tiles of an image have the same size, in pixels, a multiple of 64.
+    """
+
+    tile_height_px: int
+    tile_width_px: int
+    grid_rows: int = 1
+    grid_columns: int = 1
+    has_overview: bool = False
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles that pass through the encoder."""
+        return self.grid_rows * self.grid_columns + int(self.has_overview)
+
+    @property
+    def num_tokens_per_tile(self) -> int:
+        """Visual tokens that the encoder makes of one tile."""
+        rows = -(-self.tile_height_px // ENCODER_STRIDE_PX)
+        columns = -(-self.tile_width_px // ENCODER_STRIDE_PX)
+        return rows * columns
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Visual tokens of the whole image."""
+        return self.num_tiles * self.num_tokens_per_tile
+
+
+def best_resolution(width_px: int, height_px: int, pinpoints: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Choose the (width, height) of `pinpoints` that keeps most of the picture's pixels and wastes fewest.
+
+    The rule of LLaVA-NeXT: most effective pixels after an aspect-preserving resize, no credit for enlarging,
+    then least waste; the first of equals wins.
+    """
+    best = pinpoints[0]
+    best_effective, best_waste = -1, 0
+    for candidate in pinpoints:
+        scale = min(candidate[0] / width_px, candidate[1] / height_px)
+        effective = min(int(width_px * scale) * int(height_px * scale), width_px * height_px)
+        waste = candidate[0] * candidate[1] - effective
+        if effective > best_effective or (effective == best_effective and waste < best_waste):
+            best, best_effective, best_waste = candidate, effective, waste
+    return best
+
+
+def fit_grid(width_px: int, height_px: int, max_tokens: int) -> tuple[int, int]:
+    """Choose the (rows, columns) of 64 px cells, at most `max_tokens` in all, that show a picture largest.
+
+    The picture keeps its aspect; among grids that show it equally large the one with fewest cells wins.
+    """
+    best, best_scale = (1, 1), 0.0
+    for rows in range(1, max_tokens + 1):
+        for columns in range(1, max_tokens // rows + 1):
+            scale = min(columns / width_px, rows / height_px)
+            if scale > best_scale * (1 + 1e-9) or (
+                scale > best_scale * (1 - 1e-9) and rows * columns < best[0] * best[1]
+            ):
+                best, best_scale = (rows, columns), max(scale, best_scale)
+    return best

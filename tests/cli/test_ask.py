@@ -1,0 +1,77 @@
+"""`fastvlm ask` through the real process, with a model whose answer is known."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_answer_goes_to_stdout_and_nothing_else(run: Run, parrot: Path, picture: Path) -> None:
+    finished = run("ask", picture, "What is this?", "--model", parrot, "--max-tokens", "4")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "aaaa\n", "")
+
+
+def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
+    finished = run("ask", picture, "What is this?", "--model", parrot, "--max-new-tokens", "4", "--json")
+    answer = json.loads(finished.stdout)
+    assert finished.stderr == ""
+    assert set(answer) == {"answer", "usage", "timings", "model", "finish_reason"}
+    assert (answer["answer"], answer["finish_reason"], answer["model"]) == ("aaaa", "length", str(parrot))
+    usage = answer["usage"]
+    assert usage["completion_tokens"] == 4
+    assert usage["visual_tokens"] == 2  # 200 x 100 px fit exactly into 1 x 2 cells
+    assert usage["prompt_tokens"] > usage["visual_tokens"]
+    assert answer["timings"]["total_ms"] > 0
+    assert 50 < answer["timings"]["peak_memory_mb"] < 50_000  # torch alone is more than the lower bound
+
+
+def test_several_pictures_and_none(run: Run, parrot: Path, picture: Path) -> None:
+    def num_visual_tokens(*words: object) -> int:
+        finished = run("ask", *words, "--model", parrot, "--max-tokens", "1", "--json")
+        return int(json.loads(finished.stdout)["usage"]["visual_tokens"])
+
+    assert num_visual_tokens("What is this?") == 0
+    assert num_visual_tokens(picture, picture, "Are they the same?") == 4
+
+
+def test_picture_from_stdin(run: Run, parrot: Path, picture: Path) -> None:
+    arguments = ("ask", "-", "What is this?", "--model", parrot, "--max-tokens", "1", "--json")
+    finished = run(*arguments, input=picture.read_bytes())
+    assert json.loads(finished.stdout)["usage"]["visual_tokens"] == 2
+
+
+def test_two_dashes_end_the_flags(run: Run, parrot: Path, picture: Path) -> None:
+    finished = run("ask", "--model", parrot, "--max-tokens", "2", "--", picture, "--help me?")
+    assert finished.stdout == "aa\n"
+
+
+def test_system_message_and_stop_string(run: Run, parrot: Path) -> None:
+    asked = ("ask", "What is this?", "--model", parrot, "--max-tokens", "5", "--json")
+    plain = json.loads(run(*asked).stdout)
+    stopped = json.loads(run(*asked, "--system", "Be brief.", "--stop", "zz", "--stop", "aaa").stdout)
+    assert stopped["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
+    assert (stopped["answer"], stopped["finish_reason"]) == ("", "stop")
+
+
+def test_timings_are_told_on_stderr(run: Run, parrot: Path, picture: Path) -> None:
+    finished = run("ask", picture, "What is this?", "--model", parrot, "--max-tokens", "3", "--timings")
+    assert finished.stdout == "aaa\n"
+    prompt, generation, phases, total = finished.stderr.splitlines()
+    assert re.fullmatch(r"Prompt: \d+ tokens \(2 visual\), [\d.]+ tokens-per-sec, first token after \d+ ms", prompt)
+    assert re.fullmatch(r"Generation: 3 tokens, [\d.]+ tokens-per-sec, ended by length", generation)
+    assert "prefill" in phases
+    assert re.fullmatch(r"Total: \d+ ms, after \d+ ms of loading, at most \d+ MB of memory", total)
+
+
+def test_answers_stream_as_they_come(start: Callable[..., subprocess.Popen[str]], parrot: Path) -> None:
+    """The first character is there long before the last one could be."""
+    process = start("ask", "What is this?", "--model", parrot, "--max-tokens", "90000")
+    assert process.stdout.read(3) == "aaa"
+    assert process.poll() is None
+    process.kill()
+    process.communicate()

@@ -1,0 +1,65 @@
+"""`fastvlm train` and `fastvlm eval` through the real process, with the smallest recipe and the fewest questions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_recipes_are_listed(run: Run) -> None:
+    finished = run("train", "--list")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("scenes ")
+
+
+def test_training_writes_a_model_that_can_be_asked(
+    run: Run, fails: Callable[..., str], picture: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "runs" / "scenes-smoke"
+    finished = run("train", "scenes-smoke", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "runs/scenes-smoke/model\n"
+    assert "8/8" in finished.stderr
+    assert run("ask", picture, "What is this?", "--model", output / "model", "--max-tokens", "3").returncode == 0
+    assert "--resume" in fails("train", "scenes-smoke", cwd=tmp_path)
+    assert run("train", "scenes-smoke", "--output", output, "--resume").stdout == f"{output / 'model'}\n"
+
+
+def test_nothing_to_resume_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
+    assert "no run to go on with" in fails("train", "--output", tmp_path / "none", "--resume")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_without_a_run_is_not_gone_on_with(fails: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("Dear model,")
+    assert "only other files" in fails("train", "--output", tmp_path, "--resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_evaluation_prints_a_table_and_writes_json(run: Run, parrot: Path, tmp_path: Path) -> None:
+    """The parrot is never right, so that every accuracy is 0 and the majority answer is better."""
+    report = tmp_path / "report.json"
+    finished = run("eval", "--model", parrot, "--limit", "2", "--no-baselines", "--json", report)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == f"Written: {report}\n"
+    values = json.loads(report.read_text())
+    assert values["overall"]["n"] == sum(family["n"] for family in values["families"]) > 0
+    assert values["overall"]["accuracy"] == 0
+    assert values["overall"]["majority"]["accuracy"] > 0
+    assert all(family["family"] in finished.stdout for family in values["families"])
+
+
+@pytest.mark.parametrize("place", ["folder", "no/such/folder/report.json", "/dev/full"])
+def test_a_place_for_no_report_is_told_at_once(fails: Callable[..., str], tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    assert "--json" in fails("eval", "--json", tmp_path / place, code=2)
+
+
+def test_boxes_need_their_folder_before_the_model_is_loaded(fails: Callable[..., str], tmp_path: Path) -> None:
+    assert "--data" in fails("eval", "--task", "boxes", "--model", tmp_path / "no-model-either", code=2)

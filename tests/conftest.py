@@ -1,0 +1,25 @@
+"""What all tests share: the folder of reference material beside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("FASTVLM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference tensors, pictures and texts; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no reference material at {SHARED}")
+    return SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that compare with the reference material, for `make golden`."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.golden)

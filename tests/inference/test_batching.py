@@ -1,0 +1,92 @@
+"""Answers given together are the answers given one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fastvlm.errors import GenerationError, ImageError, PromptError
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.batching import ask_batch
+from fastvlm.messages import ImagePart, Message, user
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def conversations(picture: Build) -> list[Message]:
+    """Questions of different lengths about none, one and several images."""
+    return [
+        user(ImagePart(picture(1)), "How many red circles are there?"),
+        user("Yes?"),
+        user(ImagePart(picture(2)), ImagePart(picture(3)), "What is this? And what is that?"),
+        user(ImagePart(picture(1, width_px=300)), "There are three red circles and a blue square. Are there not?"),
+        user(ImagePart(picture(2)), "No."),
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_batched_equals_single(assistant: Assistant, conversations: list[Message], batch_size: int) -> None:
+    together = ask_batch(assistant, conversations, batch_size=batch_size, max_new_tokens=24)
+    alone = [assistant.ask(conversation, max_new_tokens=24) for conversation in conversations]
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    assert [answer.usage for answer in together] == [answer.usage for answer in alone]
+    assert [answer.finish_reason for answer in together] == [answer.finish_reason for answer in alone]
+
+
+def test_rows_end_on_their_own(assistant: Assistant, conversations: list[Message]) -> None:
+    """A stop string of one row, and the lengths of all, are the same as alone."""
+    alone = [assistant.ask(conversation, max_new_tokens=24) for conversation in conversations]
+    stop = next(text for text in (answer.text[8:10] for answer in alone) if text)
+    cut = [assistant.ask(conversation, max_new_tokens=24, stop=stop) for conversation in conversations]
+    together = ask_batch(assistant, conversations, max_new_tokens=24, stop=stop)
+    assert [(answer.text, answer.finish_reason) for answer in together] == [
+        (answer.text, answer.finish_reason) for answer in cut
+    ]
+    assert [answer.text for answer in cut] != [answer.text for answer in alone]
+
+
+def test_sampled_rows_draw_as_they_do_alone(toy_runtime: Build, assistant_with: Build) -> None:
+    assistant = assistant_with(toy_runtime(320))
+    questions = ["What is this?", "Yes?", "How many red circles are there?"]
+    together = ask_batch(assistant, questions, temperature=1.0, seed=4, max_new_tokens=24)
+    alone = [assistant.ask(question, temperature=1.0, seed=4, max_new_tokens=24) for question in questions]
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+
+
+def test_padding_never_shortens_an_answer(toy_runtime: Build, assistant_with: Build) -> None:
+    assistant = assistant_with(toy_runtime(320, max_positions=64))
+    questions = ["Yes?", "How many red circles are there? " * 3]
+    together = ask_batch(assistant, questions, max_new_tokens=1000)
+    alone = [assistant.ask(question, max_new_tokens=1000) for question in questions]
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+    assert len({len(answer.token_ids) for answer in alone}) == 2
+
+
+def test_nothing_to_answer_and_nonsense_to_answer(assistant: Assistant, conversations: list[Message]) -> None:
+    assert ask_batch(assistant, []) == []
+    with pytest.raises(GenerationError, match="batch_size"):
+        ask_batch(assistant, conversations, batch_size=0)
+    with pytest.raises(ImageError):
+        ask_batch(assistant, [user("fine"), user(ImagePart("missing.png"), "not fine")])
+    with pytest.raises(PromptError):
+        ask_batch(assistant, [3])  # type: ignore[list-item]
+
+
+def test_timings_are_those_of_the_batch(assistant: Assistant, conversations: list[Message]) -> None:
+    together = ask_batch(assistant, conversations, max_new_tokens=24)
+    timings = together[0].timings
+    assert all(answer.timings == timings for answer in together)
+    phases = (
+        timings.image_read_ms
+        + timings.preprocess_ms
+        + timings.encode_ms
+        + timings.tokenize_ms
+        + timings.embed_ms
+        + timings.prefill_ms
+        + timings.decode_ms
+    )
+    assert phases == pytest.approx(timings.total_ms, rel=0.1)

@@ -1,0 +1,66 @@
+"""The embedded model's recipe in miniature: it learns, survives a kill to the same losses, and its result answers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastvlm.inference.assistant import load
+from fastvlm.recipes.scenes import RECIPES, run, smoke
+from fastvlm.training.loop import METRICS_FILE
+from fastvlm.training.resume import STATE_FILE
+
+
+def _losses(folder: Path) -> list[list[float]]:
+    return [
+        [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+        for path in sorted(folder.glob(f"*/{METRICS_FILE}"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    run(smoke(), folder)
+    return folder
+
+
+def test_every_stage_runs_and_the_first_lowers_its_loss(finished: Path) -> None:
+    losses = _losses(finished)
+    assert [len(stage) for stage in losses] == [8, 8, 8]
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_the_checkpoint_answers(finished: Path) -> None:
+    picture = np.full((90, 200, 3), 200, np.uint8)
+    answer = load(finished / "model").ask("How many stars are there?", images=picture, max_new_tokens=4)
+    assert answer.usage.visual_tokens == 15
+    assert answer.finish_reason in ("stop", "length") and answer.usage.completion_tokens <= 4
+
+
+def test_kill_and_resume_gives_the_same_losses(finished: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastvlm", "train", "scenes-smoke", "--output", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    second_stage = tmp_path / "killed" / f"2-{smoke().stages[1].name}" / STATE_FILE
+    deadline = time.monotonic() + 120
+    while not second_stage.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert second_stage.exists() and not (tmp_path / "killed" / "model").exists()
+    subprocess.run([*command, "--resume"], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert _losses(tmp_path / "killed") == _losses(finished)
+
+
+def test_recipes_are_complete() -> None:
+    for build in RECIPES.values():
+        recipe = build()
+        assert recipe.vision.form == "train"
+        assert all(width % 64 == 0 and height % 64 == 0 for stage in recipe.stages for width, height in stage.canvases)

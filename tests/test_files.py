@@ -1,0 +1,126 @@
+"""A file appears whole or not at all, whatever goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastvlm.files import replacing, write_whole
+
+SOURCES = Path(__file__).resolve().parents[1] / "src" / "fastvlm"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_text_and_bytes_are_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / "text", "schön\n")
+    write_whole(str(tmp_path / "bytes"), b"\x00\xff")
+    assert (tmp_path / "text").read_bytes() == "schön\n".encode()
+    assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
+    assert names_in(tmp_path) == ["bytes", "text"]
+
+
+def test_nothing_is_seen_before_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names_in(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, error: BaseException, exists: bool) -> None:
+    path = tmp_path / "file"
+    if exists:
+        path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names_in(tmp_path) == (["file"] if exists else [])
+    assert not exists or path.read_text() == "old"
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    program = (
+        "import resource, signal, sys\n"
+        "from fastvlm.files import write_whole\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_whole(sys.argv[1], 'x' * 5000)\n"
+        "except OSError as error: print(error.filename)\n"
+    )
+    path = tmp_path / "file"
+    path.write_text("old")
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES.parent)}
+    finished = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, env=environment
+    )
+    assert finished.stdout.strip() == str(path)
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_permissions_are_kept_and_usual_for_a_new_file(tmp_path: Path) -> None:
+    usual, new, old = tmp_path / "usual", tmp_path / "new", tmp_path / "old"
+    usual.write_text("")
+    old.write_text("")
+    old.chmod(0o640)
+    write_whole(new, "")
+    write_whole(old, "")
+    assert new.stat().st_mode == usual.stat().st_mode
+    assert old.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    write_whole(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "file").read_text() == "new"
+    assert names_in(tmp_path / "folder") == ["file"]
+
+
+def test_folders_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(OSError) as caught:
+            write_whole(tmp_path / name, "text")
+        assert caught.value.filename == str(tmp_path / name)
+    assert names_in(tmp_path) == ["folder", "pipe"]
+    assert (tmp_path / "folder").is_dir() and (tmp_path / "pipe").is_fifo()
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("n" * 255), "text")
+    assert names_in(tmp_path) == ["n" * 255]
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "missing" / "file", "text")
+    assert caught.value.filename == str(tmp_path / "missing" / "file")
+
+
+def test_nobody_writes_files_into_place_in_another_way() -> None:
+    """A checkpoint is a folder that is moved as one; a training state names its temporary file after the process."""
+    others = {
+        path.relative_to(SOURCES).as_posix()
+        for path in SOURCES.rglob("*.py")
+        if re.search(r"os\.(replace|rename)\(", path.read_text(encoding="utf-8"))
+    }
+    assert others <= {"files.py", "checkpoints/save.py", "training/resume.py"}
