@@ -172,6 +172,56 @@ TEMPLATES_TRAIN: tuple[str, ...] = (
     "What is the highest value in the chart?",
     "Summarise the document.",
     "Give me a recipe for {thing}s.",
+    "Can you see a {thing}?",
+    "Do you see a {animal} here?",
+    "Do you notice a {person} in the picture?",
+    "Is a {animal} visible?",
+    "Could there be a {thing} in the picture?",
+    "Is there {famous} in this picture?",
+    "Any {animal}s in the picture?",
+    "Are all the {animal}s {activity}?",
+    "Are there more {animal}s than {thing}s?",
+    "Which are more numerous, {animal}s or {thing}s?",
+    "How many {animal}s do you see?",
+    "Count the {animal}s.",
+    "Number of {thing}s?",
+    "Name the colour of the {thing}.",
+    "Tell me the colour of the {animal}.",
+    "Look at the {thing}. What is its colour?",
+    "The {thing}: what colour?",
+    "Which shape does the {thing} have?",
+    "State the size of the {animal}.",
+    "Is the {animal} larger than the {thing}?",
+    "Tell me where the {animal} is.",
+    "Where would you locate {city}?",
+    "On which side of the {thing} is the {animal}?",
+    "What lies above the {thing}?",
+    "Describe the {animal}.",
+    "Is it true that the {person} is {activity}?",
+    "How much does the {animal} weigh?",
+    "Is the {thing} heavy?",
+    "Is the {animal} hungry or tired?",
+    "Do you recognise {famous}?",
+    "Does anybody know {famous}?",
+    "What year was {famous} born in?",
+    "Where is {famous} buried?",
+    "Who is going to win?",
+    "Does it ever rain in {city}?",
+    "Where can I buy a {thing}?",
+    "Do they sell {thing}s in {city}?",
+    "I would like to travel to {country}. When should I go?",
+    "What will the weather be tomorrow in {city}?",
+    "What street is this in {city}?",
+    "Do you know whose {thing} that is?",
+    "Please calculate {number} times {number}.",
+    "What is {number} minus {number}?",
+    "What do I get if I add {number} to {number}?",
+    "Can you recommend a film about {topic}?",
+    "Sing a song about {topic}.",
+    "Could one compose music about {topic}?",
+    "Please say hello to the {person}.",
+    "My {thing} is broken: how do I fix it?",
+    "What has happened in {country} since the war?",
     "Hello!",
     "Thank you.",
     "Good morning",
@@ -210,6 +260,10 @@ TEMPLATES_HELD_OUT: tuple[str, ...] = (
 """Templates that only judge; none begins with the first three words of a training template."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_S_AFTER_A_HISS = re.compile(r"(?<=ch|sh|us)s\b")
+_IRREGULAR_PLURALS = (
+    ("sheeps", "sheep"), ("mouses", "mice"), ("fishes", "fish"), ("wolfs", "wolves"), ("knifes", "knives"),
+)  # fmt: skip
 
 
 def outside_question(rng: random.Random, *, phrasing: Literal["train", "held_out"]) -> tuple[str, int]:
@@ -224,5 +278,7 @@ def outside_question(rng: random.Random, *, phrasing: Literal["train", "held_out
         return rng.choice(words.train if phrasing == "train" else words.held_out)
 
     text = _SLOT.sub(word, templates[index])
-    text = text.replace("sheeps", "sheep").replace("mouses", "mice").replace("fishs", "fish").replace("buss ", "buses ")
+    text = _S_AFTER_A_HISS.sub("es", text)
+    for wrong, right in _IRREGULAR_PLURALS:
+        text = text.replace(wrong, right)
     return re.sub(r"\ba (?=[aeiouAEIOU])", "an ", text), index

@@ -131,18 +131,18 @@ def ask(facts: SceneFacts, rng: random.Random, *, intent: str, phrasing: Phrasin
     family = _FAMILY_OF[intent]
     if intent == "outside":
         text, index = outside_question(rng, phrasing=phrasing)
-        return Question(family, intent, _worded(text, rng), OUTSIDE_ANSWER, f"outside/{phrasing}/{index}")
+        return Question(family, intent, _worded(text, rng, phrasing), OUTSIDE_ANSWER, f"outside/{phrasing}/{index}")
     draft = BUILDERS[intent](facts, rng)
     if draft is None or rng.random() >= ACCEPTANCE.get(intent, {}).get(draft.answer, 1.0):
         return None
     text, phrasing_id = _phrase(draft, rng, phrasing)
-    text = _worded(text, rng)
+    text = _worded(text, rng, phrasing)
     return Question(family, intent, text, spelled_like(draft.answer, text), phrasing_id)
 
 
-def _worded(text: str, rng: random.Random) -> str:
+def _worded(text: str, rng: random.Random, phrasing: Phrasing) -> str:
     text = american(text) if rng.random() < _AMERICAN_PROBABILITY else text
-    return careless(text, rng)
+    return careless(text, rng, phrasing=phrasing)
 
 
 def _phrase(draft: Draft, rng: random.Random, phrasing: Phrasing) -> tuple[str, str]:

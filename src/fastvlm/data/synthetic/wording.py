@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+from typing import Literal
 
 from fastvlm.data.synthetic.directions import PLACE_SUFFIXES
 from fastvlm.data.synthetic.facts import Group
-from fastvlm.data.synthetic.shapes import PLURALS
+from fastvlm.data.synthetic.palette import COLORS
+from fastvlm.data.synthetic.shapes import PLURALS, SHAPES
 
 NUMBER_WORDS: tuple[str, ...] = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
@@ -55,7 +57,7 @@ def fill(template: str, slots: dict[str, str], rng: random.Random) -> str:
         slots = {**slots, "where": suffix, "where_or_visible": suffix or " visible"}
     if "color" in slots:
         slots = {**slots, "a_color": with_article(slots["color"])}
-    for name in ("the", "things", "a"):
+    for name in ("the", "things", "a", "place"):
         if name in slots:
             slots = {**slots, name.capitalize(): capitalised(slots[name])}
     return template.format_map(slots)
@@ -80,15 +82,75 @@ def spelled_like(answer: str, question: str) -> str:
     return answer
 
 
-def careless(text: str, rng: random.Random) -> str:
-    """Write like people: sometimes without capitals or question mark, politely, or with a slip of the finger."""
+LEAD_INS: tuple[str, ...] = (
+    "Hi, ",
+    "Hello, ",
+    "Hey, ",
+    "Good morning, ",
+    "OK, ",
+    "So, ",
+    "Well, ",
+    "Now, ",
+    "In this image, ",
+    "In this picture, ",
+    "In the drawing, ",
+    "Looking closely, ",
+    "When you look at the drawing, ",
+    "About this picture: ",
+    "About the scene: ",
+    "Look closely: ",
+    "Look at the image. ",
+    "Look at this drawing. ",
+    "Here is a picture. ",
+    "I have a picture. ",
+)
+"""What people put before a question or a request."""
+
+LEAD_INS_OF_QUESTIONS: tuple[str, ...] = (
+    "Quick question: ",
+    "Question: ",
+    "Another question: ",
+    "A question about the image: ",
+    "My question is: ",
+    "Let me ask: ",
+    "I wonder: ",
+    "I am curious: ",
+    "Tell me: ",
+    "Tell me, ",
+    "Could you help me? ",
+    "One more thing: ",
+    "Sorry, ",
+)
+"""What people put before what ends with a question mark."""
+
+TAILS: tuple[str, ...] = (" Thanks!", " Thank you.", " Be brief.", " Keep it short.", " Please.", " Thanks in advance.")
+"""What people put behind a question; true of every answer."""
+
+FUNCTION_WORDS = frozenset(("a", "an", "the", "is", "are", "there", "do", "does", "you", "please"))
+"""Words on which no answer depends: one may be missing."""
+
+_DROP_PROBABILITY = 0.1
+_LEAD_IN_PROBABILITY = 0.16
+_TAIL_PROBABILITY = 0.04
+_MIN_WORDS_FOR_ASIDES = 4
+
+
+def careless(text: str, rng: random.Random, *, phrasing: Literal["train", "held_out"]) -> str:
+    """Write like people: sometimes without capitals or question mark, politely, or with a slip of the finger.
+
+    Only what is to be learnt from also loses a small word, or gets a lead-in or a tail: what judges stays comparable.
+    """
     draw = rng.random()
+    if phrasing == "train":
+        text = _without_a_word(text, rng)
     if draw < 0.03 and text.endswith("?"):
-        text = f"Please: {text[0].lower()}{text[1:]}"
+        text = f"Please: {_uncapitalised(text)}"
     elif draw < 0.05 and text.endswith("?"):
         text = f"{text[:-1]}, please?"
     elif draw < 0.065:
         text = f"{text} Answer briefly."
+    elif phrasing == "train":
+        text = _with_asides(text, rng)
     if rng.random() < 0.12:
         text = text.lower()
     if text.endswith(("?", ".")) and rng.random() < 0.13:
@@ -98,9 +160,38 @@ def careless(text: str, rng: random.Random) -> str:
     return text
 
 
+def _with_asides(text: str, rng: random.Random) -> str:
+    """Put a lead-in before a text or a tail behind it; a greeting alone (`Hello!`) keeps to itself."""
+    draw = rng.random()
+    is_question = text.endswith("?")
+    if not is_question and text.count(" ") + 1 < _MIN_WORDS_FOR_ASIDES:
+        return text
+    if draw < _LEAD_IN_PROBABILITY:
+        lead_in = rng.choice(LEAD_INS + LEAD_INS_OF_QUESTIONS if is_question else LEAD_INS)
+        return lead_in + (text if lead_in.endswith((". ", "? ")) else _uncapitalised(text))
+    if draw < _LEAD_IN_PROBABILITY + _TAIL_PROBABILITY:
+        return text + rng.choice(TAILS)
+    return text
+
+
+def _without_a_word(text: str, rng: random.Random) -> str:
+    """Drop one word on which the answer does not depend."""
+    words = text.split(" ")
+    places = [index for index, word in enumerate(words) if word.lower() in FUNCTION_WORDS]
+    if rng.random() >= _DROP_PROBABILITY or not places or len(words) < _MIN_WORDS_FOR_ASIDES:
+        return text
+    del words[rng.choice(places)]
+    return capitalised(" ".join(words))
+
+
+def _uncapitalised(text: str) -> str:
+    """Begin in lower case, as after a comma, but for the word I."""
+    return text if re.match(r"I\b", text) else text[:1].lower() + text[1:]
+
+
 _WORDS_THAT_COUNT = re.compile(
-    r"red|orange|yellow|green|blue|purple|pink|brown|black|white|gr[ea]y|circle|square|triangle|star|diamond|hexagon"
-    r"|cross|heart|ring|more|fewer|left|right|above|below|under|top|bottom|large|small|medium|cent|middle|upper|lower",
+    "|".join((*COLORS, *SHAPES, "grey", "gray"))
+    + "|more|fewer|less|left|right|above|below|under|top|bottom|large|bigg|small|medium|cent|middle|upper|high|low",
     re.IGNORECASE,
 )
 
