@@ -59,11 +59,13 @@ class DenseLabels:
     """What a generated picture knows about each of its places, for auxiliary losses; N pictures of one size.
 
     class_maps: N x K x H/16 x W/16, for each of K classifications the class in each cell.
-    token_counts: N x (H/64 * W/64) x F, how often each of F features occurs in the place of each visual token.
+    token_features: N x (H/64 * W/64) x F, what each visual token should know, as numbers.
+    token_weights: the same shape, how much each of them matters.
     """
 
     class_maps: Int64Array
-    token_counts: Float32Array
+    token_features: Float32Array
+    token_weights: Float32Array
 
 
 @dataclass(frozen=True)

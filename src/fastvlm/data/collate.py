@@ -159,5 +159,6 @@ def _stack_dense(labels: Sequence[DenseLabels | None]) -> DenseLabels | None:
         return None
     return DenseLabels(
         class_maps=np.concatenate([label.class_maps for label in known]),
-        token_counts=np.concatenate([label.token_counts for label in known]),
+        token_features=np.concatenate([label.token_features for label in known]),
+        token_weights=np.concatenate([label.token_weights for label in known]),
     )

@@ -11,8 +11,8 @@ import numpy as np
 from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
-from fastvlm.data.synthetic.labels import label_maps, token_targets
-from fastvlm.data.synthetic.listing import list_objects
+from fastvlm.data.synthetic.labels import center_map, label_maps, token_features
+from fastvlm.data.synthetic.listing import sample_listings
 from fastvlm.data.synthetic.samples import SceneSample, scene_sample
 from fastvlm.messages import ImagePart, Message, assistant, user
 
@@ -27,8 +27,9 @@ NO_PICTURE_ANSWER = "I see no picture. Show me a scene of coloured shapes and as
 class SceneBatches:
     """Generated scenes with questions, one picture size in a batch.
 
-    canvases: (width, height) in pixels that the collator's processor leaves as they are. list_every: one picture in so
-    many has its objects listed, 0 for none. first_index: number of the first scene, so that the stages of a run see
+    canvases: (width, height) in pixels that the collator's processor leaves as they are. listings_per_picture: how
+    many times all objects of a picture are listed, counted or placed beside its questions. is_drawn: False leaves the
+    pictures black, for tasks that read the dense labels instead. first_index: number of the first scene, so that the stages of a run see
     different ones. The same step gives the same batch everywhere.
     """
 
@@ -37,7 +38,8 @@ class SceneBatches:
     batch_size: int
     canvases: Sequence[tuple[int, int]]
     questions_per_picture: int
-    list_every: int = 0
+    listings_per_picture: int = 0
+    is_drawn: bool = True
     first_index: int = 0
 
     def __len__(self) -> int:
@@ -61,6 +63,7 @@ class SceneBatches:
             height_px=height_px,
             num_questions=self.questions_per_picture,
             phrasing="train",
+            is_drawn=self.is_drawn,
         )
         sample_id = f"scenes/train/{index}"
         if sample.questions and index % BLIND_EVERY == 0:
@@ -70,27 +73,25 @@ class SceneBatches:
             sample,
             sample_id=sample_id,
             turns_per_conversation=TURNS_OF_A_TALK if is_talk else 1,
-            listing=list_objects(sample.scene, random.Random(index)) if self._is_listed(index) else None,
+            listings=sample_listings(sample.scene, random.Random(index), num_listings=self.listings_per_picture),
         )
-
-    def _is_listed(self, index: int) -> bool:
-        return self.list_every > 0 and index % self.list_every == 0
 
 
 def scene_example(
-    sample: SceneSample, *, sample_id: str, turns_per_conversation: int = 1, listing: tuple[str, str] | None = None
+    sample: SceneSample, *, sample_id: str, turns_per_conversation: int = 1, listings: Sequence[tuple[str, str]] = ()
 ) -> Example:
-    """A generated scene as a training example: its questions in conversations of so many turns, and its listing."""
-    turns = [] if listing is None else [listing]
-    turns += [(question.text, question.answer) for question in sample.questions]
+    """A generated scene as a training example: its listings and questions, in conversations of so many turns."""
+    turns = [*listings, *((question.text, question.answer) for question in sample.questions)]
+    features, weights = token_features(sample.scene)
     starts = range(0, len(turns), turns_per_conversation)
     return Example(
         sample_id=sample_id,
         image=sample.image,
         conversations=tuple(_conversation(sample, turns[start : start + turns_per_conversation]) for start in starts),
         dense=DenseLabels(
-            class_maps=np.stack(label_maps(sample.scene))[None].astype(np.int64),
-            token_counts=token_targets(sample.scene)[None].astype(np.float32),
+            class_maps=np.stack([*label_maps(sample.scene), center_map(sample.scene)])[None].astype(np.int64),
+            token_features=features[None],
+            token_weights=weights[None],
         ),
     )
 

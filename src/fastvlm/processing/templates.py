@@ -194,5 +194,18 @@ TEMPLATES: dict[str, Template] = {
         answer_closing="\n",
         layout="caption",
     ),
+    "compact": Template(
+        name="compact",
+        control_tokens=("<|user|>", "<|assistant|>", "<|end|>"),
+        stop_tokens=("<|end|>",),
+        system_opening=None,
+        system_closing="",
+        user_opening="<|user|>",
+        user_closing="",
+        assistant_opening="<|assistant|>",
+        answer_closing="<|end|>",
+        image_separator="",
+    ),
 }
-"""The authors' templates by their names (`qwen_2`, `v1`, `plain`), and `chatml`: qwen_2 without a default system."""
+"""The authors' templates by their names (`qwen_2`, `v1`, `plain`), `chatml`, which is qwen_2 without a default system,
+and `compact`: three tokens a turn, for small models whose questions are hardly longer than the frame of ChatML."""

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fastvlm.errors import TrainingError
-from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate
+from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer, learning_rate
 from fastvlm.training.parts import set_training_mode
 from fastvlm.training.resume import Progress, has_state, load_state, save_state, truncate_log
 from fastvlm.training.task import Task
@@ -116,7 +116,7 @@ def train(
 
 
 def _train_step(
-    task: Task[Any], batch: object, optimizer: torch.optim.Optimizer, rate: float, clip_norm: float
+    task: Task[Any], batch: object, optimizer: JointOptimizer, rate: float, clip_norm: float
 ) -> dict[str, float]:
     """One optimisation step; returns the losses as numbers."""
     for group in optimizer.param_groups:
@@ -125,7 +125,7 @@ def _train_step(
     total = float(loss.total.detach())
     if not math.isfinite(total):
         raise TrainingError(f"The loss is {total}, not a finite number, on {task.describe(batch)}. Lower the rate.")
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]
     norm = float(torch.nn.utils.clip_grad_norm_(task.module.parameters(), clip_norm))
     if not math.isfinite(norm):

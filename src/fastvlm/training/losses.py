@@ -15,16 +15,17 @@ def next_token_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = No
     return (losses * weights).sum() / weights.sum()
 
 
-def answer_weights(supervised: Tensor) -> Tensor:
-    """Weights that let each answer count the same: B x T marks to one weight for each marked token, in row-major order.
+def answer_weights(supervised: Tensor, *, exponent: float = 1.0) -> Tensor:
+    """Weights against long answers drowning short ones: B x T marks to one for each marked token, in row-major order.
 
-    An answer is an unbroken run of marks in a row; its tokens share a weight of 1.
+    An answer is an unbroken run of marks in a row; its n tokens share a weight of n ** (1 - exponent): with an exponent
+    of 1 every answer counts the same, with 0 every token.
     """
     starts = supervised.clone()
     starts[:, 1:] &= ~supervised[:, :-1]
     answers = starts.flatten().cumsum(0)[supervised.flatten()] - 1
     lengths = torch.bincount(answers)
-    return 1.0 / lengths[answers]
+    return lengths[answers] ** -exponent
 
 
 def class_map_loss(logits: Tensor, labels: Tensor, *, background_weight: float) -> Tensor:
@@ -34,6 +35,6 @@ def class_map_loss(logits: Tensor, labels: Tensor, *, background_weight: float) 
     return F.cross_entropy(logits, labels, weight=weight)
 
 
-def count_loss(log_rates: Tensor, counts: Tensor) -> Tensor:
-    """Poisson loss of N x T x F log rates against counts: summed over the F features, mean over the N x T places."""
-    return (log_rates.exp() - counts * log_rates).sum(-1).mean()
+def feature_loss(predicted: Tensor, features: Tensor, weights: Tensor) -> Tensor:
+    """Weighted squared error of N x T x F: summed over the F features, mean over the N x T places."""
+    return ((predicted - features).square() * weights).sum(-1).mean()

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastvlm.errors import TrainingError
+from fastvlm.training.optimizer import JointOptimizer
 
 STATE_FILE = "state.safetensors"
 
@@ -30,10 +31,10 @@ class Progress:
     run: str
 
 
-def save_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, progress: Progress) -> None:
     """Write the state atomically; a full disk raises TrainingError and leaves the previous state as it was."""
     tensors = {f"module.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
-    for index, state in _optimizer_states(optimizer).items():
+    for index, state in optimizer.states().items():
         tensors |= {f"optimizer.{index}.{key}": value.contiguous() for key, value in state.items()}
     tensors["random"] = torch.get_rng_state()
     metadata = {"step": str(progress.step), "run": progress.run}
@@ -52,7 +53,7 @@ def save_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         ) from error
 
 
-def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, run: str) -> Progress:
+def load_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, *, run: str) -> Progress:
     """Restore module, optimizer and random state; raises TrainingError when the state is of another run."""
     path = folder / STATE_FILE
     try:
@@ -67,7 +68,7 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
             "or start again in a new folder."
         )
     module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})
-    _restore_optimizer(optimizer, tensors)
+    optimizer.restore(_optimizer_states(tensors))
     torch.set_rng_state(tensors["random"])
     return Progress(step=int(metadata["step"]), run=run)
 
@@ -94,18 +95,13 @@ def _logged_step(line: str) -> float:
         return float("inf")
 
 
-def _optimizer_states(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    return dict(optimizer.state_dict()["state"])
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _optimizer_states(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             states.setdefault(int(index), {})[key] = tensor
-    state_dict = optimizer.state_dict()
-    optimizer.load_state_dict({"state": states, "param_groups": state_dict["param_groups"]})
+    return states
 
 
 def _flush(path: Path) -> None:

@@ -4,7 +4,7 @@ numpy and Pillow only. `samples.scene_sample` is the way in.
 """
 
 from fastvlm.data.synthetic.draw import draw_scene, render
-from fastvlm.data.synthetic.labels import NUM_TOKEN_FEATURES, label_maps, token_targets
+from fastvlm.data.synthetic.labels import NUM_PAIRS, NUM_TOKEN_FEATURES, center_map, label_maps, token_features
 from fastvlm.data.synthetic.outside import OUTSIDE_ANSWER
 from fastvlm.data.synthetic.palette import COLORS
 from fastvlm.data.synthetic.questions import FAMILIES, FAMILY_WEIGHTS, Phrasing, Question, sample_questions
@@ -19,6 +19,7 @@ __all__ = [
     "FAMILIES",
     "FAMILY_WEIGHTS",
     "GENERATOR_VERSION",
+    "NUM_PAIRS",
     "NUM_TOKEN_FEATURES",
     "OUTSIDE_ANSWER",
     "SHAPES",
@@ -28,12 +29,13 @@ __all__ = [
     "SceneObject",
     "SceneSample",
     "Split",
+    "center_map",
     "draw_scene",
     "label_maps",
     "render",
     "sample_questions",
     "sample_scene",
     "scene_sample",
-    "token_targets",
+    "token_features",
     "tokenizer_corpus",
 ]

@@ -105,11 +105,8 @@ def _mask(
     mask = Image.new("L", (side * oversampling, side * oversampling), 0)
     pen = ImageDraw.Draw(mask)
     x, y, radius = center[0] * oversampling - 0.5, center[1] * oversampling - 0.5, half * oversampling
-    if item.shape in ("circle", "ring"):
+    if item.shape == "circle":
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-        if item.shape == "ring":
-            hole = radius * item.form.proportion
-            pen.ellipse((x - hole, y - hole, x + hole, y + hole), fill=0)
     else:
         pen.polygon([(x + px * radius, y + py * radius) for px, py in points], fill=255)
     return mask.reduce(oversampling) if oversampling > 1 else mask

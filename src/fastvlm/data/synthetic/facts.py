@@ -12,10 +12,10 @@ from fastvlm.data.synthetic.shapes import AREA_SHARE
 DIRECTIONS: tuple[str, ...] = ("left", "right", "above", "below")
 OPPOSITES: dict[str, str] = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
-_MIN_OFFSET_PX = 10.0
-_MIN_OFFSET_SHARE = 0.3
-_MIN_SIZE_RATIO = 1.3
-_MIN_AREA_RATIO = 1.25
+_MIN_OFFSET_PX = 16.0
+_MIN_OFFSET_SHARE = 0.45
+_MIN_SIZE_RATIO = 1.4
+_MIN_AREA_RATIO = 1.4
 _DOMINANCE = 1.8
 _PLACE_BANDS = ((0.0, 0.29), (0.41, 0.59), (0.71, 1.0))
 _PLACE_NAMES = (
@@ -150,7 +150,7 @@ class SceneFacts:
         best = max(among, key=lambda index: reach(index, 0.0))
         others = [index for index in among if index != best]
         if any(
-            reach(best, 0.0) - reach(index, 0.0) < _MIN_OFFSET_PX or reach(best, 1.0) - reach(index, 1.0) < 3.0
+            reach(best, 0.0) - reach(index, 0.0) < _MIN_OFFSET_PX or reach(best, 1.0) - reach(index, 1.0) < 8.0
             for index in others
         ):
             return None

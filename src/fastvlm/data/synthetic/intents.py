@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fastvlm.data.synthetic.directions import PLACES, SUPERLATIVES
 from fastvlm.data.synthetic.facts import DIRECTIONS, Group, SceneFacts
-from fastvlm.data.synthetic.palette import COLORS
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS, COLORS
 from fastvlm.data.synthetic.sampling import MAX_COUNT
 from fastvlm.data.synthetic.scene import SIZES
 from fastvlm.data.synthetic.shapes import SHAPES
@@ -338,7 +338,7 @@ def _background_is(facts: SceneFacts, rng: random.Random) -> Draft | None:
     if not truth:
         colors = [name for name in facts.color_counts if name != color]
         if not colors or rng.random() < 0.5:
-            colors = [name for name in COLORS if name != color]
+            colors = [name for name in BACKGROUND_COLORS if name != color]
         color = rng.choice(colors)
     return Draft("background_is", {"color": color}, yes_or_no(truth=truth))
 

@@ -7,14 +7,17 @@ import numpy.typing as npt
 
 from fastvlm.data.synthetic.draw import fill_index_map
 from fastvlm.data.synthetic.palette import COLORS
-from fastvlm.data.synthetic.scene import Scene
+from fastvlm.data.synthetic.scene import Scene, SceneObject
 from fastvlm.data.synthetic.shapes import SHAPES
 
 Int8Array = npt.NDArray[np.int8]
 Float32Array = npt.NDArray[np.float32]
 
-NUM_TOKEN_FEATURES = len(SHAPES) + len(COLORS) + len(SHAPES) * len(COLORS)
-"""Per shape, per colour, and per (shape, colour) pair, the colour running fastest: 9 + 11 + 99."""
+NUM_PAIRS = len(SHAPES) * len(COLORS)
+"""(Shape, colour) pairs, the colour running fastest."""
+
+NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS)) + 4
+"""Per pair its count; per shape and then per colour: count, mean place across and down, mean size; four of the cell."""
 
 _MAP_SCALE = 0.5
 _MIN_COVERAGE = 0.25
@@ -52,14 +55,62 @@ def _owners(scene: Scene, rows: int, columns: int, samples: int) -> npt.NDArray[
     return owner.reshape(rows, columns)
 
 
-def token_targets(scene: Scene, cell_px: int = 64) -> Float32Array:
-    """Count the object centres in each cell, float32 [rows * columns, NUM_TOKEN_FEATURES], cells in row-major order."""
+def center_map(scene: Scene, cell_px: int = 16) -> Int8Array:
+    """Give the pair whose object has its centre in each cell, int8 [height / cell_px, width / cell_px].
+
+    0 is none, else the number of the pair + 1. Of two centres in one cell, which small objects may have, one is given.
+    """
     rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
-    targets = np.zeros((rows * columns, NUM_TOKEN_FEATURES), np.float32)
+    centers = np.zeros((rows, columns), np.int8)
     for item in scene.objects:
-        row = min(rows - 1, int(item.center_y_px // cell_px))
-        column = min(columns - 1, int(item.center_x_px // cell_px))
         shape, color = SHAPES.index(item.shape), COLORS.index(item.color)
-        pair = len(SHAPES) + len(COLORS) + shape * len(COLORS) + color
-        targets[row * columns + column, [shape, len(SHAPES) + color, pair]] += 1
-    return targets
+        centers[_cell(item, rows, columns, cell_px)] = shape * len(COLORS) + color + 1
+    return centers
+
+
+ABSENT_WEIGHT = 0.05
+"""How much the place and size of what is not there matter, beside 1 for what is."""
+
+
+def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float32Array]:
+    """Describe what each visual token should know and how much it matters.
+
+    Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. An object belongs to the cell of its centre.
+    Places are offsets from the middle of the canvas in units of two cells, sizes are quarters of the picture's short
+    side; both are 0 where there is nothing. The last four are the place of the cell itself and the numbers of columns
+    and rows over four.
+    """
+    rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
+    pairs = np.zeros((rows, columns, NUM_PAIRS), np.float32)
+    attributes = np.zeros((rows, columns, len(SHAPES) + len(COLORS), 4), np.float32)
+    for item in scene.objects:
+        cell = _cell(item, rows, columns, cell_px)
+        shape, color = SHAPES.index(item.shape), COLORS.index(item.color)
+        pairs[cell][shape * len(COLORS) + color] += 1
+        across, down = item.center_x_px / cell_px - columns / 2, item.center_y_px / cell_px - rows / 2
+        attributes[cell][[shape, len(SHAPES) + color]] += (
+            1,
+            across / 2,
+            down / 2,
+            4 * item.size_px / scene.short_side_px,
+        )
+    attributes[..., 1:] /= np.maximum(attributes[..., :1], 1)
+    place = np.zeros((rows, columns, 4), np.float32)
+    place[..., 0] = (np.arange(columns) + 0.5 - columns / 2) / 2
+    place[..., 1] = (np.arange(rows)[:, None] + 0.5 - rows / 2) / 2
+    place[..., 2:] = columns / 4, rows / 4
+    importance = np.ones_like(attributes)
+    importance[..., 1:] = np.where(attributes[..., :1] > 0, 1, ABSENT_WEIGHT)
+    return _rows_of_features(pairs, attributes, place), _rows_of_features(
+        np.ones_like(pairs), importance, np.ones_like(place)
+    )
+
+
+def _rows_of_features(pairs: Float32Array, attributes: Float32Array, place: Float32Array) -> Float32Array:
+    flat = attributes.reshape(*attributes.shape[:2], -1)
+    return np.concatenate([pairs, flat, place], axis=-1).reshape(-1, NUM_TOKEN_FEATURES)
+
+
+def _cell(item: SceneObject, rows: int, columns: int, cell_px: int) -> tuple[int, int]:
+    """Row and column of the cell that holds an object's centre."""
+    return min(rows - 1, int(item.center_y_px // cell_px)), min(columns - 1, int(item.center_x_px // cell_px))

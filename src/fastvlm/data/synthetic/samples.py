@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 
 from fastvlm.data.synthetic.draw import UInt8Array, draw_scene
+from fastvlm.data.synthetic.listing import sample_listings
 from fastvlm.data.synthetic.questions import Phrasing, Question, sample_questions
 from fastvlm.data.synthetic.sampling import sample_scene
 from fastvlm.data.synthetic.scene import CANVAS_SIZES_PX, Scene
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same split and index would give another picture or another question."""
 
 Split = Literal["train", "dev", "test"]
@@ -32,16 +34,25 @@ class SceneSample:
 
 
 def scene_sample(
-    split: Split, index: int, *, width_px: int, height_px: int, num_questions: int, phrasing: Phrasing
+    split: Split,
+    index: int,
+    *,
+    width_px: int,
+    height_px: int,
+    num_questions: int,
+    phrasing: Phrasing,
+    is_drawn: bool = True,
 ) -> SceneSample:
     """Make sample `index` of a split: the same arguments always give the same pixels and texts.
+
+    is_drawn False: the picture is left black, for those who read the scene itself.
 
     The scene, the drawing and the questions have random streams of their own, so that asking otherwise does not change
     the picture. Splits share no stream.
     """
     scene_rng, draw_rng, question_rng = _streams(split, index)
     scene = sample_scene(scene_rng, width_px=width_px, height_px=height_px)
-    image = draw_scene(scene, draw_rng)
+    image = draw_scene(scene, draw_rng) if is_drawn else np.zeros((height_px, width_px, 3), np.uint8)
     questions = sample_questions(scene, question_rng, num_questions=num_questions, phrasing=phrasing)
     return SceneSample(scene, image, tuple(questions))
 
@@ -52,15 +63,16 @@ def _streams(split: Split, index: int) -> tuple[random.Random, random.Random, ra
 
 
 def tokenizer_corpus(num: int) -> Iterator[str]:
-    """Yield `num` question and answer texts with training phrasings, one after the other, for training a tokenizer."""
+    """Yield `num` texts with training phrasings, for training a tokenizer: questions, listings and their answers."""
     produced, index = 0, 0
     while produced < num:
         width_px, height_px = CANVAS_SIZES_PX[index % len(CANVAS_SIZES_PX)]
         scene_rng, _, question_rng = _streams("train", index)
         scene = sample_scene(scene_rng, width_px=width_px, height_px=height_px)
-        for question in sample_questions(scene, question_rng, num_questions=6, phrasing="train"):
-            for text in (question.text, question.answer):
-                if produced < num:
-                    produced += 1
-                    yield text
+        questions = sample_questions(scene, question_rng, num_questions=6, phrasing="train")
+        turns = [(question.text, question.answer) for question in questions]
+        for text in chain.from_iterable(turns + sample_listings(scene, question_rng, num_listings=1)):
+            if produced < num:
+                produced += 1
+                yield text
         index += 1

@@ -6,24 +6,25 @@ import random
 from dataclasses import dataclass, replace
 
 from fastvlm.data.synthetic.layout import place
-from fastvlm.data.synthetic.palette import COLORS, RGB, color_distance, sample_rgb, sample_tint
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS, COLORS, RGB, color_distance, sample_rgb, sample_tint
 from fastvlm.data.synthetic.scene import Background, Box, Panel, Scene, SceneObject, SizeName
 from fastvlm.data.synthetic.shapes import MIN_SIZE_PX, SHAPES, sample_form
 
-MAX_OBJECTS = 16
 MAX_COUNT = 9
-"""The largest number in an answer."""
+"""The largest number in an answer, and the most objects of a picture without panels."""
+
+MAX_OBJECTS_IN_PANELS = 16
 
 MIN_CONTRAST = 130.0
 """Smallest `color_distance` between an object and what it lies on."""
 
 _SAMPLE_SIZE_SHARES: dict[SizeName, tuple[float, float]] = {
-    "small": (0.06, 0.14),
+    "small": (0.075, 0.14),
     "medium": (0.18, 0.25),
     "large": (0.3, 0.42),
 }
 _PADDING_COLORS: tuple[RGB, ...] = ((0, 0, 0), (128, 128, 128), (124, 116, 104))
-_COLOR_WEIGHTS = {"white": 3.5, "yellow": 0.8, "blue": 0.8, "black": 0.85, "grey": 1.25}
+_COLOR_WEIGHTS = {"white": 3.5, "yellow": 0.8, "blue": 0.8, "black": 0.85}
 _BLOCK_SHAPES = ("circle", "square", "triangle")
 _BLOCK_COLORS = ("yellow", "black", "blue")
 
@@ -45,14 +46,14 @@ class _Palette:
 
 
 def sample_scene(rng: random.Random, *, width_px: int, height_px: int) -> Scene:
-    """Draw a scene of 0 to 16 objects for a canvas of width x height pixels.
+    """Draw a scene of 0 to 9 objects, or up to 16 in panels, for a canvas of width x height pixels.
 
     Objects do not overlap, lie wholly inside the picture and never have the colour of what they lie on.
     """
     frame, padding_rgb = _sample_frame(rng, width_px, height_px)
     background, panels = _sample_ground(rng, frame)
     palette = _sample_palette(rng, background, panels)
-    kinds = _sample_kinds(rng, palette)
+    kinds = _sample_kinds(rng, palette, MAX_OBJECTS_IN_PANELS if panels else MAX_COUNT)
     regions = [panel.box for panel in panels] or [frame]
     short_side = min(frame.width, frame.height)
     sizes = _sample_sizes(rng, kinds, short_side, regions)
@@ -94,13 +95,13 @@ def _sample_ground(rng: random.Random, frame: Box) -> tuple[Background, list[Pan
     elif kind < 0.4:
         color, rgb = "grey", sample_tint(rng, color="grey")
     elif kind < 0.55:
-        color = rng.choice(COLORS)
+        color = rng.choice(BACKGROUND_COLORS)
         rgb = sample_tint(rng, color=color)
     elif kind < 0.62:
         level = rng.randint(228, 250)
         color, rgb = None, (level, level - rng.randint(0, 14), level - rng.randint(0, 26))
     else:
-        color = rng.choice(COLORS)
+        color = rng.choice(BACKGROUND_COLORS)
         rgb = sample_rgb(rng, color=color)
     background = Background(color, rgb, rgb, noise=rng.uniform(1.5, 5.0) if rng.random() < 0.06 else 0.0)
     if rng.random() < 0.08:
@@ -146,8 +147,8 @@ def _sample_palette(rng: random.Random, background: Background, panels: list[Pan
         return _Palette(_BLOCK_SHAPES, _BLOCK_COLORS)
     forbidden = set() if panels else {background.color}
     allowed = [color for color in COLORS if color not in forbidden and _is_visible(rng, color, grounds)]
-    num_colors = rng.choice((1, 2, 2, 3, 3, 4, 6, len(allowed)))
-    num_shapes = rng.choice((1, 2, 2, 3, 3, 4, 6, len(SHAPES)))
+    num_colors = rng.choice((1, 2, 2, 3, 3, 4, 5, len(allowed)))
+    num_shapes = rng.choice((1, 2, 2, 3, 3, 4, 5, len(SHAPES)))
     colors = _sample_colors(rng, allowed, min(num_colors, len(allowed)))
     return _Palette(tuple(rng.sample(SHAPES, num_shapes)), colors)
 
@@ -168,24 +169,24 @@ def _is_visible(rng: random.Random, color: str, grounds: list[RGB]) -> bool:
     return all(color_distance(sample, ground) >= MIN_CONTRAST for ground in grounds)
 
 
-def _sample_kinds(rng: random.Random, palette: _Palette) -> list[_Kind]:
+def _sample_kinds(rng: random.Random, palette: _Palette, max_objects: int) -> list[_Kind]:
     plan = rng.random()
-    if plan < 0.42:
+    if plan < 0.4:
         return [_any_kind(rng, palette) for _ in range(rng.randint(0, MAX_COUNT))]
-    if plan < 0.48:
-        return [_any_kind(rng, palette) for _ in range(rng.randint(MAX_COUNT + 1, MAX_OBJECTS))]
-    return _sample_focus(rng, palette)
+    if plan < 0.55 and max_objects > MAX_COUNT:
+        return [_any_kind(rng, palette) for _ in range(rng.randint(MAX_COUNT + 1, max_objects))]
+    return _sample_focus(rng, palette, max_objects)
 
 
 def _any_kind(rng: random.Random, palette: _Palette) -> _Kind:
     return _Kind(rng.choice(palette.shapes), rng.choice(palette.colors))
 
 
-def _sample_focus(rng: random.Random, palette: _Palette) -> list[_Kind]:
+def _sample_focus(rng: random.Random, palette: _Palette, max_objects: int) -> list[_Kind]:
     """Draw a group of an even number 0 to 9 of like objects and some that differ from it in one way or in both."""
     focus = _any_kind(rng, palette)
     num_members = rng.randint(0, MAX_COUNT)
-    num_others = rng.randint(0, min(6, MAX_OBJECTS - num_members))
+    num_others = rng.randint(0, min(6, max_objects - num_members))
     group = rng.choice(("shape", "color", "pair"))
     kinds = []
     for _ in range(num_members):

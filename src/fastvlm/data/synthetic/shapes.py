@@ -13,27 +13,21 @@ SHAPES: tuple[str, ...] = (
     "square",
     "triangle",
     "star",
-    "diamond",
-    "hexagon",
     "cross",
     "heart",
-    "ring",
 )
-"""The nine shapes, in the order of the class numbers."""
+"""The six shapes, in the order of the class numbers."""
 
 PLURALS: dict[str, str] = {shape: {"cross": "crosses"}.get(shape, shape + "s") for shape in SHAPES}
 """Plural of each shape's name."""
 
 MIN_SIZE_PX: dict[str, int] = {
-    "circle": 12,
-    "square": 12,
-    "triangle": 12,
-    "star": 14,
-    "diamond": 13,
-    "hexagon": 18,
-    "cross": 12,
-    "heart": 14,
-    "ring": 13,
+    "circle": 13,
+    "square": 13,
+    "triangle": 13,
+    "star": 18,
+    "cross": 16,
+    "heart": 17,
 }
 """Smallest size at which a shape is told from the others at model input, in pixels."""
 
@@ -42,11 +36,8 @@ AREA_SHARE: dict[str, float] = {
     "square": 1.0,
     "triangle": 0.5,
     "star": 0.35,
-    "diamond": 0.5,
-    "hexagon": 0.7,
     "cross": 0.56,
     "heart": 0.6,
-    "ring": 0.55,
 }
 """Share of its bounding square that a shape fills, about."""
 
@@ -64,11 +55,8 @@ _PROPORTIONS: dict[str, tuple[float, float]] = {
     "square": (1.0, 1.0),
     "triangle": (0.87, 1.0),
     "star": (0.38, 0.48),
-    "diamond": (0.62, 1.0),
-    "hexagon": (1.0, 1.0),
     "cross": (0.28, 0.4),
     "heart": (0.9, 1.0),
-    "ring": (0.5, 0.68),
 }
 
 _ROTATIONS_DEG: dict[str, float] = {
@@ -76,13 +64,10 @@ _ROTATIONS_DEG: dict[str, float] = {
     "square": 10.0,
     "triangle": 25.0,
     "star": 36.0,
-    "diamond": 8.0,
-    "hexagon": 30.0,
     "cross": 12.0,
     "heart": 20.0,
-    "ring": 0.0,
 }
-"""Largest turn either way that leaves the name true: a square turned by 45 degrees is a diamond."""
+"""Largest turn either way that leaves the name true: a square turned by 45 degrees is called a diamond."""
 
 
 def sample_form(rng: random.Random, *, shape: str, rotated: bool) -> ShapeForm:
@@ -128,7 +113,7 @@ _CIRCLE = _regular(64, 0.0)
 
 
 def _upright(shape: str, proportion: float) -> list[Point]:
-    if shape in ("circle", "ring"):
+    if shape == "circle":
         return _CIRCLE
     if shape == "square":
         return [(-1, -1), (1, -1), (1, 1), (-1, 1)]
@@ -136,20 +121,13 @@ def _upright(shape: str, proportion: float) -> list[Point]:
         return [(0, -proportion), (1, proportion), (-1, proportion)]
     if shape == "star":
         return _star(proportion)
-    if shape == "diamond":
-        return [(0, -1), (proportion, 0), (0, 1), (-proportion, 0)]
-    if shape == "hexagon":
-        return _regular(6, 0.0)
     if shape == "cross":
         return _cross(proportion)
     return _heart(proportion)
 
 
 def outline(shape: str, form: ShapeForm) -> list[Point]:
-    """Corners of `shape` around (0, 0), y down, turned and then scaled to fit the square from -1 to 1.
-
-    A ring gives its outer edge; `form.proportion` is its hole's radius.
-    """
+    """Corners of `shape` around (0, 0), y down, turned and then scaled to fit the square from -1 to 1."""
     points = _upright(shape, form.proportion)
     if form.rotation_deg:
         angle = math.radians(form.rotation_deg)

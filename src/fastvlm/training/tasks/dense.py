@@ -1,4 +1,4 @@
-"""Dense supervision of the encoder: classify every place of a generated picture, count what each token holds.
+"""Dense supervision of the encoder: classify every place of a generated picture, know what each token should.
 
 The paper has no such task; it stands in for image-text pretraining where pictures are generated and know what they
 show. Without it a small encoder trained from nothing through the language model alone stays long on a plateau.
@@ -16,55 +16,53 @@ from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.errors import DataError
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vision.fastvithd import FastViTHD
-from fastvlm.training.losses import class_map_loss, count_loss
+from fastvlm.training.losses import class_map_loss, feature_loss
 from fastvlm.training.task import TaskLoss
 
 CLASS_MAP_STAGE = 2
 """The stage whose map has one cell for every 16 x 16 pixels."""
 
-BACKGROUND_WEIGHT = 0.25
-"""Most cells are background; this keeps them from drowning the objects."""
-
-COUNT_WEIGHT = 0.3
-"""The sum over many features is large beside the mean of the class maps; this brings them level."""
-
-RARE = -4.0
-"""Log rate that the counts start from: most features are absent from most tokens."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class DenseTargets:
-    """num_classes: classes of each class map, the background included. num_features: counted features of a token."""
+    """What is predicted. num_features: numbers that each visual token should know.
+
+    num_classes: classes of each class map, the background included. background_weights: how much a cell of background
+    counts in each map beside 1 for the others, so that the many do not drown the few.
+    """
 
     num_classes: tuple[int, ...]
+    background_weights: tuple[float, ...]
     num_features: int
 
 
 class DenseHeads(nn.Module):
-    """Linear heads on the map of 16 px cells and on the visual tokens; dropped after training."""
+    """Linear heads on the map of 16 px cells and on the visual tokens; not part of the model."""
 
     def __init__(self, vision: FastViTHDConfig, targets: DenseTargets) -> None:
         super().__init__()
+        self.background_weights = targets.background_weights
         self.class_maps = nn.ModuleList(
             nn.Conv2d(vision.widths[CLASS_MAP_STAGE], num_classes, 1) for num_classes in targets.num_classes
         )
-        self.token_counts = nn.Conv2d(vision.output_width, targets.num_features, 1)
-        assert self.token_counts.bias is not None
-        nn.init.constant_(self.token_counts.bias, RARE)
+        self.token_features = nn.Linear(vision.output_width, targets.num_features)
 
     def forward(self, maps: Sequence[Tensor], labels: DenseLabels) -> TaskLoss:
         """Loss of the encoder's maps (see FastViTHD.forward_stages) against the labels of the same pictures."""
         device = maps[0].device
         class_maps = torch.from_numpy(labels.class_maps).to(device)
-        counts = torch.from_numpy(labels.token_counts).to(device)
         class_losses = [
-            class_map_loss(head(maps[CLASS_MAP_STAGE]), class_maps[:, index], background_weight=BACKGROUND_WEIGHT)
-            for index, head in enumerate(self.class_maps)
+            class_map_loss(head(maps[CLASS_MAP_STAGE]).float(), class_maps[:, index], background_weight=weight)
+            for index, (head, weight) in enumerate(zip(self.class_maps, self.background_weights, strict=True))
         ]
-        class_loss = torch.stack(class_losses).mean()
-        token_loss = count_loss(self.token_counts(maps[-1]).flatten(2).transpose(1, 2), counts)
-        parts = {"dense_class": class_loss.detach(), "dense_count": token_loss.detach()}
-        return TaskLoss(class_loss + COUNT_WEIGHT * token_loss, parts)
+        class_loss = torch.stack(class_losses).sum()
+        token_loss = feature_loss(
+            self.token_features(maps[-1].flatten(2).transpose(1, 2)).float(),
+            torch.from_numpy(labels.token_features).to(device),
+            torch.from_numpy(labels.token_weights).to(device),
+        )
+        parts = {"dense_class": class_loss.detach(), "dense_token": token_loss.detach()}
+        return TaskLoss(class_loss + token_loss, parts)
 
 
 class DenseTask:

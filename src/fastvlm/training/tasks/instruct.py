@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fastvlm.batches import TrainingBatch
 from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_weights, next_token_loss
+from fastvlm.training.precision import mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.dense import DenseHeads
-
-Weighting = Literal["token", "answer"]
 
 
 class InstructTask:
     """Trains a vision-language model on the supervised tokens of conversations.
 
-    heads: dense supervision of the encoder beside it, weighted by dense_weight, or None. weighting: whether each token
-    counts the same, as in LLaVA, or each answer, so that short ones are not drowned by long ones.
+    heads: dense supervision of the encoder beside it, weighted by dense_weight, or None. answer_exponent: 0 lets each
+    token count the same, as in LLaVA, 1 each answer, so that short ones are not drowned by long ones.
     """
 
     def __init__(
@@ -29,9 +27,10 @@ class InstructTask:
         *,
         heads: DenseHeads | None = None,
         dense_weight: float = 0.0,
-        weighting: Weighting = "token",
+        answer_exponent: float = 0.0,
     ) -> None:
-        self.model, self.heads, self.dense_weight, self.weighting = model, heads, dense_weight, weighting
+        self.model, self.heads = model, heads
+        self.dense_weight, self.answer_exponent = dense_weight, answer_exponent
         modules: dict[str, nn.Module] = {"model": model}
         if heads is not None:
             modules["heads"] = heads
@@ -39,37 +38,89 @@ class InstructTask:
 
     def loss(self, batch: TrainingBatch) -> TaskLoss:
         """Cross-entropy of the supervised tokens, plus the dense losses where there are heads and labels."""
-        device = next(self.model.parameters()).device
-        maps = self._maps(batch, device)
-        supervised = torch.from_numpy(batch.supervised)
-        logits = self.model(
-            None if maps is None else self.model.project(maps[-1]).flatten(0, 1),
-            token_ids=torch.from_numpy(batch.token_ids).to(device),
-            is_visual=torch.from_numpy(batch.is_visual),
-            positions=torch.from_numpy(batch.positions).to(device),
-            mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
-            rows=_before(supervised),
-        )
-        targets = torch.from_numpy(batch.token_ids)[supervised].to(device)
-        weights = answer_weights(supervised).to(device) if self.weighting == "answer" else None
-        word_loss = next_token_loss(logits, targets, weights)
-        accuracy = (logits.argmax(1) == targets).float().mean()
-        parts = {"words": word_loss.detach(), "token_accuracy": accuracy}
+        maps = self._maps(batch)
+        with mixed_precision(_device(self.model)):
+            visual_tokens = None if maps is None else self.model.project(maps[-1]).flatten(0, 1)
+            words = word_loss(self.model, visual_tokens, batch, answer_exponent=self.answer_exponent)
         if self.heads is None or batch.dense is None or maps is None:
-            return TaskLoss(word_loss, parts)
+            return words
         dense: TaskLoss = self.heads(maps, batch.dense)
-        return TaskLoss(word_loss + self.dense_weight * dense.total, {**parts, **dense.parts})
+        return TaskLoss(words.total + self.dense_weight * dense.total, {**words.parts, **dense.parts})
 
-    def _maps(self, batch: TrainingBatch, device: torch.device) -> list[Tensor] | None:
+    def _maps(self, batch: TrainingBatch) -> list[Tensor] | None:
         """The encoder's maps of all pictures; text alone skips it: made-up pictures would disturb its statistics."""
         if not len(batch.pixels):
             return None
-        pixels = torch.from_numpy(batch.pixels).to(device, memory_format=torch.channels_last)
+        pixels = torch.from_numpy(batch.pixels).to(_device(self.model), memory_format=torch.channels_last)
         return self.model.vision.forward_stages(pixels)
 
     def describe(self, batch: TrainingBatch) -> str:
         """The ids of the samples."""
         return ", ".join(batch.sample_ids)
+
+
+class SymbolTask:
+    """Trains the decoder on what each visual token should know, given as numbers: it learns to reason before it sees.
+
+    `symbols` takes the place of the projector's first layer, on the numbers of `DenseLabels.token_features`; the second
+    layer is trained with the decoder. No encoder runs, so a step costs a fraction of one with pictures.
+    """
+
+    def __init__(self, model: FastVLM, symbols: nn.Linear, *, answer_exponent: float = 0.0) -> None:
+        self.model, self.symbols, self.answer_exponent = model, symbols, answer_exponent
+        self.module = nn.ModuleDict(
+            {"decoder": model.decoder, "connector": model.projector.linear_2, "symbols": symbols}
+        )
+
+    def loss(self, batch: TrainingBatch) -> TaskLoss:
+        """Cross-entropy of the supervised tokens."""
+        device = _device(self.symbols)
+        with mixed_precision(device):
+            visual_tokens = None
+            if batch.dense is not None:
+                features = torch.from_numpy(batch.dense.token_features).to(device)
+                visual_tokens = self.model.projector.linear_2(F.gelu(self.symbols(features))).flatten(0, 1)
+            return word_loss(self.model, visual_tokens, batch, answer_exponent=self.answer_exponent)
+
+    def describe(self, batch: TrainingBatch) -> str:
+        """The ids of the samples."""
+        return ", ".join(batch.sample_ids)
+
+
+@torch.no_grad()
+def connect(model: FastVLM, heads: DenseHeads, symbols: nn.Linear) -> None:
+    """Give the projector's first layer the weights that feed `symbols` with what the encoder's head predicts.
+
+    Two linear layers in a row are one, so nothing is approximated.
+    """
+    first, predicted = model.projector.linear_1, heads.token_features
+    first.weight.copy_(symbols.weight @ predicted.weight)
+    first.bias.copy_(symbols.weight @ predicted.bias + symbols.bias)
+
+
+def word_loss(
+    model: FastVLM, visual_tokens: Tensor | None, batch: TrainingBatch, *, answer_exponent: float
+) -> TaskLoss:
+    """Cross-entropy of a batch's supervised tokens after these visual tokens, M x width in the order of their slots."""
+    device = _device(model.decoder)
+    supervised = torch.from_numpy(batch.supervised)
+    logits = model(
+        None if visual_tokens is None else visual_tokens.float(),
+        token_ids=torch.from_numpy(batch.token_ids).to(device),
+        is_visual=torch.from_numpy(batch.is_visual),
+        positions=torch.from_numpy(batch.positions).to(device),
+        mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
+        rows=_before(supervised),
+    )
+    targets = torch.from_numpy(batch.token_ids)[supervised].to(device)
+    weights = answer_weights(supervised, exponent=answer_exponent).to(device)
+    loss = next_token_loss(logits, targets, weights)
+    accuracy = (logits.argmax(1) == targets).float().mean()
+    return TaskLoss(loss, {"words": loss.detach(), "token_accuracy": accuracy})
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
 def _before(marks: Tensor) -> Tensor:
