@@ -27,10 +27,10 @@ NO_PICTURE_ANSWER = "I see no picture. Show me a scene of coloured shapes and as
 class SceneBatches:
     """Generated scenes with questions, one picture size in a batch.
 
-    canvases: (width, height) in pixels that the collator's processor leaves as they are. listings_per_picture: how
-    many times all objects of a picture are listed, counted or placed beside its questions. is_drawn: False leaves the
-    pictures black, for tasks that read the dense labels instead. first_index: number of the first scene, so that the stages of a run see
-    different ones. The same step gives the same batch everywhere.
+    canvases: (width, height) in pixels that the collator's processor leaves as they are. listings_per_picture: how many
+    times all objects of a picture are listed, counted or placed beside its questions. is_drawn: False leaves the
+    pictures black, for tasks that read the dense labels instead. first_index: number of the first scene, so that the
+    stages of a run see different ones. The same step gives the same batch everywhere.
     """
 
     collator: Collator
