@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,12 +59,13 @@ class PromptTokens:
 class DenseLabels:
     """What a generated picture knows about each of its places, for auxiliary losses; N pictures of one size.
 
-    class_maps: N x K x H/16 x W/16, for each of K classifications the class in each cell.
+    class_maps: by stage of the encoder, the first being 0, N x K x the size of its map: for each of K classifications
+    the class in each cell.
     token_features: N x (H/64 * W/64) x F, what each visual token should know, as numbers.
     token_weights: the same shape, how much each of them matters.
     """
 
-    class_maps: Int64Array
+    class_maps: Mapping[int, Int64Array]
     token_features: Float32Array
     token_weights: Float32Array
 

@@ -158,7 +158,9 @@ def _stack_dense(labels: Sequence[DenseLabels | None]) -> DenseLabels | None:
     if not known or len(known) != len(labels):
         return None
     return DenseLabels(
-        class_maps=np.concatenate([label.class_maps for label in known]),
+        class_maps={
+            stage: np.concatenate([label.class_maps[stage] for label in known]) for stage in known[0].class_maps
+        },
         token_features=np.concatenate([label.token_features for label in known]),
         token_weights=np.concatenate([label.token_weights for label in known]),
     )

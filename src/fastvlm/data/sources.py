@@ -89,7 +89,10 @@ def scene_example(
         image=sample.image,
         conversations=tuple(_conversation(sample, turns[start : start + turns_per_conversation]) for start in starts),
         dense=DenseLabels(
-            class_maps=np.stack([*label_maps(sample.scene), center_map(sample.scene)])[None].astype(np.int64),
+            class_maps={
+                2: np.stack([*label_maps(sample.scene), center_map(sample.scene)])[None].astype(np.int64),
+                3: center_map(sample.scene, cell_px=32)[None, None].astype(np.int64),
+            },
             token_features=features[None],
             token_weights=weights[None],
         ),

@@ -59,8 +59,8 @@ FULL_CANVASES = (
 )  # fmt: skip
 """(width, height) of 12 to 16 visual tokens, as the mode `fit` gives them to pictures of any size."""
 
-ROW_POSITIONS = 160
-"""Tokens of a packed row: a picture, two listings and about seven questions."""
+ROW_POSITIONS = 168
+"""Tokens of a packed row: a picture, some listings and about seven questions."""
 
 ANSWER_EXPONENT = 0.5
 """Between every token counting the same (0) and every answer (1): a listing counts more than one word."""
@@ -70,11 +70,13 @@ MUON_PARTS = ("decoder.layers",)
 
 
 DENSE_TARGETS = DenseTargets(
-    num_classes=(len(SHAPES) + 1, len(COLORS) + 1, NUM_PAIRS + 1),
-    background_weights=(0.25, 0.25, 0.02),
+    class_maps={
+        2: ((len(SHAPES) + 1, 0.25), (len(COLORS) + 1, 0.25), (NUM_PAIRS + 1, 0.02)),
+        3: ((NUM_PAIRS + 1, 0.08),),
+    },
     num_features=NUM_TOKEN_FEATURES,
 )
-"""Shape and colour of each 16 px cell and the object that has its centre there; the numbers of each visual token."""
+"""Shape and colour of each 16 px cell, the object that has its centre there and in each 32 px cell; token features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +122,14 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", canvases=FULL_CANVASES, num_steps=2000, batch_size=24,
-                questions_per_picture=12, listings_per_picture=2, learning_rate=4e-3,
+                name="reason", task="symbols", canvases=FULL_CANVASES, num_steps=2300, batch_size=24,
+                questions_per_picture=12, listings_per_picture=3, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", canvases=FULL_CANVASES, num_steps=1800, batch_size=32, learning_rate=5e-3,
+                name="see", task="dense", canvases=FULL_CANVASES, num_steps=1400, batch_size=32, learning_rate=5e-3,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=1500, batch_size=24,
+                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=2000, batch_size=24,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),

@@ -16,8 +16,8 @@ Float32Array = npt.NDArray[np.float32]
 NUM_PAIRS = len(SHAPES) * len(COLORS)
 """(Shape, colour) pairs, the colour running fastest."""
 
-NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS)) + 4
-"""Per pair its count; per shape and then per colour: count, mean place across and down, mean size; four of the cell."""
+NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS) + 1) + 4
+"""Per pair its count; per shape, per colour and for all: count, mean place across and down, size; four of the cell."""
 
 _MAP_SCALE = 0.5
 _MIN_COVERAGE = 0.25
@@ -68,41 +68,41 @@ def center_map(scene: Scene, cell_px: int = 16) -> Int8Array:
     return centers
 
 
-ABSENT_WEIGHT = 0.05
-"""How much the place and size of what is not there matter, beside 1 for what is."""
+PLACE_WEIGHT, ABSENT_WEIGHT = 0.25, 0.0125
+"""How much the place and size of what is there matter, and of what is not, beside 1 for counts."""
 
 
 def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float32Array]:
     """Describe what each visual token should know and how much it matters.
 
     Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. An object belongs to the cell of its centre.
-    Places are offsets from the middle of the canvas in units of two cells, sizes are quarters of the picture's short
-    side; both are 0 where there is nothing. The last four are the place of the cell itself and the numbers of columns
-    and rows over four.
+    Places are offsets from the middle of the canvas in half cells, sizes are eighths of the picture's short side; both
+    are 0 where there is nothing. The last four are the place of the cell itself and the numbers of columns and rows
+    over four.
     """
     rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
     pairs = np.zeros((rows, columns, NUM_PAIRS), np.float32)
-    attributes = np.zeros((rows, columns, len(SHAPES) + len(COLORS), 4), np.float32)
+    attributes = np.zeros((rows, columns, len(SHAPES) + len(COLORS) + 1, 4), np.float32)
     for item in scene.objects:
         cell = _cell(item, rows, columns, cell_px)
         shape, color = SHAPES.index(item.shape), COLORS.index(item.color)
         pairs[cell][shape * len(COLORS) + color] += 1
-        across, down = item.center_x_px / cell_px - columns / 2, item.center_y_px / cell_px - rows / 2
-        attributes[cell][[shape, len(SHAPES) + color]] += (
+        across, down = 2 * item.center_x_px / cell_px - columns, 2 * item.center_y_px / cell_px - rows
+        attributes[cell][[shape, len(SHAPES) + color, -1]] += (
             1,
-            across / 2,
-            down / 2,
-            4 * item.size_px / scene.short_side_px,
+            across,
+            down,
+            8 * item.size_px / scene.short_side_px,
         )
     attributes[..., 1:] /= np.maximum(attributes[..., :1], 1)
     place = np.zeros((rows, columns, 4), np.float32)
-    place[..., 0] = (np.arange(columns) + 0.5 - columns / 2) / 2
-    place[..., 1] = (np.arange(rows)[:, None] + 0.5 - rows / 2) / 2
+    place[..., 0] = 2 * np.arange(columns) + 1 - columns
+    place[..., 1] = 2 * np.arange(rows)[:, None] + 1 - rows
     place[..., 2:] = columns / 4, rows / 4
     importance = np.ones_like(attributes)
-    importance[..., 1:] = np.where(attributes[..., :1] > 0, 1, ABSENT_WEIGHT)
+    importance[..., 1:] = np.where(attributes[..., :1] > 0, PLACE_WEIGHT, ABSENT_WEIGHT)
     return _rows_of_features(pairs, attributes, place), _rows_of_features(
-        np.ones_like(pairs), importance, np.ones_like(place)
+        np.ones_like(pairs), importance, np.full_like(place, PLACE_WEIGHT)
     )
 
 

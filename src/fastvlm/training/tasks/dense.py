@@ -6,7 +6,7 @@ show. Without it a small encoder trained from nothing through the language model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,41 +19,43 @@ from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.losses import class_map_loss, feature_loss
 from fastvlm.training.task import TaskLoss
 
-CLASS_MAP_STAGE = 2
-"""The stage whose map has one cell for every 16 x 16 pixels."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class DenseTargets:
     """What is predicted. num_features: numbers that each visual token should know.
 
-    num_classes: classes of each class map, the background included. background_weights: how much a cell of background
-    counts in each map beside 1 for the others, so that the many do not drown the few.
+    class_maps: by stage of the encoder, for each of its class maps the number of classes, the background included, and
+    how much a cell of background counts beside 1 for the others, so that the many do not drown the few.
     """
 
-    num_classes: tuple[int, ...]
-    background_weights: tuple[float, ...]
+    class_maps: Mapping[int, tuple[tuple[int, float], ...]]
     num_features: int
 
 
 class DenseHeads(nn.Module):
-    """Linear heads on the map of 16 px cells and on the visual tokens; not part of the model."""
+    """Linear heads on maps of the stages and on the visual tokens; not part of the model."""
 
     def __init__(self, vision: FastViTHDConfig, targets: DenseTargets) -> None:
         super().__init__()
-        self.background_weights = targets.background_weights
+        self.places = [
+            (stage, index, weight)
+            for stage, kinds in targets.class_maps.items()
+            for index, (_, weight) in enumerate(kinds)
+        ]
         self.class_maps = nn.ModuleList(
-            nn.Conv2d(vision.widths[CLASS_MAP_STAGE], num_classes, 1) for num_classes in targets.num_classes
+            nn.Conv2d(vision.widths[stage], num_classes, 1)
+            for stage, kinds in targets.class_maps.items()
+            for num_classes, _ in kinds
         )
         self.token_features = nn.Linear(vision.output_width, targets.num_features)
 
     def forward(self, maps: Sequence[Tensor], labels: DenseLabels) -> TaskLoss:
         """Loss of the encoder's maps (see FastViTHD.forward_stages) against the labels of the same pictures."""
         device = maps[0].device
-        class_maps = torch.from_numpy(labels.class_maps).to(device)
+        class_maps = {stage: torch.from_numpy(classes).to(device) for stage, classes in labels.class_maps.items()}
         class_losses = [
-            class_map_loss(head(maps[CLASS_MAP_STAGE]).float(), class_maps[:, index], background_weight=weight)
-            for index, (head, weight) in enumerate(zip(self.class_maps, self.background_weights, strict=True))
+            class_map_loss(head(maps[stage]).float(), class_maps[stage][:, index], background_weight=weight)
+            for head, (stage, index, weight) in zip(self.class_maps, self.places, strict=True)
         ]
         class_loss = torch.stack(class_losses).sum()
         token_loss = feature_loss(
