@@ -6,11 +6,12 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fastvlm
 from fastvlm.checkpoints import hub
@@ -41,8 +42,18 @@ def test_a_loaded_checkpoint_answers_as_the_model_that_was_saved(
     assert digests(tiny_checkpoint) == before, "pitfall B12: a checkpoint is never written to"
 
 
+@pytest.fixture
+def same_threads_afterwards() -> Iterator[None]:
+    """The number of threads belongs to the process: a test that sets it must not change what later tests compute."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("same_threads_afterwards")
 def test_a_folder_may_be_text_and_precision_a_choice(tiny_checkpoint: Path, picture: Callable[..., Any]) -> None:
     assistant = fastvlm.load(str(tiny_checkpoint), dtype="bfloat16", num_threads=1)
+    assert torch.get_num_threads() == 1
     assert "bfloat16" in assistant.runtime.name
     assert assistant.ask(QUESTION, images=picture(1), max_new_tokens=5).usage.completion_tokens <= 5
 

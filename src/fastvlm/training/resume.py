@@ -1,14 +1,12 @@
 """A training run's state on disk: one safetensors file, replaced as a whole, from which a run goes on exactly.
 
-It holds the module, the optimizer, the random state and the step; data positions follow from the step. A kill at any
-moment leaves the last complete file.
+It holds the module, the optimizer, the random state, the step and the number of threads; data positions follow from the
+step. A kill at any moment leaves the last complete file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastvlm.errors import TrainingError
+from fastvlm.files import replacing, write_whole
+from fastvlm.training.determinism import arithmetic, restore_arithmetic
 from fastvlm.training.optimizer import JointOptimizer
 
 STATE_FILE = "state.safetensors"
@@ -37,16 +37,12 @@ def save_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, progr
     for index, state in optimizer.states().items():
         tensors |= {f"optimizer.{index}.{key}": value.contiguous() for key, value in state.items()}
     tensors["random"] = torch.get_rng_state()
-    metadata = {"step": str(progress.step), "run": progress.run}
-    temporary = folder / f".{STATE_FILE}.{os.getpid()}"
+    metadata = {"step": str(progress.step), "run": progress.run, **arithmetic()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=metadata)
-        _flush(temporary)
-        os.replace(temporary, folder / STATE_FILE)
+        with replacing(folder / STATE_FILE) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise TrainingError(
             f"Cannot save the training state in {folder}: {error}. Free some space and resume; "
             "the last complete state is unharmed."
@@ -54,7 +50,10 @@ def save_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, progr
 
 
 def load_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, *, run: str) -> Progress:
-    """Restore module, optimizer and random state; raises TrainingError when the state is of another run."""
+    """Restore module, optimizer, random state and, for the whole process, the number of threads.
+
+    Raises TrainingError when the state is of another run.
+    """
     path = folder / STATE_FILE
     try:
         with safe_open(path, framework="pt") as file:
@@ -70,6 +69,7 @@ def load_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, *, ru
     module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})
     optimizer.restore(_optimizer_states(tensors))
     torch.set_rng_state(tensors["random"])
+    restore_arithmetic(metadata)
     return Progress(step=int(metadata["step"]), run=run)
 
 
@@ -83,9 +83,7 @@ def truncate_log(path: Path, *, num_steps: int) -> None:
     if not path.is_file():
         return
     kept = [line for line in path.read_text().splitlines() if _logged_step(line) < num_steps]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(temporary, path)
+    write_whole(path, "".join(f"{line}\n" for line in kept))
 
 
 def _logged_step(line: str) -> float:
@@ -102,8 +100,3 @@ def _optimizer_states(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]
             _, index, key = name.split(".", 2)
             states.setdefault(int(index), {})[key] = tensor
     return states
-
-
-def _flush(path: Path) -> None:
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
