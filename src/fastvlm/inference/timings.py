@@ -52,10 +52,14 @@ class Usage:
 
 
 class Stopwatch:
-    """Measures one answer; it starts when it is made and stands still while the reader of a stream has control."""
+    """Measures one answer; it starts when it is made and stands still while the reader of a stream has control.
+
+    What little happens between two phases belongs to the later one, so that the phases leave no time out.
+    """
 
     def __init__(self) -> None:
         self._started_s = time.perf_counter()
+        self._lap_started_s = self._started_s
         self._paused_s = 0.0
         self._first_token_s: float | None = None
         self._num_decode_steps = 0
@@ -63,12 +67,13 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
-        """Count the time inside the block for a phase."""
-        started_s = time.perf_counter()
+        """Count the time from the end of the last phase or pause to the end of the block for a phase."""
         try:
             yield
         finally:
-            self._phases_s[name] = self._phases_s.get(name, 0.0) + time.perf_counter() - started_s
+            ended_s = time.perf_counter()
+            self._phases_s[name] = self._phases_s.get(name, 0.0) + ended_s - self._lap_started_s
+            self._lap_started_s = ended_s
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -77,7 +82,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._paused_s += time.perf_counter() - started_s
+            ended_s = time.perf_counter()
+            self._paused_s += ended_s - started_s
+            self._lap_started_s = ended_s
 
     def steps(self, steps: Iterator[Step]) -> Iterator[Step]:
         """Pass the steps of a generation on; the first is the prefill and all others are decoding."""
