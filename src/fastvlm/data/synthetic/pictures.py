@@ -82,7 +82,7 @@ class Example:
 
 
 def _object(shape: str, color: str, size_px: float, x_px: float, y_px: float, *, rgb: RGB) -> SceneObject:
-    proportion = {"star": 0.4, "diamond": 0.75, "cross": 0.33, "ring": 0.6}.get(shape, 0.95)
+    proportion = {"star": 0.4, "cross": 0.33}.get(shape, 0.95)
     return SceneObject(shape, color, size_px, x_px, y_px, rgb, ShapeForm(proportion, 0.0))
 
 
@@ -96,11 +96,8 @@ _YELLOW: RGB = (250, 215, 20)
 _GREEN: RGB = (30, 140, 60)
 _PURPLE: RGB = (120, 40, 160)
 _ORANGE: RGB = (255, 140, 0)
-_PINK: RGB = (255, 120, 180)
-_BROWN: RGB = (125, 70, 25)
 _BLACK: RGB = (15, 15, 15)
 _WHITE: RGB = (255, 255, 255)
-_GREY: RGB = (130, 130, 130)
 
 EXAMPLES: tuple[Example, ...] = (
     Example(
@@ -114,7 +111,7 @@ EXAMPLES: tuple[Example, ...] = (
                 _object("square", "blue", 58, 190, 62, rgb=_BLUE),
                 _object("star", "yellow", 66, 124, 134, rgb=_YELLOW),
                 _object("triangle", "green", 58, 56, 206, rgb=_GREEN),
-                _object("heart", "pink", 58, 196, 206, rgb=_PINK),
+                _object("heart", "purple", 58, 196, 206, rgb=_PURPLE),
             ),
         ),
         2.0,
@@ -122,7 +119,7 @@ EXAMPLES: tuple[Example, ...] = (
             ("How many shapes are there?", "5"),
             ("What colour is the star?", "yellow"),
             ("What shape is the green object?", "triangle"),
-            ("Where is the pink heart?", "bottom right"),
+            ("Where is the purple heart?", "bottom right"),
             ("Is the red circle to the left of the blue square?", "yes"),
             ("Is there a red square?", "no"),
             ("What colour is the background?", "white"),
@@ -140,20 +137,20 @@ EXAMPLES: tuple[Example, ...] = (
                 _object("star", "orange", 40, 204, 58, rgb=_ORANGE),
                 _object("star", "purple", 40, 60, 130, rgb=_PURPLE),
                 _object("star", "orange", 40, 140, 118, rgb=_ORANGE),
-                _object("ring", "purple", 42, 212, 142, rgb=_PURPLE),
-                _object("ring", "purple", 42, 92, 208, rgb=_PURPLE),
-                _object("ring", "purple", 42, 172, 212, rgb=_PURPLE),
+                _object("cross", "purple", 42, 212, 142, rgb=_PURPLE),
+                _object("cross", "purple", 42, 92, 208, rgb=_PURPLE),
+                _object("cross", "purple", 42, 172, 212, rgb=_PURPLE),
             ),
         ),
         2.0,
         (
             ("How many orange stars are there?", "4"),
-            ("How many rings do you see?", "3"),
+            ("How many crosses do you see?", "3"),
             ("How many purple objects are in the picture?", "4"),
-            ("Are there more stars than rings?", "yes"),
-            ("Which are there more of, rings or stars?", "stars"),
-            ("True or false: there are exactly two rings.", "no"),
-            ("Is there an orange ring?", "no"),
+            ("Are there more stars than crosses?", "yes"),
+            ("Which are there more of, crosses or stars?", "stars"),
+            ("True or false: there are exactly two crosses.", "no"),
+            ("Is there an orange cross?", "no"),
         ),
     ),
     Example(
@@ -185,6 +182,8 @@ EXAMPLES: tuple[Example, ...] = (
             ("Is there a yellow triangle?", "no"),
             ("What is the rightmost object?", "a black circle"),
             ("Are there as many yellow objects as blue objects?", "yes"),
+            ("What color is the background?", "gray"),
+            ("What colour is the background?", "grey"),
         ),
     ),
     Example(
@@ -194,19 +193,19 @@ EXAMPLES: tuple[Example, ...] = (
             192,
             _plain("green", (205, 240, 205)),
             (
-                _object("hexagon", "brown", 84, 76, 100, rgb=_BROWN),
-                _object("hexagon", "blue", 40, 172, 56, rgb=_BLUE),
+                _object("triangle", "orange", 84, 76, 100, rgb=_ORANGE),
+                _object("triangle", "blue", 40, 172, 56, rgb=_BLUE),
                 _object("cross", "red", 24, 180, 148, rgb=_RED),
-                _object("diamond", "black", 42, 262, 104, rgb=_BLACK),
+                _object("heart", "black", 42, 262, 104, rgb=_BLACK),
             ),
         ),
         1.6,
         (
-            ("What is the largest object?", "a brown hexagon"),
+            ("What is the largest object?", "an orange triangle"),
             ("What color is the smallest shape?", "red"),
-            ("Is the blue hexagon larger than the brown hexagon?", "no"),
-            ("What shape is the rightmost object?", "diamond"),
-            ("Is the red cross below the blue hexagon?", "yes"),
+            ("Is the blue triangle larger than the orange triangle?", "no"),
+            ("What shape is the rightmost object?", "heart"),
+            ("Is the red cross below the blue triangle?", "yes"),
             ("Where is the star?", "There is no star."),
         ),
     ),
@@ -217,18 +216,18 @@ EXAMPLES: tuple[Example, ...] = (
             256,
             _plain("black", (10, 10, 14)),
             (
-                _object("ring", "white", 64, 96, 52, rgb=_WHITE),
-                _object("cross", "grey", 44, 46, 140, rgb=_GREY),
-                _object("diamond", "yellow", 46, 146, 140, rgb=_YELLOW),
-                _object("heart", "red", 58, 96, 216, rgb=_RED),
+                _object("circle", "white", 60, 50, 48, rgb=_WHITE),
+                _object("square", "yellow", 44, 144, 66, rgb=_YELLOW),
+                _object("cross", "green", 48, 96, 132, rgb=(34, 160, 70)),
+                _object("heart", "red", 58, 56, 214, rgb=_RED),
             ),
         ),
         2.0,
         (
-            ("Describe the picture.", "a red heart, a yellow diamond, a white ring and a grey cross"),
-            ("What color is the cross?", "gray"),
-            ("What colour is the cross?", "grey"),
-            ("Is the heart below the ring?", "yes"),
+            ("Describe the picture.", "a red heart, a yellow square, a green cross and a white circle"),
+            ("What colour is the circle?", "white"),
+            ("Where is the cross?", "centre"),
+            ("Is the heart below the square?", "yes"),
             ("Is the background black?", "yes"),
             ("Are all the objects white?", "no"),
         ),
