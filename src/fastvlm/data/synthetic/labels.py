@@ -16,8 +16,13 @@ Float32Array = npt.NDArray[np.float32]
 NUM_PAIRS = len(SHAPES) * len(COLORS)
 """(Shape, colour) pairs, the colour running fastest."""
 
-NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS) + 1) + 4
-"""Per pair its count; per shape, per colour and for all: count, mean place across and down, size; four of the cell."""
+_PLACE_STEPS = np.arange(1, 10, dtype=np.float32) / 10
+_SIZE_STEPS = np.array([0.1, 0.157, 0.215, 0.278, 0.35], np.float32)
+_NUM_STEPS = 2 * len(_PLACE_STEPS) + len(_SIZE_STEPS)
+
+NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS) + 1) + _NUM_STEPS + 4
+"""Per pair its count; per shape, per colour and for all: count, mean place across and down, size; for all the steps
+that place and size pass; four of the cell."""
 
 _MAP_SCALE = 0.5
 _MIN_COVERAGE = 0.25
@@ -77,38 +82,54 @@ def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float
 
     Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. An object belongs to the cell of its centre.
     Places are offsets from the middle of the canvas in half cells, sizes are eighths of the picture's short side; both
-    are 0 where there is nothing. The last four are the place of the cell itself and the numbers of columns and rows
-    over four.
+    are 0 where there is nothing. Steps say the same as marks that are passed (1) or not (0), from tenths of the picture
+    and from one name of a size to the next: such numbers are read without comparing. The last four are the place of the
+    cell itself and the numbers of columns and rows over four.
     """
     rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
     pairs = np.zeros((rows, columns, NUM_PAIRS), np.float32)
     attributes = np.zeros((rows, columns, len(SHAPES) + len(COLORS) + 1, 4), np.float32)
+    steps = np.zeros((rows, columns, _NUM_STEPS), np.float32)
     for item in scene.objects:
         cell = _cell(item, rows, columns, cell_px)
         shape, color = SHAPES.index(item.shape), COLORS.index(item.color)
-        pairs[cell][shape * len(COLORS) + color] += 1
         across, down = 2 * item.center_x_px / cell_px - columns, 2 * item.center_y_px / cell_px - rows
-        attributes[cell][[shape, len(SHAPES) + color, -1]] += (
-            1,
-            across,
-            down,
-            8 * item.size_px / scene.short_side_px,
-        )
-    attributes[..., 1:] /= np.maximum(attributes[..., :1], 1)
+        size = item.size_px / scene.short_side_px
+        pairs[cell][shape * len(COLORS) + color] += 1
+        attributes[cell][[shape, len(SHAPES) + color, -1]] += (1, across, down, 8 * size)
+        steps[cell] += _passed_steps(scene, item)
+    numbers = np.maximum(attributes[..., :1], 1)
+    attributes[..., 1:] /= numbers
+    steps /= numbers[..., -1, :]
     place = np.zeros((rows, columns, 4), np.float32)
     place[..., 0] = 2 * np.arange(columns) + 1 - columns
     place[..., 1] = 2 * np.arange(rows)[:, None] + 1 - rows
     place[..., 2:] = columns / 4, rows / 4
-    importance = np.ones_like(attributes)
-    importance[..., 1:] = np.where(attributes[..., :1] > 0, PLACE_WEIGHT, ABSENT_WEIGHT)
-    return _rows_of_features(pairs, attributes, place), _rows_of_features(
-        np.ones_like(pairs), importance, np.full_like(place, PLACE_WEIGHT)
-    )
+    value_weight = np.where(attributes[..., :1] > 0, PLACE_WEIGHT, ABSENT_WEIGHT)
+    importance = np.concatenate([np.ones_like(value_weight), np.repeat(value_weight, 3, axis=-1)], axis=-1)
+    features = _rows_of_features(pairs, attributes, steps, place)
+    step_weights = np.broadcast_to(value_weight[..., -1, :], steps.shape)
+    weights = _rows_of_features(np.ones_like(pairs), importance, step_weights, np.full_like(place, PLACE_WEIGHT))
+    return features, weights
 
 
-def _rows_of_features(pairs: Float32Array, attributes: Float32Array, place: Float32Array) -> Float32Array:
-    flat = attributes.reshape(*attributes.shape[:2], -1)
-    return np.concatenate([pairs, flat, place], axis=-1).reshape(-1, NUM_TOKEN_FEATURES)
+def _passed_steps(scene: Scene, item: SceneObject) -> Float32Array:
+    """Which marks an object has passed, as 0 and 1: across and down the picture, and in size."""
+    frame = scene.frame
+    return np.concatenate(
+        [
+            (item.center_x_px - frame.left) / frame.width > _PLACE_STEPS,
+            (item.center_y_px - frame.top) / frame.height > _PLACE_STEPS,
+            item.size_px / scene.short_side_px > _SIZE_STEPS,
+        ]
+    ).astype(np.float32)
+
+
+def _rows_of_features(*parts: Float32Array) -> Float32Array:
+    """Join the parts, each rows x columns x its own numbers, into one row of numbers for each cell."""
+    rows, columns = parts[0].shape[:2]
+    features = np.concatenate([part.reshape(rows, columns, -1) for part in parts], axis=-1)
+    return features.reshape(rows * columns, NUM_TOKEN_FEATURES).astype(np.float32)
 
 
 def _cell(item: SceneObject, rows: int, columns: int, cell_px: int) -> tuple[int, int]:
