@@ -48,6 +48,50 @@ def test_every_room_is_in_the_picture_and_in_the_table() -> None:
         assert not [room for room in rooms if f"{room}/" not in text], f"{document} lacks a room"
 
 
+# Written so that this file does not hold what it looks for.
+FOREIGN_WORDS = re.compile(
+    r"/[w]ork/|/tmp/[b]ash|\b[p]aper\.md|\b[p]erformance\.md|\b[h]elper-|[t]his sitting|[s]ub-?agent"
+    r"|(?<!docs/)(?<!\"docs\" / \")(?<!\]\()\b[e]mbedded_model\.md"
+)
+FOLDER_BESIDE = re.compile(r"\.\./[s]hared")
+
+
+def test_no_tracked_file_tells_of_one_workplace() -> None:
+    """The card of the embedded model is a document of ours; a file of that name anywhere else is not."""
+    try:
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no checkout of git")
+    names = [name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+    assert len(names) > 100
+    found = []
+    for name in names:
+        try:
+            lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        may_name_the_folder = name.startswith("tests/") or name == "CONTRIBUTING.md"
+        for number, line in enumerate(lines, start=1):
+            if FOREIGN_WORDS.search(line) or (FOLDER_BESIDE.search(line) and not may_name_the_folder):
+                found.append(f"{name}:{number}: {line.strip()[:80]}")
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("line", "is_foreign"),
+    [
+        ("/wo" + "rk/main", True),
+        ("see reference/embedded" + "_model.md", True),
+        ("see docs/embedded_model.md", False),
+        ("[card](embedded_model.md)", False),
+        ("as in pap" + "er.md 1.2", True),
+        ("the whitepaper.mdx", False),
+    ],
+)
+def test_the_words_of_a_workplace_are_told_from_ours(line: str, is_foreign: bool) -> None:
+    assert bool(FOREIGN_WORDS.search(line)) == is_foreign
+
+
 def test_tables_of_the_model_card_are_those_of_the_stored_reports() -> None:
     card = ROOT / "docs" / "embedded_model.md"
     text = card.read_text(encoding="utf-8")

@@ -49,7 +49,7 @@ _ATTENTION_BLOCK = (
     *under("feed_forward", "convffn", _FEED_FORWARD),
 )
 
-# The authors number patch embeddings, position encodings and stages in one list (paper.md 1.2).
+# The authors number patch embeddings, position encodings and stages in one list.
 ENCODER: tuple[Name, ...] = (
     *under("stem.blocks.{i}", "patch_embed.{i}", _MOBILE_ONE),
     *under("stages.0.blocks.{i}", "network.0.{i}", _REPMIXER_BLOCK),
