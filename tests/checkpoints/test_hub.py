@@ -61,7 +61,7 @@ def test_a_local_folder_wins_over_the_hub(tmp_path: Path, hub: list[dict[str, An
 def test_a_hub_id_and_its_revision(tmp_path: Path, hub: list[dict[str, Any]]) -> None:
     assert resolve("owner/name") == tmp_path / "snapshot"
     assert resolve("owner/Name-0.5B@refs/pr/2") == tmp_path / "snapshot"
-    assert [(call["repo_id"], call["revision"]) for call in hub] == [
+    assert [(call["repo_id"], call["revision"]) for call in hub if "*.safetensors" in call["allow_patterns"]] == [
         ("owner/name", None),
         ("owner/Name-0.5B", "refs/pr/2"),
     ]
@@ -69,7 +69,8 @@ def test_a_hub_id_and_its_revision(tmp_path: Path, hub: list[dict[str, Any]]) ->
 
 def test_pickles_code_and_exports_are_never_fetched(hub: list[dict[str, Any]]) -> None:
     resolve("owner/name")
-    allow, ignore = hub[0]["allow_patterns"], hub[0]["ignore_patterns"]
+    assert hub[0]["allow_patterns"] == ["config.json", "README.md"], "what tells the licence comes first"
+    allow, ignore = hub[1]["allow_patterns"], hub[1]["ignore_patterns"]
 
     def is_fetched(name: str) -> bool:
         return any(fnmatch(name, pattern) for pattern in allow) and not any(fnmatch(name, one) for one in ignore)
@@ -105,9 +106,50 @@ def test_the_research_licence_is_shown_once_and_before_the_download(
     assert capsys.readouterr().out == "", "answers for programs go to stdout"
 
 
-def test_other_models_show_no_licence_of_apple(hub: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    resolve("someone/FastVLM-finetune")
-    assert capsys.readouterr().err == ""
+CARD = "---\nlanguage: en\n{}\n---\n# A model\nlicense: apple-amlr\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "card", "is_shown"),
+    [
+        ('{"model_type": "llava_qwen2"}', None, True),
+        ('{"model_type": "fast_vlm"}', CARD.format("license: mit"), True),
+        ('{"model_type": "bert"}', CARD.format("license: apple-amlr"), True),
+        ("{}", CARD.format("license: other\nlicense_name: 'apple-ascl'"), True),
+        ('{"model_type": "fastvlm", "licence": "apple-amlr"}', None, True),
+        ('{"model_type": "fastvlm", "licence": "Apache-2.0"}', CARD.format("license: apache-2.0"), False),
+        ("broken", "no metadata, but license: apple-amlr", False),
+        (None, None, False),
+    ],
+)
+def test_copies_of_the_authors_weights_show_their_licence_before_the_weights_are_fetched(
+    hub: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    config: str | None,
+    card: str | None,
+    is_shown: bool,
+) -> None:
+    shown_before_weights: list[str] = []
+
+    def fetch(_: str, *, allow_patterns: list[str], **__: Any) -> str:
+        if "*.safetensors" in allow_patterns:
+            shown_before_weights.append(capsys.readouterr().err)
+            return str(tmp_path)
+        for name, text in (("config.json", config), ("README.md", card)):
+            if name in allow_patterns and text is not None:
+                (tmp_path / name).write_text(text)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    resolve("someone/FastVLM-copy")
+    resolve("someone/FastVLM-copy")
+    resolve("someone-else/FastVLM-copy")
+    first, second, of_another = shown_before_weights
+    assert ("research purposes only" in first and "someone/FastVLM-copy" in first) == is_shown
+    assert second == "", "shown once"
+    assert ("someone-else/FastVLM-copy" in of_another) == is_shown
 
 
 def test_a_cache_that_cannot_be_written_to_stops_nothing(

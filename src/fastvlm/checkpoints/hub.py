@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Literal
 
 from fastvlm.checkpoints.config import CONFIG_FILE
+from fastvlm.checkpoints.licence_notice import CARD_FILE, is_of_the_authors, may_be_a_copy, show_once
 from fastvlm.errors import CheckpointError, one_line
 
 EMBEDDED = "embedded"
@@ -29,13 +29,6 @@ _WANTED = (
 )
 # Root files only: exports for other programs lie in folders. Pickles are not in the list above, and never read.
 _UNWANTED = ("*/*", "trainer_state.json")
-_RESEARCH_ONLY = re.compile(r"apple/(fastvlm|mobileclip)", re.IGNORECASE)
-_MARKER = "fastvlm-apple-licence-shown"
-_NOTICE = (
-    "The weights of {hub_id} are Apple's, under the Apple Machine Learning Research Model licence: for research "
-    "purposes only, not for any product or commercial use. Whatever is derived from them inherits it. "
-    "Read it at https://huggingface.co/{hub_id}/blob/main/LICENSE (shown once)."
-)
 
 
 def resolve(model: str | Path | None, *, fetch: Fetch = "missing") -> Path:
@@ -67,20 +60,29 @@ def resolve(model: str | Path | None, *, fetch: Fetch = "missing") -> Path:
 def download(hub_id: str, *, fetch: Fetch = "missing") -> Path:
     """Fetch the weights, configuration and tokenizer of a hub id into the hub's cache, or find them there.
 
+    The licence of the authors' weights is shown before these or copies of them are fetched; the configuration, which
+    tells copies, comes first.
     Raises CheckpointError where the hub cannot be reached, or has no such model for this user.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import constants, errors, snapshot_download
 
     repository, _, revision = hub_id.partition("@")
-    show_licence_once(repository)
-    try:
-        folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_UNWANTED),
-            local_files_only=fetch == "never",
+
+    def fetched(patterns: tuple[str, ...]) -> Path:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(_UNWANTED),
+                local_files_only=fetch == "never",
+            )
         )
+
+    try:
+        if is_of_the_authors(repository) or may_be_a_copy(fetched((CONFIG_FILE, CARD_FILE))):
+            show_once(repository, cache=Path(constants.HF_HUB_CACHE))
+        return fetched(_WANTED)
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"Expected access to {hub_id}, which asks its users to agree to terms. Agree at "
@@ -107,22 +109,3 @@ def download(hub_id: str, *, fetch: Fetch = "missing") -> Path:
         raise CheckpointError(
             f"Expected to fetch {hub_id} from the hub, got: {one_line(error, max_length=300)}."
         ) from error
-    return Path(folder)
-
-
-def show_licence_once(repository: str) -> None:
-    """Print the licence of the authors' weights to stderr before their first download; never asks anything."""
-    from huggingface_hub import constants
-
-    if not _RESEARCH_ONLY.match(repository):
-        return
-    marker = Path(constants.HF_HUB_CACHE) / _MARKER
-    if marker.exists():
-        return
-    print(_NOTICE.format(hub_id=repository), file=sys.stderr)
-    try:
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.write_text("The licence of Apple's FastVLM weights was shown by fastvlm.\n", encoding="utf-8")
-    except OSError:
-        # A cache that cannot be written to is no reason to stop: the notice is shown again next time.
-        return
