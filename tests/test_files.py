@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, whatever goes wrong."""
+"""A file or a folder appears whole or not at all, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastvlm.files import replacing, write_whole
+from fastvlm.files import new_folder, replacing, write_whole
 
 SOURCES = Path(__file__).resolve().parents[1] / "src" / "fastvlm"
 
@@ -116,11 +116,41 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "missing" / "file")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_folder_appears_with_all_its_files(tmp_path: Path, is_there: bool) -> None:
+    place = tmp_path / "a" / ("n" * 255)
+    if is_there:
+        place.mkdir(parents=True)
+    with new_folder(place) as temporary:
+        (temporary / "file").write_text("text")
+        assert not place.exists() or not names_in(place)
+    assert names_in(place) == ["file"]
+    assert names_in(place.parent) == [place.name]
+    usual = tmp_path / "usual"
+    usual.mkdir()
+    assert place.stat().st_mode == usual.stat().st_mode
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)), new_folder(tmp_path / "folder") as temporary:
+        (temporary / "file").write_text("half")
+        raise error
+    assert names_in(tmp_path) == []
+
+
+def test_a_folder_with_content_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_text("")
+    with pytest.raises(OSError), new_folder(tmp_path / "folder") as temporary:
+        (temporary / "new").write_text("")
+    assert names_in(tmp_path) == ["folder"] and names_in(tmp_path / "folder") == ["old"]
+
+
 def test_nobody_writes_files_into_place_in_another_way() -> None:
-    """A checkpoint is a folder that is moved as one; a training state names its temporary file after the process."""
     others = {
         path.relative_to(SOURCES).as_posix()
         for path in SOURCES.rglob("*.py")
-        if re.search(r"os\.(replace|rename)\(", path.read_text(encoding="utf-8"))
+        if re.search(r"os\.(replace|rename|fsync)\(", path.read_text(encoding="utf-8"))
     }
-    assert others <= {"files.py", "checkpoints/save.py", "training/resume.py"}
+    assert others == {"files.py"}

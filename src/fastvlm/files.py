@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         if mode is not None:
             temporary.chmod(mode)
-        # Some systems only flush what is open for writing.
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         os.replace(temporary, place)
     except OSError as error:
         error.filename = str(path)
@@ -43,6 +43,41 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
     """Write bytes, or text as UTF-8, as a file that appears whole or not at all; see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a hidden folder beside `path` to write files into; it takes that place once the block ends without an error.
+
+    Its files are flushed to the disk first, and it is removed on any failure. What is missing above `path` is made.
+    Raises OSError where writing fails, or where `path` is a file or a folder with content.
+    """
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".fastvlm-"))
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _flush(file)
+        temporary.chmod(0o777 & ~umask())
+        if place.is_dir():
+            place.rmdir()
+        os.replace(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _flush(path: Path) -> None:
+    # Some systems only flush what is open for writing.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _mode_of_file(path: Path) -> int | None:

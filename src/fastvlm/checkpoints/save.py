@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +23,7 @@ from fastvlm.checkpoints.stored import Layout
 from fastvlm.checkpoints.tensors import INDEX_FILE, SINGLE_FILE
 from fastvlm.checkpoints.tokenizer_files import ImageToken, json_text, tokenizer_files, with_image_token
 from fastvlm.errors import CheckpointError, one_line
+from fastvlm.files import new_folder, umask
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.tokenizer import Tokenizer
@@ -73,38 +71,15 @@ def save_checkpoint(
 
 @contextmanager
 def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """Give a hidden sibling to write into, and put it in the folder's place when all of it is there."""
-    target: Path | None = None
+    """Give a folder to write into that takes its place when all of it is there; OSError becomes CheckpointError."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        target = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        yield target
-        for path in target.iterdir():
-            _flush(path)
-        target.chmod(0o777 & ~_umask())
-        if folder.is_dir():
-            folder.rmdir()
-        os.replace(target, folder)
+        with new_folder(folder) as target:
+            yield target
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Expected to write a checkpoint to {folder}, got: {one_line(error)}. Nothing was left there; "
             "free some space or choose another place."
         ) from error
-    finally:
-        if target is not None and target.exists():
-            shutil.rmtree(target, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    # Some systems only flush what is open for writing.
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _state_and_shape(model: FastVLM, layout: Layout, dtype: torch.dtype | None) -> tuple[dict[str, Tensor], VLMConfig]:
@@ -165,7 +140,7 @@ def _write_tensors(
         tensors = _plain({name: state[name] for name in names}, dtype)
         save_file(tensors, folder / file, metadata={"format": "pt"})
         # The library writes with owner-only permissions on some systems.
-        (folder / file).chmod(0o666 & ~_umask())
+        (folder / file).chmod(0o666 & ~umask())
         weight_map |= dict.fromkeys(names, file)
         num_bytes += sum(tensor.nbytes for tensor in tensors.values())
     if len(shards) > 1:
