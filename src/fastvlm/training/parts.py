@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+
+from fastvlm.errors import TrainingError
+
+MIN_PICTURES = 3
+"""Statistics of fewer pictures say more about these pictures than about what the model will see."""
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def freeze(module: nn.Module) -> None:
@@ -13,10 +22,21 @@ def freeze(module: nn.Module) -> None:
 def set_training_mode(module: nn.Module) -> None:
     """Put what learns into training mode, and every frozen part into evaluation mode.
 
-    A BatchNorm in training mode drifts with every batch even where no gradient reaches it.
+    A BatchNorm in training mode drifts with every batch even where no gradient reaches it. One that learns refuses
+    batches that are too small to normalise by, with a TrainingError.
     """
     module.train()
     for part in module.modules():
         parameters = list(part.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             part.eval()
+        if isinstance(part, _BATCH_NORMS) and _require_enough not in part._forward_pre_hooks.values():
+            part.register_forward_pre_hook(_require_enough)
+
+
+def _require_enough(part: nn.Module, inputs: tuple[Any, ...]) -> None:
+    if part.training and len(inputs[0]) < MIN_PICTURES:
+        raise TrainingError(
+            f"Expected at least {MIN_PICTURES} pictures in a batch that BatchNorm learns from, got {len(inputs[0])}. "
+            "Make the batches larger, or freeze the encoder."
+        )
