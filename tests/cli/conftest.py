@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     """Start `fastvlm` with these arguments and return the process with its streams as text."""
 
     def starting(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+        # What a shell starts in the background ignores Ctrl-C and hands this on to its children.
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = {**ENVIRONMENT, **options.pop("environment", {})}
         return subprocess.Popen(command_line(arguments), text=True, env=environment, **{**pipes, **options})

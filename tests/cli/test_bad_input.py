@@ -8,6 +8,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 Fails = Callable[..., str]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def _png_header(width_px: int, height_px: int) -> bytes:
@@ -192,13 +196,51 @@ def test_interrupted_answer_keeps_what_was_said(start: Start, parrot: Path, pict
     assert errors == "Interrupted.\n"
 
 
-def test_interrupted_json_prints_nothing(start: Start, parrot: Path) -> None:
-    process = start("ask", "What is this?", "--model", parrot, "--max-tokens", "90000", "--json")
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=6)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=180)
-    assert (process.returncode, output, errors) == (130, "", "Interrupted.\n")
+def _interrupting_itself(patch: str, arguments: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line with Ctrl-C sent from inside `patch`, which is Python: no race with the clock."""
+    program = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+        f"{patch}\n"
+        f"sys.argv = {['fastvlm', *map(str, arguments)]!r}\n"
+        "from fastvlm.cli.main import main\n"
+        "main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=folder
+    )
+
+
+def test_interrupted_json_prints_nothing(parrot: Path, tmp_path: Path) -> None:
+    patch = (
+        "from fastvlm.inference.sampling import Sampler\n"
+        "choose, chosen = Sampler.choose, []\n"
+        "def interrupted(self, logits):\n"
+        "    chosen.append(choose(self, logits))\n"
+        "    if len(chosen) == 5: interrupt()\n"
+        "    return chosen[-1]\n"
+        "Sampler.choose = interrupted"
+    )
+    arguments = ["ask", "What is this?", "--model", parrot, "--max-tokens", "90000", "--json"]
+    finished = _interrupting_itself(patch, arguments, tmp_path)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_interrupted_training_saves_and_says_so_in_one_line(run: Run, tmp_path: Path) -> None:
+    patch = (
+        "from fastvlm.training import loop\n"
+        "step = loop._train_step\n"
+        "def interrupted(*arguments):\n"
+        "    interrupt()\n"
+        "    return step(*arguments)\n"
+        "loop._train_step = interrupted"
+    )
+    finished = _interrupting_itself(patch, ["train", "scenes-smoke"], tmp_path)
+    assert (finished.returncode, finished.stdout) == (130, "")
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("Stopped after step 1 of 8; the state is saved in runs/scenes-smoke/")
+    assert run("train", "scenes-smoke", "--resume", cwd=tmp_path).returncode == 0
 
 
 def test_closed_pipe_in_mid_answer_ends_quietly(start: Start, parrot: Path) -> None:
