@@ -39,6 +39,26 @@ def test_several_pictures_and_none(run: Run, parrot: Path, picture: Path) -> Non
     assert num_visual_tokens(picture, picture, "Are they the same?") == 4
 
 
+def test_flags_stand_for_arguments(run: Run, parrot: Path, picture: Path) -> None:
+    def usage(*words: object) -> object:
+        finished = run("ask", *words, "--model-path", parrot, "--max-tokens", "1", "--json")
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout)["usage"]
+
+    expected = usage(picture, picture, "What is this?")
+    assert usage("--image", picture, "--image-file", picture, "--prompt", "What is this?") == expected
+    assert usage("--image", picture, picture, "What is this?") == expected
+    assert usage(picture, picture, "--prompt", "What is this?") == expected
+
+
+def test_a_device_by_its_number_and_min_p_are_taken(run: Run, parrot: Path) -> None:
+    asked = ("ask", "What is this?", "--model", parrot, "--max-tokens", "3")
+    assert run(*asked, "--temperature", "0.5", "--min-p", "0.9").stdout == "aaa\n"
+    finished = run(*asked, "--device", "cuda:99")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: Expected a device that this machine has")
+
+
 def test_picture_from_stdin(run: Run, parrot: Path, picture: Path) -> None:
     arguments = ("ask", "-", "What is this?", "--model", parrot, "--max-tokens", "1", "--json")
     finished = run(*arguments, input=picture.read_bytes())

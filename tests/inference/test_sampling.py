@@ -40,6 +40,8 @@ def test_greedy_takes_the_first_of_equals() -> None:
         {"temperature": 2.0, "top_p": 0.001},
         {"temperature": 30.0, "top_p": 0.999},
         {"temperature": 1.0, "repetition_penalty": 0.7},
+        {"temperature": 1.5, "min_p": 0.03},
+        {"temperature": 1.2, "top_k": 60, "top_p": 0.9, "min_p": 0.1},
     ],
 )
 def test_probabilities_are_those_of_transformers(seed: int, chosen_settings: dict[str, Any]) -> None:
@@ -55,6 +57,8 @@ def test_probabilities_are_those_of_transformers(seed: int, chosen_settings: dic
         processors.append(transformers.TopKLogitsWarper(settings.top_k))
     if settings.top_p < 1:
         processors.append(transformers.TopPLogitsWarper(settings.top_p))
+    if settings.min_p > 0:
+        processors.append(transformers.MinPLogitsWarper(settings.min_p))
     expected = torch.from_numpy(logits)[None]
     for processor in processors:
         expected = processor(torch.tensor([chosen]), expected)
@@ -65,7 +69,9 @@ def test_probabilities_are_those_of_transformers(seed: int, chosen_settings: dic
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("chosen_settings", [{}, {"top_k": 4}, {"top_p": 0.8}, {"top_k": 5, "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "chosen_settings", [{}, {"top_k": 4}, {"top_p": 0.8}, {"min_p": 0.2}, {"top_k": 5, "top_p": 0.9}]
+)
 def test_draws_follow_the_distribution(chosen_settings: dict[str, Any]) -> None:
     logits = np.array([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -9.0], dtype=np.float32)
     settings = GenerationSettings(temperature=1.0, seed=5, **chosen_settings)
@@ -112,6 +118,20 @@ def test_top_k_above_the_vocabulary_keeps_all() -> None:
     logits = random_logits(3, size=10)
     settings = GenerationSettings(temperature=1.0, top_k=50)
     assert (distribution(logits, settings) > 0).all()
+
+
+def test_min_p_keeps_tokens_by_their_share_of_the_likeliest_one() -> None:
+    """The definition: after the temperature, at least min_p times the largest probability; the rest is rescaled."""
+    logits = np.log(np.array([0.5, 0.26, 0.14, 0.1], dtype=np.float64)).astype(np.float32)
+
+    def kept(**settings: Any) -> list[float]:
+        return [round(float(value), 5) for value in distribution(logits, GenerationSettings(**settings))]
+
+    assert kept(temperature=1.0, min_p=0.25) == [round(share / 0.9, 5) for share in (0.5, 0.26, 0.14)] + [0]
+    assert kept(temperature=1.0, min_p=0.5) == [round(share / 0.76, 5) for share in (0.5, 0.26)] + [0, 0]
+    assert kept(temperature=1.0, min_p=1.0) == [1, 0, 0, 0]
+    # A higher temperature brings the others nearer to the likeliest one.
+    assert kept(temperature=2.0, min_p=0.5)[2] > 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

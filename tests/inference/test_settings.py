@@ -24,6 +24,8 @@ from fastvlm.inference.settings import GenerationSettings
         ("top_p", 1.01),
         ("top_k", -1),
         ("top_k", 1.0),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
         ("repetition_penalty", 0.0),
         ("seed", -1),
         ("seed", "x"),

@@ -12,6 +12,7 @@ from fastvlm.cli.options import (
     STANDARD_INPUT,
     AnswerOptions,
     answer_options,
+    image_option,
     is_picture,
     load_assistant,
     picture_source,
@@ -28,18 +29,28 @@ EMBEDDED = "embedded"
 
 
 @click.command("ask", short_help="Answer a question about pictures.")
-@click.argument("words", nargs=-1, metavar="[IMAGE]... QUESTION")
+@click.argument("words", nargs=-1, metavar="[IMAGE]... [QUESTION]")
+@image_option
+@click.option("--prompt", metavar="TEXT", help="The question; all arguments are pictures then.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 @click.option("--timings", is_flag=True, help="Say on stderr where the time went.")
 @answer_options
 @debug_option
-def ask_command(words: tuple[str, ...], as_json: bool, timings: bool, **options: Unpack[AnswerOptions]) -> None:
+def ask_command(
+    words: tuple[str, ...],
+    more_images: tuple[str, ...],
+    prompt: str | None,
+    as_json: bool,
+    timings: bool,
+    **options: Unpack[AnswerOptions],
+) -> None:
     """Answer a question about pictures.
 
     The last argument is the question, all before it are pictures, in this order; `-` reads one from stdin.
     Without a picture the question is answered from its words.
     """
-    messages = _messages(words, options["system"])
+    images, question = _pictures_and_question(words, prompt)
+    messages = _messages([*more_images, *images], question, options["system"])
     overrides = settings_overrides(options)
     assistant = load_assistant(options)
     if as_json:
@@ -55,9 +66,11 @@ def ask_command(words: tuple[str, ...], as_json: bool, timings: bool, **options:
         _note_timings(answer)
 
 
-def _messages(words: tuple[str, ...], system_text: str | None) -> list[Message]:
+def _pictures_and_question(words: tuple[str, ...], prompt: str | None) -> tuple[tuple[str, ...], str]:
     """Split the arguments into pictures and the question; raises UsageError where there is no question."""
     context = click.get_current_context()
+    if prompt is not None:
+        return words, prompt
     if not words:
         raise click.UsageError("Missing the question.", context)
     *images, question = words
@@ -67,6 +80,12 @@ def _messages(words: tuple[str, ...], system_text: str | None) -> list[Message]:
             f'For example: fastvlm ask {question} "What is this?".',
             context,
         )
+    return tuple(images), question
+
+
+def _messages(images: list[str], question: str, system_text: str | None) -> list[Message]:
+    """One user's turn, after the system message where there is one; raises UsageError for what cannot be asked."""
+    context = click.get_current_context()
     if not question.strip():
         raise click.UsageError("The question is empty.", context)
     for text in filter(None, (question, system_text)):

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from fastvlm.cli.options import AnswerOptions, answer_options, load_assistant, settings_overrides, standard_input
+from fastvlm.cli.options import (
+    AnswerOptions,
+    answer_options,
+    image_option,
+    load_assistant,
+    settings_overrides,
+    standard_input,
+)
 from fastvlm.cli.output import answer_line, debug_option, note
 from fastvlm.errors import FastVLMError, PromptError
 
@@ -25,9 +32,10 @@ HELP = """\
 
 @click.command("chat", short_help="Talk about pictures, turn by turn.")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@image_option
 @answer_options
 @debug_option
-def chat_command(images: tuple[str, ...], **options: Unpack[AnswerOptions]) -> None:
+def chat_command(images: tuple[str, ...], more_images: tuple[str, ...], **options: Unpack[AnswerOptions]) -> None:
     """Talk about pictures, turn by turn.
 
     The pictures go with the first question; /help lists what else can be typed. Lines from a pipe are answered one
@@ -35,7 +43,7 @@ def chat_command(images: tuple[str, ...], **options: Unpack[AnswerOptions]) -> N
     """
     overrides = settings_overrides(options)
     is_interactive = standard_input().isatty()
-    pictures = [_read_picture(image) for image in images]
+    pictures = [_read_picture(image) for image in (*more_images, *images)]
     conversation = Conversation(load_assistant(options), options["system"], overrides, pictures)
     if is_interactive:
         with suppress(ImportError):  # not on every platform; with it, the arrow keys edit and recall lines

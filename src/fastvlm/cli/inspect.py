@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 @click.command("inspect", short_help="Show what a model is made of, or what it sees of a picture.")
 @click.argument("target", required=False, metavar="[MODEL|IMAGE]")
-@click.option("--model", "-m", metavar="MODEL", help="The model that sees the picture; the embedded one if not given.")
+@click.option(
+    "--model",
+    "--model-path",
+    "-m",
+    "model",
+    metavar="MODEL",
+    help="The model that sees the picture; the embedded one if not given.",
+)
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="PNG", help="Write what the model sees of the picture."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,14 +40,36 @@ class AnswerOptions(ModelOptions):
     temperature: float | None
     top_p: float | None
     top_k: int | None
+    min_p: float | None
     repetition_penalty: float | None
     seed: int | None
     stop: tuple[str, ...]
 
 
+def _known_device(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse a name that no machine knows; whether this one has the device is found out when a model is loaded."""
+    if value not in ("auto", "cpu", "cuda", "mps") and not re.fullmatch(r"cuda:\d+", value):
+        raise click.BadParameter(f"{value!r} is not one of auto, cpu, cuda, cuda:N, mps.")
+    return value
+
+
 _MODEL_OPTIONS = (
-    click.option("--model", "-m", metavar="MODEL", help="A folder or a hub id; the embedded model if not given."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option(
+        "--model",
+        "--model-path",
+        "-m",
+        "model",
+        metavar="MODEL",
+        help="A folder or a hub id; the embedded model if not given.",
+    ),
+    click.option(
+        "--device",
+        metavar="[auto|cpu|cuda|cuda:N|mps]",
+        default="auto",
+        show_default=True,
+        callback=_known_device,
+        help="Where the model runs; cuda:1 is the second GPU.",
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
@@ -71,6 +94,9 @@ _GENERATION_OPTIONS = (
     click.option("--temperature", type=float, metavar="T", help="0 takes the likeliest word; higher varies more."),
     click.option("--top-p", type=float, metavar="P", help="Sample from the likeliest tokens of this probability."),
     click.option("--top-k", type=int, metavar="K", help="Sample from this many likeliest tokens; 0 for all."),
+    click.option(
+        "--min-p", type=float, metavar="P", help="Sample from tokens of this share of the likeliest one's probability."
+    ),
     click.option("--repetition-penalty", type=float, metavar="R", help="Above 1 avoids repetition."),
     click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be repeated."),
@@ -87,11 +113,23 @@ def answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_options(command, (*_MODEL_OPTIONS, *_GENERATION_OPTIONS))
 
 
+def image_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flag that names pictures, beside the arguments that do."""
+    return click.option(
+        "--image",
+        "--image-file",
+        "more_images",
+        multiple=True,
+        metavar="IMAGE",
+        help="A picture, before those that are arguments; may be repeated.",
+    )(command)
+
+
 def settings_overrides(options: AnswerOptions) -> SettingsOverrides:
     """Return the generation settings that were given; raises UsageError for a value that makes no sense."""
     from fastvlm.inference.settings import GenerationSettings
 
-    names = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
+    names = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
     given = {name: options[name] for name in names if options[name] is not None}  # type: ignore[literal-required]
     if options["stop"]:
         given["stop"] = options["stop"]

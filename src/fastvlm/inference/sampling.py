@@ -15,8 +15,8 @@ Float64Array = npt.NDArray[np.float64]
 class Sampler:
     """Chooses the tokens of one answer, one after the other.
 
-    The order is that of transformers: repetition penalty, temperature, top-k, top-p. The penalty counts the tokens
-    of the answer and not those of the question, so that an answer may repeat the question's words.
+    The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p. The penalty counts the
+    tokens of the answer and not those of the question, so that an answer may repeat the question's words.
     """
 
     def __init__(self, settings: GenerationSettings) -> None:
@@ -61,7 +61,7 @@ def penalise_repetition(logits: Float32Array, chosen: list[int], penalty: float)
 
 
 def distribution(logits: Float32Array, settings: GenerationSettings) -> Float64Array:
-    """Return the probability of each token after temperature, top-k and top-p; the temperature must not be 0."""
+    """Return the probability of each token after temperature, top-k, top-p and min-p; the temperature must not be 0."""
     # The largest logit becomes 0 before the division, so that a tiny temperature gives infinity only downwards.
     with np.errstate(over="ignore"):
         scores = (logits - logits.max()).astype(np.float64) / settings.temperature
@@ -72,6 +72,9 @@ def distribution(logits: Float32Array, settings: GenerationSettings) -> Float64A
     probabilities /= probabilities.sum()
     if settings.top_p < 1:
         probabilities[_tail(probabilities, 1 - settings.top_p)] = 0.0
+        probabilities /= probabilities.sum()
+    if settings.min_p > 0:
+        probabilities[probabilities < settings.min_p * probabilities.max()] = 0.0
         probabilities /= probabilities.sum()
     return probabilities
 

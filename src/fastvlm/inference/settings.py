@@ -17,6 +17,7 @@ class SettingsOverrides(TypedDict, total=False):
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
     repetition_penalty: float
     seed: int | None
     stop: str | Sequence[str]
@@ -28,7 +29,8 @@ class GenerationSettings:
 
     max_new_tokens: longest answer. temperature: 0 always takes the likeliest token, higher is more varied.
     top_p: keep the likeliest tokens that together have this probability. top_k: keep so many likeliest tokens,
-    0 for all. repetition_penalty: above 1 makes what the answer already said less likely. seed: the same seed gives
+    0 for all. min_p: keep tokens of at least this share of the likeliest one's probability, 0 for all.
+    repetition_penalty: above 1 makes what the answer already said less likely. seed: the same seed gives
     the same answer, None a new one each time. stop: texts that end the answer and are not part of it.
     Raises GenerationError for a value that makes no sense.
     """
@@ -37,6 +39,7 @@ class GenerationSettings:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = 0
     stop: tuple[str, ...] = ()
@@ -46,6 +49,7 @@ class GenerationSettings:
         _require("temperature", self.temperature, "a number of at least 0", _is_number(lambda value: value >= 0))
         _require("top_p", self.top_p, "a number above 0 and at most 1", _is_number(lambda value: 0 < value <= 1))
         _require("top_k", self.top_k, "a whole number of at least 0 (0 keeps all)", _is_count_from(0))
+        _require("min_p", self.min_p, "a number from 0 (keeps all) to 1", _is_number(lambda value: 0 <= value <= 1))
         _require("repetition_penalty", self.repetition_penalty, "a number above 0", _is_number(lambda value: value > 0))
         if self.seed is not None:
             _require("seed", self.seed, "a whole number of at least 0, or None", _is_count_from(0))
