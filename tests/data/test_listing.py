@@ -1,18 +1,123 @@
-"""The listing of a scene names every object in the order of the visual tokens."""
+"""Every listing of a scene, put together by hand, is what a person with a ruler would write."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
 
-from fastvlm.data.synthetic.listing import EMPTY_LISTING, REQUESTS, list_objects
+import pytest
+
+from fastvlm.data.synthetic.facts import SceneFacts
+from fastvlm.data.synthetic.listing import EMPTY_LISTING, LISTINGS, sample_listings
 from fastvlm.data.synthetic.samples import scene_sample
+from fastvlm.data.synthetic.scene import Background, Scene, SceneObject
+from fastvlm.data.synthetic.shapes import ShapeForm
 
 
-def test_listing_names_every_object_cell_by_cell() -> None:
+def make_object(shape: str, color: str, size_px: float, x_px: float, y_px: float) -> SceneObject:
+    return SceneObject(shape, color, size_px, x_px, y_px, (0, 0, 0), ShapeForm(0.4, 0.0))
+
+
+WHITE = Background("white", (255, 255, 255), (255, 255, 255))
+SCENE = Scene(
+    256,
+    256,
+    WHITE,
+    (
+        make_object("heart", "red", 60, 206, 206),
+        make_object("cross", "green", 16, 12, 230),
+        make_object("square", "blue", 36, 40, 200),
+        make_object("square", "blue", 30, 92, 20),
+        make_object("star", "yellow", 48, 200, 52),
+        make_object("circle", "red", 64, 36, 48),
+    ),
+)
+"""Cells of 64 px: circle (0, 0), square (0, 1), star (0, 3), cross and square (3, 0), heart (3, 3)."""
+
+EXPECTED: dict[str, dict[str, str]] = {
+    "reading order": {"": "red circle, blue square, yellow star, green cross, blue square, red heart"},
+    "left to right": {"": "green cross, red circle, blue square, blue square, yellow star, red heart"},
+    "top to bottom": {"": "blue square, red circle, yellow star, blue square, red heart, green cross"},
+    "size": {"": "green cross, blue square, blue square, yellow star, red heart, red circle"},
+    "colors": {"": "red 2, yellow 1, green 1, blue 2"},
+    "shapes": {"": "circle 1, square 2, star 1, cross 1, heart 1"},
+    "kinds": {"": "red circle 1, red heart 1, yellow star 1, green cross 1, blue square 2"},
+    "places": {
+        "": "red circle top left, blue square between, yellow star top right, green cross bottom left, "
+        "blue square bottom left, red heart bottom right"
+    },
+    "around": {
+        "the red circle": "blue square right, yellow star right, green cross below, blue square below",
+        "the yellow star": "red circle left, blue square left, red heart below",
+        "the red heart": "yellow star above, green cross left, blue square left",
+        "the green cross": "red circle above, blue square above, red heart right",
+    },
+    "sizes beside": {
+        "the red circle": "blue square smaller, green cross smaller, blue square smaller",
+        "the yellow star": "green cross smaller",
+        "the red heart": "blue square smaller, green cross smaller, blue square smaller",
+        "the green cross": "red circle larger, blue square larger, yellow star larger, blue square larger, "
+        "red heart larger",
+    },
+    "numbers beside": {
+        "red objects": "yellow fewer, green fewer, blue as many",
+        "yellow objects": "red more, green as many, blue more",
+        "green objects": "red more, yellow as many, blue more",
+        "blue objects": "red as many, yellow fewer, green fewer",
+        "circles": "square more, star as many, cross as many, heart as many",
+        "squares": "circle fewer, star fewer, cross fewer, heart fewer",
+        "stars": "circle as many, square more, cross as many, heart as many",
+        "crosses": "circle as many, square more, star as many, heart as many",
+        "hearts": "circle as many, square more, star as many, cross as many",
+    },
+}
+"""By listing, the answer to each filling of its request. Blue squares are two, so none of them is a filling."""
+
+WHOLE = ("reading order", "left to right", "top to bottom", "size", "colors", "shapes", "kinds", "places")
+
+
+def test_every_listing_is_checked_by_hand() -> None:
+    assert EXPECTED.keys() == LISTINGS.keys()
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_listing_is_that_of_a_person(name: str) -> None:
+    found: dict[str, set[str]] = {}
+    for seed in range(200):
+        built = LISTINGS[name].build(SceneFacts(SCENE), random.Random(seed))
+        assert built is not None
+        slots, entries = built
+        found.setdefault(" ".join(slots.values()), set()).add(", ".join(entries))
+    assert found == {filling: {answer} for filling, answer in EXPECTED[name].items()}
+
+
+def test_requests_name_what_the_answer_is_about() -> None:
+    """Over many draws every request of every listing comes, filled in, with one of its answers."""
+    asked: dict[str, set[str]] = {}
+    for seed in range(300):
+        listings = sample_listings(SCENE, random.Random(seed), num_listings=3)
+        assert len({request for request, _ in listings}) == len(listings) == 3
+        for request, answer in listings:
+            asked.setdefault(request, set()).add(answer)
+    expected: dict[str, set[str]] = {}
+    for name, listing in LISTINGS.items():
+        for request in listing.requests:
+            for filling, answer in EXPECTED[name].items():
+                slot = "things" if name == "numbers beside" else "the"
+                expected.setdefault(request.format_map({slot: filling}), set()).add(answer)
+    assert asked == expected
+
+
+def test_the_same_stream_gives_the_same_listings_of_different_kinds() -> None:
+    listings = sample_listings(SCENE, random.Random(3), num_listings=len(LISTINGS))
+    assert listings == sample_listings(SCENE, random.Random(3), num_listings=len(LISTINGS))
+    assert listings != sample_listings(SCENE, random.Random(4), num_listings=len(LISTINGS))
+    assert len({answer for _, answer in listings}) == len(LISTINGS)
+    assert not sample_listings(SCENE, random.Random(3), num_listings=0)
+
+
+def test_reading_order_names_every_object_cell_by_cell() -> None:
     sample = scene_sample("dev", 4, width_px=256, height_px=192, num_questions=0, phrasing="train")
-    request, answer = list_objects(sample.scene, random.Random(0))
-    assert request in REQUESTS
     expected = []
     for row in range(3):
         for column in range(4):
@@ -22,10 +127,20 @@ def test_listing_names_every_object_cell_by_cell() -> None:
                 if (int(item.center_y_px // 64), int(item.center_x_px // 64)) == (row, column)
             ]
             expected += [f"{item.color} {item.shape}" for item in sorted(inside, key=lambda item: item.center_x_px)]
-    assert answer == ", ".join(expected)
+    built = LISTINGS["reading order"].build(SceneFacts(sample.scene), random.Random(0))
+    assert built == ({}, expected)
     assert len(sample.scene.objects) > 1
 
 
-def test_empty_scene_has_nothing_to_list() -> None:
-    sample = scene_sample("dev", 4, width_px=256, height_px=192, num_questions=0, phrasing="train")
-    assert list_objects(replace(sample.scene, objects=()), random.Random(0))[1] == EMPTY_LISTING
+def test_empty_scene_has_nothing_to_list_and_nothing_to_list_beside() -> None:
+    listings = sample_listings(replace(SCENE, objects=()), random.Random(0), num_listings=len(LISTINGS))
+    assert {answer for _, answer in listings} == {EMPTY_LISTING}
+    requests = {request for name in WHOLE for request in LISTINGS[name].requests}
+    assert len(listings) == len(WHOLE) and {request for request, _ in listings} <= requests
+
+
+def test_one_object_alone_has_nothing_beside_it() -> None:
+    alone = SceneFacts(replace(SCENE, objects=SCENE.objects[:1]))
+    for name in ("around", "sizes beside", "numbers beside"):
+        built = LISTINGS[name].build(alone, random.Random(0))
+        assert built is not None and built[1] == []

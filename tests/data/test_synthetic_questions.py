@@ -125,10 +125,10 @@ def test_outside_questions_are_many_and_held_out_words_unseen() -> None:
 @pytest.mark.parametrize(
     ("answer", "question", "expected"),
     [
-        ("grey", "What color is the ring?", "gray"),
-        ("grey", "What colour is the ring?", "grey"),
-        ("grey", "Tell me about the ring", "grey"),
-        ("centre", "Where is the gray ring?", "center"),
+        ("grey", "What color is the cross?", "gray"),
+        ("grey", "What colour is the cross?", "grey"),
+        ("grey", "Tell me about the cross", "grey"),
+        ("centre", "Where is the gray cross?", "center"),
         ("There is no grey star.", "What color is the grey star?", "There is no grey star."),
     ],
 )

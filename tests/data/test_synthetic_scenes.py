@@ -1,4 +1,4 @@
-"""Generated scenes: determinism, pictures that show what the scene says, labels that lie where the picture does."""
+"""Generated scenes: the declared domain, determinism, pictures that show what the scene says."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from PIL import Image
 from fastvlm.data.synthetic import (
     CANVAS_SIZES_PX,
     COLORS,
-    NUM_TOKEN_FEATURES,
     SHAPES,
     Scene,
     draw_scene,
-    label_maps,
     render,
     sample_scene,
     scene_sample,
-    token_targets,
 )
-from fastvlm.data.synthetic.palette import EXACT_COLORS, color_distance, sample_rgb
-from fastvlm.data.synthetic.pictures import EXAMPLES, contact_sheet, write_examples
+from fastvlm.data.synthetic.facts import SceneFacts
+from fastvlm.data.synthetic.intents import Draft
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS, EXACT_COLORS, color_distance, sample_rgb
+from fastvlm.data.synthetic.phrasings import PHRASINGS
+from fastvlm.data.synthetic.pictures import EXAMPLES, Example, contact_sheet, write_examples
+from fastvlm.data.synthetic.questions import BUILDERS
 from fastvlm.data.synthetic.samples import _streams
 from fastvlm.data.synthetic.sampling import MIN_CONTRAST
 from fastvlm.data.synthetic.scene import Background, Box, SceneObject
 from fastvlm.data.synthetic.shapes import MIN_SIZE_PX, ShapeForm
+from fastvlm.data.synthetic.statements import STATEMENTS
+from fastvlm.data.synthetic.wording import american, fill, spelled_like
 
 
 def scenes(number: int) -> list[Scene]:
@@ -51,13 +54,17 @@ def test_every_shape_and_color_appears() -> None:
     seen = {(item.shape, item.color) for scene in SCENES for item in scene.objects}
     assert {shape for shape, _ in seen} == set(SHAPES)
     assert {color for _, color in seen} == set(COLORS)
-    assert len(SHAPES) == 9 and len(COLORS) == 11
-    assert {scene.background.color for scene in SCENES} == {*COLORS, None}
+    assert SHAPES == ("circle", "square", "triangle", "star", "cross", "heart")
+    assert COLORS == ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
+    assert (*COLORS, "grey") == BACKGROUND_COLORS
+    assert {scene.background.color for scene in SCENES} == {*BACKGROUND_COLORS, None}
 
 
-def test_numbers_of_objects_reach_from_0_to_16() -> None:
-    numbers = [len(scene.objects) for scene in SCENES]
-    assert set(range(10)) <= set(numbers) and 10 <= max(numbers) <= 16
+def test_numbers_of_objects_reach_from_0_to_9_and_in_panels_to_16() -> None:
+    numbers = {len(scene.objects) for scene in SCENES if not scene.panels}
+    in_panels = {len(scene.objects) for scene in SCENES if scene.panels}
+    assert numbers == set(range(10))
+    assert set(range(10)) <= in_panels and 10 <= max(in_panels) <= 16
 
 
 def test_objects_are_large_enough_whole_and_apart() -> None:
@@ -101,8 +108,7 @@ def test_picture_shows_the_colors_of_the_scene() -> None:
         pixels = np.array(render(scene))
         assert pixels.shape == (scene.height_px, scene.width_px, 3)
         for item in scene.objects:
-            if item.shape != "ring":
-                assert tuple(pixels[int(item.center_y_px), int(item.center_x_px)]) == item.rgb
+            assert tuple(pixels[int(item.center_y_px), int(item.center_x_px)]) == item.rgb
 
 
 def test_drawing_at_any_scale_keeps_size_and_place() -> None:
@@ -132,6 +138,19 @@ def test_asking_otherwise_does_not_change_the_picture() -> None:
     assert one.scene == other.scene and np.array_equal(one.image, other.image)
 
 
+def test_what_is_not_drawn_is_asked_about_all_the_same() -> None:
+    for index in range(20):
+        drawn, undrawn = (
+            scene_sample(
+                "train", index, width_px=256, height_px=192, num_questions=5, phrasing="train", is_drawn=is_drawn
+            )
+            for is_drawn in (True, False)
+        )
+        assert undrawn.scene == drawn.scene and undrawn.questions == drawn.questions
+        assert undrawn.image.shape == drawn.image.shape == (192, 256, 3) and undrawn.image.dtype == np.uint8
+        assert drawn.image.any() and not undrawn.image.any()
+
+
 def test_splits_share_no_scene() -> None:
     states = [
         stream.getstate()
@@ -146,44 +165,6 @@ def test_splits_share_no_scene() -> None:
         for index in range(40)
     }
     assert len([objects for objects in pictures if objects]) >= 100
-
-
-def test_label_maps_lie_where_the_picture_does() -> None:
-    disc = SceneObject("circle", "red", 64, 64, 160, (255, 0, 0), ShapeForm(1.0, 0.0))
-    dot = SceneObject("square", "blue", 12, 208, 48, (0, 0, 255), ShapeForm(1.0, 0.0))
-    scene = Scene(256, 192, Background("white", (255, 255, 255), (255, 255, 255)), (disc, dot))
-    shape_map, color_map = label_maps(scene)
-    assert shape_map.shape == color_map.shape == (12, 16) and shape_map.dtype == np.int8
-    cells = np.array(render(scene)).astype(int).reshape(12, 16, 16, 16, 3)
-    covered = ((cells[..., 0] > 128) & (cells[..., 1] < 128)).mean(axis=(1, 3))
-    assert np.array_equal(shape_map == SHAPES.index("circle") + 1, covered >= 0.25)
-    assert np.array_equal(color_map == COLORS.index("red") + 1, covered >= 0.25)
-    assert (shape_map == SHAPES.index("square") + 1).sum() == 1
-    assert set(map(tuple, np.argwhere(color_map == COLORS.index("blue") + 1))) <= {(2, 12), (2, 13), (3, 12), (3, 13)}
-
-
-def test_every_object_is_on_the_label_maps() -> None:
-    for scene in SCENES[:150]:
-        shape_map, color_map = label_maps(scene)
-        assert set(np.unique(shape_map)) - {0} == {SHAPES.index(item.shape) + 1 for item in scene.objects}
-        assert set(np.unique(color_map)) - {0} == {COLORS.index(item.color) + 1 for item in scene.objects}
-        assert np.array_equal(shape_map > 0, color_map > 0)
-
-
-def test_token_targets_count_every_object_once_in_its_cell() -> None:
-    for scene in SCENES[:150]:
-        targets = token_targets(scene)
-        cells = scene.width_px // 64 * (scene.height_px // 64)
-        assert targets.shape == (cells, NUM_TOKEN_FEATURES) and targets.dtype == np.float32
-        num_objects = len(scene.objects)
-        num_single = len(SHAPES) + len(COLORS)
-        assert targets[:, : len(SHAPES)].sum() == targets[:, len(SHAPES) : num_single].sum() == num_objects
-        assert targets[:, num_single:].sum() == num_objects
-    item = SceneObject("ring", "pink", 30, 200, 70, (255, 100, 180), ShapeForm(0.6, 0.0))
-    targets = token_targets(Scene(256, 128, Background("white", (255, 255, 255), (255, 255, 255)), (item,)))
-    pair = len(SHAPES) + len(COLORS) + SHAPES.index("ring") * len(COLORS) + COLORS.index("pink")
-    features = [SHAPES.index("ring"), len(SHAPES) + COLORS.index("pink"), pair]
-    assert sorted(map(tuple, np.argwhere(targets))) == sorted((7, feature) for feature in features)
 
 
 def test_padding_surrounds_the_frame() -> None:
@@ -210,3 +191,44 @@ def test_committed_examples_are_those_that_the_function_writes(tmp_path: Path) -
         with Image.open(tmp_path / f"{example.name}.png") as made, Image.open(folder / f"{example.name}.png") as kept:
             assert made.size == kept.size and max(made.size) >= 384
             assert np.abs(np.array(made).astype(int) - np.array(kept).astype(int)).mean() < 1.0
+
+
+def test_examples_are_scenes_of_the_declared_domain() -> None:
+    shown = [item for example in EXAMPLES for item in example.scene.objects]
+    assert {item.shape for item in shown} == set(SHAPES) and {item.color for item in shown} == set(COLORS)
+    for example in EXAMPLES:
+        scene = example.scene
+        assert len(scene.objects) <= (16 if scene.panels else 9)
+        assert (scene.width_px, scene.height_px) in CANVAS_SIZES_PX and scene.background.color in BACKGROUND_COLORS
+        grounds = [panel.rgb for panel in scene.panels] or [scene.background.rgb]
+        for item in scene.objects:
+            assert item.size_px >= MIN_SIZE_PX[item.shape]
+            assert min(color_distance(item.rgb, ground) for ground in grounds) >= MIN_CONTRAST
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])
+def test_answers_of_the_examples_are_those_of_the_generator(example: Example) -> None:
+    """Every question of the page is one that the generator asks about the picture, in words that it trains with."""
+    facts, rng = SceneFacts(example.scene), random.Random(0)
+    expected = {text: {answer} for text, answer in example.questions}
+    answers: dict[str, set[str]] = {}
+    for builder in BUILDERS.values():
+        drafts = {repr(draft): draft for draft in (builder(facts, rng) for _ in range(5000)) if draft is not None}
+        for draft in drafts.values():
+            for text in _wordings(draft, rng):
+                for spelled in {text, american(text)} & expected.keys():
+                    answers.setdefault(spelled, set()).add(spelled_like(draft.answer, spelled))
+    assert answers == expected
+
+
+def _wordings(draft: Draft, rng: random.Random) -> list[str]:
+    is_statement = draft.kind.startswith("statement:")
+    phrasings = STATEMENTS[draft.kind.removeprefix("statement:")] if is_statement else PHRASINGS[draft.kind]
+    places = ("", " in the picture")
+    templates = {
+        template.replace("{where}", place).replace("{where_or_visible}", place or " visible")
+        for template in phrasings.train
+        for place in places
+    }
+    texts = [fill(template, dict(draft.slots), rng) for template in sorted(templates)]
+    return [f"True or false: {text}." for text in texts] if is_statement else texts
