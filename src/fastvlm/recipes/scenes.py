@@ -122,14 +122,14 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", canvases=FULL_CANVASES, num_steps=2300, batch_size=24,
+                name="reason", task="symbols", canvases=FULL_CANVASES, num_steps=2000, batch_size=24,
                 questions_per_picture=12, listings_per_picture=3, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", canvases=FULL_CANVASES, num_steps=1400, batch_size=32, learning_rate=5e-3,
+                name="see", task="dense", canvases=FULL_CANVASES, num_steps=1300, batch_size=32, learning_rate=5e-3,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=2000, batch_size=24,
+                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=1700, batch_size=24,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),

@@ -20,9 +20,12 @@ _PLACE_STEPS = np.arange(1, 10, dtype=np.float32) / 10
 _SIZE_STEPS = np.array([0.1, 0.157, 0.215, 0.278, 0.35], np.float32)
 _NUM_STEPS = 2 * len(_PLACE_STEPS) + len(_SIZE_STEPS)
 
-NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS) + 1) + _NUM_STEPS + 4
+MAX_NUMBERED_CELLS = 8
+"""Columns and rows of cells that have a number of their own; any further ones share the last."""
+
+NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS) + 1) + _NUM_STEPS + 2 * MAX_NUMBERED_CELLS + 4
 """Per pair its count; per shape, per colour and for all: count, mean place across and down, size; for all the steps
-that place and size pass; four of the cell."""
+that place and size pass; the cell's column and row as marks, and four numbers of the cell."""
 
 _MAP_SCALE = 0.5
 _MIN_COVERAGE = 0.25
@@ -83,8 +86,8 @@ def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float
     Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. An object belongs to the cell of its centre.
     Places are offsets from the middle of the canvas in half cells, sizes are eighths of the picture's short side; both
     are 0 where there is nothing. Steps say the same as marks that are passed (1) or not (0), from tenths of the picture
-    and from one name of a size to the next: such numbers are read without comparing. The last four are the place of the
-    cell itself and the numbers of columns and rows over four.
+    and from one name of a size to the next: such numbers are read without comparing. The last numbers are the cell's column
+    and row as marks, its place, and the numbers of columns and rows over four.
     """
     rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
     pairs = np.zeros((rows, columns, NUM_PAIRS), np.float32)
@@ -107,10 +110,22 @@ def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float
     place[..., 2:] = columns / 4, rows / 4
     value_weight = np.where(attributes[..., :1] > 0, PLACE_WEIGHT, ABSENT_WEIGHT)
     importance = np.concatenate([np.ones_like(value_weight), np.repeat(value_weight, 3, axis=-1)], axis=-1)
-    features = _rows_of_features(pairs, attributes, steps, place)
+    marks = _cell_marks(rows, columns)
+    features = _rows_of_features(pairs, attributes, steps, marks, place)
     step_weights = np.broadcast_to(value_weight[..., -1, :], steps.shape)
-    weights = _rows_of_features(np.ones_like(pairs), importance, step_weights, np.full_like(place, PLACE_WEIGHT))
+    place_weights = np.full_like(np.concatenate([marks, place], axis=-1), PLACE_WEIGHT)
+    weights = _rows_of_features(np.ones_like(pairs), importance, step_weights, place_weights)
     return features, weights
+
+
+def _cell_marks(rows: int, columns: int) -> Float32Array:
+    """A 1 for the column and a 1 for the row of each cell, float32 rows x columns x (2 * MAX_NUMBERED_CELLS)."""
+    marks = np.zeros((rows, columns, 2 * MAX_NUMBERED_CELLS), np.float32)
+    for column in range(columns):
+        marks[:, column, min(column, MAX_NUMBERED_CELLS - 1)] = 1
+    for row in range(rows):
+        marks[row, :, MAX_NUMBERED_CELLS + min(row, MAX_NUMBERED_CELLS - 1)] = 1
+    return marks
 
 
 def _passed_steps(scene: Scene, item: SceneObject) -> Float32Array:

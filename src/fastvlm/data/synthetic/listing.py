@@ -70,6 +70,13 @@ def _places(facts: SceneFacts) -> Entries:
     return [f"{_name(facts.objects[index])} {facts.places[index] or _BETWEEN}" for index in _reading_order(facts)]
 
 
+def _cells(facts: SceneFacts) -> Entries:
+    """Column and row, from 1, of the visual token that each object belongs to."""
+    items = [facts.objects[index] for index in _reading_order(facts)]
+    cells = [(int(item.center_x_px // _CELL_PX) + 1, int(item.center_y_px // _CELL_PX) + 1) for item in items]
+    return [f"{_name(item)} {column} {row}" for item, (column, row) in zip(items, cells, strict=True)]
+
+
 def _reading_order(facts: SceneFacts) -> list[int]:
     return sorted(range(len(facts.objects)), key=lambda index: _reading_place(facts.objects[index]))
 
@@ -145,6 +152,9 @@ LISTINGS: dict[str, Listing] = {
         ("How many objects of each kind are there?", "Count every kind of object."), _whole(_kind_numbers)
     ),
     "places": Listing(("Where is each object?", "Name every object with its place."), _whole(_places)),
+    "cells": Listing(
+        ("In which column and row is each object?", "Name every object with its column and row."), _whole(_cells)
+    ),
     "around": Listing(
         ("Where are the others, seen from {the}?", "Name the direction of each object from {the}."), _around
     ),
