@@ -46,6 +46,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "": "red circle top left, blue square between, yellow star top right, green cross bottom left, "
         "blue square bottom left, red heart bottom right"
     },
+    "cells": {"": "red circle 1 1, blue square 2 1, yellow star 4 1, green cross 1 4, blue square 1 4, red heart 4 4"},
     "around": {
         "the red circle": "blue square right, yellow star right, green cross below, blue square below",
         "the yellow star": "red circle left, blue square left, red heart below",
@@ -73,7 +74,7 @@ EXPECTED: dict[str, dict[str, str]] = {
 }
 """By listing, the answer to each filling of its request. Blue squares are two, so none of them is a filling."""
 
-WHOLE = ("reading order", "left to right", "top to bottom", "size", "colors", "shapes", "kinds", "places")
+WHOLE = ("reading order", "left to right", "top to bottom", "size", "colors", "shapes", "kinds", "places", "cells")
 
 
 def test_every_listing_is_checked_by_hand() -> None:

@@ -21,7 +21,7 @@ from fastvlm.data.synthetic import (
     sample_scene,
     token_features,
 )
-from fastvlm.data.synthetic.labels import ABSENT_WEIGHT, PLACE_WEIGHT
+from fastvlm.data.synthetic.labels import ABSENT_WEIGHT, MAX_NUMBERED_CELLS, PLACE_WEIGHT
 from fastvlm.data.synthetic.scene import Background, Box, SceneObject
 from fastvlm.data.synthetic.shapes import ShapeForm
 
@@ -108,7 +108,7 @@ def test_token_features_say_of_every_object_once_what_and_where_it_is() -> None:
         assert np.array_equal(numbers[:, : len(SHAPES)].sum(1), numbers[:, -1])
         assert np.array_equal(numbers[:, len(SHAPES) : num_groups].sum(1), numbers[:, -1])
         assert not groups[numbers == 0].any()
-        steps = features[:, NUM_PAIRS + 4 * (num_groups + 1) : -4]
+        steps = features[:, NUM_PAIRS + 4 * (num_groups + 1) : -2 * MAX_NUMBERED_CELLS - 4]
         assert ((steps >= 0) & (steps <= 1)).all() and not steps[numbers[:, -1] == 0].any()
 
 
@@ -148,15 +148,28 @@ def test_token_features_of_a_scene_made_by_hand() -> None:
     steps[5, 18:] = [1, 1, 1, 0.5, 0.5]
     # The star is at 0.05 across, at 0.16 down, and 0.156 large, a little less than the second mark.
     steps[0, [9, 18]] = 1
+    # The number of each cell's column and row, its place, and four columns and two rows over four.
+    marks = np.zeros((8, 2 * MAX_NUMBERED_CELLS))
+    marks[np.arange(8), [0, 1, 2, 3] * 2] = 1
+    marks[np.arange(8), [MAX_NUMBERED_CELLS] * 4 + [MAX_NUMBERED_CELLS + 1] * 4] = 1
     place = [(across, down, 1.0, 0.5) for down in (-1, 1) for across in (-3, -1, 1, 3)]
-    expected = np.concatenate([pairs, groups.reshape(8, -1), steps, np.array(place)], axis=1)
+    expected = np.concatenate([pairs, groups.reshape(8, -1), steps, marks, np.array(place)], axis=1)
     group_weights = np.full(groups.shape, ABSENT_WEIGHT)
     group_weights[groups[..., 0] > 0] = PLACE_WEIGHT
     group_weights[..., 0] = 1
     step_weights = np.full(steps.shape, ABSENT_WEIGHT)
     step_weights[[0, 5]] = PLACE_WEIGHT
-    weights = [np.ones(pairs.shape), group_weights.reshape(8, -1), step_weights, np.full((8, 4), PLACE_WEIGHT)]
+    mark_weights = np.full((8, 2 * MAX_NUMBERED_CELLS + 4), PLACE_WEIGHT)
+    weights = [np.ones(pairs.shape), group_weights.reshape(8, -1), step_weights, mark_weights]
     features, importance = token_features(scene)
     np.testing.assert_allclose(features, expected, atol=1e-6)
     np.testing.assert_allclose(importance, np.concatenate(weights, axis=1), atol=1e-6)
     assert 0 < ABSENT_WEIGHT < PLACE_WEIGHT < 1
+
+
+def test_cells_beyond_the_numbered_ones_share_the_last_number() -> None:
+    features, _ = token_features(Scene(64 * 10, 64 * 9, WHITE, ()))
+    marks = features[:, -2 * MAX_NUMBERED_CELLS - 4 : -4].reshape(9, 10, 2, MAX_NUMBERED_CELLS)
+    assert np.array_equal(marks.sum(-1), np.ones((9, 10, 2)))
+    assert marks[4, :, 0].argmax(-1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]
+    assert marks[:, 4, 1].argmax(-1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7]

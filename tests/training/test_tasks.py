@@ -115,23 +115,20 @@ def test_dense_loss_is_the_sum_over_the_maps_of_their_stages_and_the_tokens(
     maps = model.vision.forward_stages(torch.from_numpy(batch.pixels))
     weights = {2: (0.25, 0.25, 0.02), 3: (0.08,)}
     layers = iter(heads.class_maps)
-    expected = sum(
-        float(
-            class_map_loss(
-                next(layers)(maps[stage]),
-                torch.from_numpy(labels.class_maps[stage][:, index]),
-                background_weight=weight,
-            )
+    class_losses = [
+        class_map_loss(
+            next(layers)(maps[stage]), torch.from_numpy(labels.class_maps[stage][:, index]), background_weight=weight
         )
         for stage, stage_weights in weights.items()
         for index, weight in enumerate(stage_weights)
-    )
+    ]
+    expected = float(torch.stack(class_losses).sum().detach())
     loss = DenseTask(model.vision, heads).loss(batch)
     assert float(loss.parts["dense_class"]) == pytest.approx(expected, rel=1e-5)
     tokens = heads.token_features(maps[-1].flatten(2).transpose(1, 2))
     token_loss = feature_loss(tokens, torch.from_numpy(labels.token_features), torch.from_numpy(labels.token_weights))
-    assert float(loss.parts["dense_token"]) == pytest.approx(float(token_loss), rel=1e-5)
-    assert float(loss.total.detach()) == pytest.approx(expected + float(token_loss), rel=1e-5)
+    assert float(loss.parts["dense_token"]) == pytest.approx(float(token_loss.detach()), rel=1e-5)
+    assert float(loss.total.detach()) == pytest.approx(expected + float(token_loss.detach()), rel=1e-5)
 
 
 def test_an_encoder_learns_the_dense_labels_of_a_batch(
@@ -148,15 +145,9 @@ def test_dense_labels_fit_the_classes_of_the_heads(heads: DenseHeads, batches: S
     assert labels is not None
     num_classes = [layer.out_channels for layer in heads.class_maps]
     assert num_classes == [len(SHAPES) + 1, len(COLORS) + 1, NUM_PAIRS + 1, NUM_PAIRS + 1]
-    flat = [
-        labels.class_maps[2][:, 0],
-        labels.class_maps[2][:, 1],
-        labels.class_maps[2][:, 2],
-        labels.class_maps[3][:, 0],
-    ]
-    assert all(
-        classes.min() >= 0 and 0 < classes.max() < number for classes, number in zip(flat, num_classes, strict=True)
-    )
+    classes = [*np.moveaxis(labels.class_maps[2], 1, 0), *np.moveaxis(labels.class_maps[3], 1, 0)]
+    for number, classes_of_map in zip(num_classes, classes, strict=True):
+        assert classes_of_map.min() == 0 and 0 < classes_of_map.max() < number
     assert heads.token_features.out_features == NUM_TOKEN_FEATURES
 
 
