@@ -11,7 +11,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 
-SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>")
+SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>",
+)  # fmt: skip
 TEXTS = (
     "system\nYou are a helpful assistant.",
     "user\nWhat colour is the car? How many stars are there? Describe the image.",
@@ -23,7 +25,7 @@ LLAMA_TEXTS = ("ASSISTANT: Red. The car is red.", "USER: What colour is the car?
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return train_byte_level_bpe(TEXTS * 3, vocabulary_size=400, special_tokens=SPECIAL_TOKENS)
+    return train_byte_level_bpe(TEXTS * 3, vocabulary_size=403, special_tokens=SPECIAL_TOKENS)
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,21 @@ def test_chatml_is_qwen_2_without_a_default_system_message() -> None:
     assert render_text(own, TEMPLATES["qwen_2"]) == render_text(own, TEMPLATES["chatml"])
 
 
+def test_compact_writes_no_more_than_three_tokens_around_a_turn() -> None:
+    template = TEMPLATES["compact"]
+    first = [user(IMAGE, "How many?"), assistant("3")]
+    assert render_text(first, template) == "<|user|><image>How many?<|assistant|>3<|end|>"
+    assert render_text(first[:1], template) == "<|user|><image>How many?<|assistant|>"
+    further = [*first, user("Why?")]
+    assert render_text(further, template) == render_text(first, template) + "<|user|>Why?<|assistant|>"
+    assert template.stop_tokens == ("<|end|>",) and template.control_tokens == ("<|user|>", "<|assistant|>", "<|end|>")
+
+
+def test_compact_has_no_place_for_a_system_message() -> None:
+    with pytest.raises(PromptError, match=r"no system message with the template compact.*Remove it"):
+        render_text([system("Be brief."), user("hi")], TEMPLATES["compact"])
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
@@ -137,7 +152,7 @@ def test_templates_survive_json(template: ChatTemplate) -> None:
 
 def test_templates_are_found_by_name() -> None:
     assert template_from_dict("qwen_2") is TEMPLATES["qwen_2"]
-    assert {"qwen_2", "chatml", "v1", "plain"} == set(TEMPLATES)
+    assert {"qwen_2", "chatml", "v1", "plain", "compact"} == set(TEMPLATES)
     assert all(name == template.name for name, template in TEMPLATES.items())
 
 
@@ -157,7 +172,7 @@ def test_a_broken_description_is_one_line(change: dict[str, object], says: str) 
 
 
 def test_an_unknown_name_and_a_missing_key_are_one_line() -> None:
-    with pytest.raises(CheckpointError, match="chatml, plain, qwen_2, v1, got 'nope'"):
+    with pytest.raises(CheckpointError, match="chatml, compact, plain, qwen_2, v1, got 'nope'"):
         template_from_dict("nope")
     description = TEMPLATES["chatml"].to_dict()
     del description["user_opening"]

@@ -17,12 +17,14 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from fastvlm.errors import CheckpointError, DataError, PromptError
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 
-SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>")
+SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>",
+)  # fmt: skip
 TEXTS = ["ASSISTANT: Red. The car is red.", "USER: What colour is the car?", " Red", "\nDescribe the image."] * 5
 
 
 def test_special_tokens_are_found_by_name_only(tokenizer: Tokenizer) -> None:
-    assert [tokenizer.token_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
+    assert [tokenizer.token_id(token) for token in SPECIAL_TOKENS] == list(range(8))
     assert dict(tokenizer.special_token_ids) == {token: number for number, token in enumerate(SPECIAL_TOKENS)}
     with pytest.raises(CheckpointError, match=r"special token '<\|nope\|>'"):
         tokenizer.token_id("<|nope|>")
