@@ -86,8 +86,8 @@ def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float
     Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. An object belongs to the cell of its centre.
     Places are offsets from the middle of the canvas in half cells, sizes are eighths of the picture's short side; both
     are 0 where there is nothing. Steps say the same as marks that are passed (1) or not (0), from tenths of the picture
-    and from one name of a size to the next: such numbers are read without comparing. The last numbers are the cell's column
-    and row as marks, its place, and the numbers of columns and rows over four.
+    and from one name of a size to the next: such numbers are read without comparing. The last numbers are the cell's
+    column and row as marks, its place, and the numbers of columns and rows over four.
     """
     rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
     pairs = np.zeros((rows, columns, NUM_PAIRS), np.float32)
