@@ -50,9 +50,6 @@ SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
 TOKENIZER_TEXTS = 20_000
 """Questions and answers that the tokenizer learns its merges from, and as many empty turns: its words are frequent."""
 
-LOW_CANVASES = ((192, 192), (192, 192), (128, 256), (256, 128), (128, 192), (192, 128), (256, 64))
-"""(width, height) of at most 9 visual tokens, for a quick start of the encoder; twice means twice as often."""
-
 FULL_CANVASES = (
     (256, 256), (256, 256), (256, 256), (256, 192), (256, 192), (192, 256), (320, 192), (192, 320), (512, 128),
     (128, 512), (384, 128), (128, 384),
@@ -129,7 +126,7 @@ def scenes() -> ScenesRecipe:
                 name="see", task="dense", canvases=FULL_CANVASES, num_steps=1300, batch_size=32, learning_rate=5e-3,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=1700, batch_size=24,
+                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=900, batch_size=24,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),
@@ -186,11 +183,16 @@ def run(
             _batches(recipe, stage, tokenizer, first_index),
             _loop_settings(recipe, stage),
             folder / name,
-            identity=repr((replace(recipe, num_workers=0, save_every=0), stage, GENERATOR_VERSION)),
+            identity=_identity(recipe, number),
             report=partial(report, name),
         )
         first_index += stage.num_steps * stage.batch_size
     return _save(recipe, model.eval(), tokenizer, folder / "model")
+
+
+def _identity(recipe: ScenesRecipe, number: int) -> str:
+    """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
+    return repr((replace(recipe, num_workers=0, save_every=0, stages=recipe.stages[:number]), GENERATOR_VERSION))
 
 
 def _task(stage: SceneStage, model: FastVLM, heads: DenseHeads, symbols: nn.Linear) -> Task[TrainingBatch]:
