@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastvlm.errors import CheckpointError, DataError
 from fastvlm.evaluation.manifest import frozen_set_name, read_manifest
 from fastvlm.evaluation.provenance import identify_model
+from fastvlm.evaluation.questions import EvaluationQuestion
 from fastvlm.evaluation.runner import AssistantAnswerer
 from fastvlm.evaluation.suite import question_set, run_suite
 from fastvlm.evaluation.tasks.scenes import scene_questions
@@ -83,8 +85,16 @@ def test_a_report_from_a_folder(assistant: Assistant, checkpoint: Path) -> None:
     ]
 
 
-def test_one_picture_has_no_other_to_be_shuffled_with(assistant: Assistant, checkpoint: Path) -> None:
+def test_one_picture_has_no_other_to_be_shuffled_with(
+    assistant: Assistant, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def about_the_first_picture(*arguments: Any, **options: Any) -> list[EvaluationQuestion]:
+        questions = scene_questions(*arguments, **options)
+        return [question for question in questions if question.picture.picture_id == questions[0].picture.picture_id]
+
+    monkeypatch.setattr("fastvlm.evaluation.suite.scene_questions", about_the_first_picture)
     report = run_suite(assistant, task="scenes-dev", limit_per_family=1, model=checkpoint)
+    assert report.overall.accuracy.num_questions > 5
     assert report.overall.shuffled is None
     assert report.overall.blind is not None
 

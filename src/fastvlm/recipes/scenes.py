@@ -107,7 +107,7 @@ class ScenesRecipe:
 
 
 def scenes() -> ScenesRecipe:
-    """The embedded model: about 50 minutes on two CPU cores."""
+    """The embedded model: less than an hour on two CPU cores."""
     return ScenesRecipe(
         vision=replace(PRESETS["fastvithd-nano"], form="train"),
         decoder=DecoderConfig(
