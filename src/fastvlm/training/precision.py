@@ -23,8 +23,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> Iterator[None]:
     """Compute products in bfloat16 where that is fast; a no-op elsewhere.
 
-    On CPUs attention is computed step by step too: torch's fused kernel is three times slower than that in bfloat16
-    with a mask, forward and backward together.
+    Weights stay in float32. On CPUs attention is computed step by step too, since torch's fused kernel is slower than
+    that in bfloat16 with a mask. Callers choose what runs inside: the encoder's convolutions gain nothing from it there.
     """
     if not has_fast_bfloat16(device):
         yield
