@@ -24,7 +24,7 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
     """Compute products in bfloat16 where that is fast; a no-op elsewhere.
 
     Weights stay in float32. On CPUs attention is computed step by step too, since torch's fused kernel is slower than
-    that in bfloat16 with a mask. Callers choose what runs inside: the encoder's convolutions gain nothing from it there.
+    that in bfloat16 with a mask. Callers choose what runs inside; the encoder's convolutions gain nothing there.
     """
     if not has_fast_bfloat16(device):
         yield
