@@ -71,6 +71,30 @@ class DenseLabels:
 
 
 @dataclass(frozen=True)
+class GroundingLabels:
+    """What the phrases of a batch mean in its pictures, for auxiliary losses: K phrases, A answers, V visual tokens.
+
+    phrases: K x 2, the row of each and the position where it ends.
+    candidates, referents, tallies: K x (1 + V), shares of attention: the first is that of the row's first position,
+    which stands for nothing, the others those of the picture's visual tokens. A phrase's candidates are what fits its
+    words without a superlative, its referents what it means (all 0 where that is open to dispute); both share equally.
+    A tally gives each candidate the same fixed share, so that nothing's share tells their number.
+    classes: K x C, number of a class, -1 where unknown. marks: K x M of 0 and 1, all -1 where unknown.
+    answers: A x 4, a row, the position that predicts an answer's first token, and where the phrases of its question's
+    subject and of the other thing end. comparisons: A x D, classes of how the two compare, -1 where unknown.
+    """
+
+    phrases: Int64Array
+    candidates: Float32Array
+    referents: Float32Array
+    tallies: Float32Array
+    classes: Int64Array
+    marks: Float32Array
+    answers: Int64Array
+    comparisons: Int64Array
+
+
+@dataclass(frozen=True)
 class TrainingBatch:
     """B conversations of at most T positions about images of one size.
 
@@ -80,7 +104,7 @@ class TrainingBatch:
     segments: B x T, -1 for padding, 0 for what every segment sees, k > 0 for the k-th question of a row:
     a position sees earlier positions of segment 0 and of its own segment.
     sample_ids: one name for each row, for error messages.
-    dense: labels of the same N pictures, where the source knows them.
+    dense: labels of the same N pictures, where the source knows them. grounding: what the words mean, likewise.
     """
 
     pixels: Float32Array
@@ -91,6 +115,7 @@ class TrainingBatch:
     segments: Int64Array
     sample_ids: tuple[str, ...]
     dense: DenseLabels | None = None
+    grounding: GroundingLabels | None = None
 
 
 @dataclass(frozen=True)

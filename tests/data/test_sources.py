@@ -30,7 +30,7 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def batches(tokenizer: Tokenizer) -> SceneBatches:
     collator = Collator(
-        processor=ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=4)),
+        processor=ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=16)),
         tokenizer=tokenizer,
         template=TEMPLATES["compact"],
         max_positions=4096,
@@ -49,15 +49,15 @@ def answers(batch: TrainingBatch, row: int, tokenizer: Tokenizer) -> list[str]:
 
 
 def test_undrawn_scenes_ask_and_label_the_same(batches: SceneBatches) -> None:
+    without_pixels = replace(batches.collator, has_pixels=False)
     for step in range(len(batches)):
-        drawn, undrawn = batches[step], replace(batches, is_drawn=False)[step]
+        drawn, undrawn = batches[step], replace(batches, is_drawn=False, collator=without_pixels)[step]
         for name in ("token_ids", "is_visual", "supervised", "positions", "segments"):
             assert np.array_equal(getattr(undrawn, name), getattr(drawn, name)), name
         assert drawn.dense is not None and undrawn.dense is not None
         assert np.array_equal(undrawn.dense.token_features, drawn.dense.token_features)
         assert all(np.array_equal(undrawn.dense.class_maps[stage], drawn.dense.class_maps[stage]) for stage in (2, 3))
-        assert undrawn.pixels.shape == drawn.pixels.shape
-        assert not np.array_equal(undrawn.pixels, drawn.pixels) and np.ptp(undrawn.pixels) == 0
+        assert len(undrawn.pixels) == 0 and len(drawn.pixels) and np.ptp(drawn.pixels) > 0
 
 
 def test_a_row_holds_the_questions_and_the_listings_of_its_scene(batches: SceneBatches, tokenizer: Tokenizer) -> None:
@@ -78,8 +78,8 @@ def test_dense_labels_are_those_of_the_scenes(batches: SceneBatches) -> None:
         scene = scene_sample(
             "train", index, width_px=SIDE_PX, height_px=SIDE_PX, num_questions=0, phrasing="train"
         ).scene
-        assert np.array_equal(dense.class_maps[2][row], np.stack([*label_maps(scene), center_map(scene)]))
-        assert np.array_equal(dense.class_maps[3][row], center_map(scene, cell_px=32)[None])
+        assert np.array_equal(dense.class_maps[2][row], np.stack(label_maps(scene, cell_px=8)))
+        assert np.array_equal(dense.class_maps[3][row], center_map(scene, cell_px=16)[None])
         features, weights = token_features(scene)
         assert np.array_equal(dense.token_features[row], features)
         assert np.array_equal(dense.token_weights[row], weights)
@@ -99,3 +99,22 @@ def test_one_scene_in_many_is_asked_about_without_its_picture(batches: SceneBatc
     assert set(answers(batch, 1, tokenizer)) <= {NO_PICTURE_ANSWER, OUTSIDE_ANSWER}
     assert NO_PICTURE_ANSWER in answers(batch, 1, tokenizer)
     assert batch.dense is not None and len(batch.dense.token_features) == 1
+
+
+def test_every_picture_fills_the_model_input_and_half_are_drawn_in_its_size(batches: SceneBatches) -> None:
+    """What is drawn small is enlarged by the processor, as small pictures of people are."""
+    assert batches[0].pixels.shape == (4, 3, 2 * SIDE_PX, 2 * SIDE_PX)
+    for row, index in enumerate(range(2, 6)):
+        enlargement = 1 + index // TALK_EVERY % 2
+        sample = scene_sample(
+            "train", index, width_px=SIDE_PX, height_px=SIDE_PX, num_questions=0, phrasing="train",
+            enlargement=enlargement,
+        )  # fmt: skip
+        assert sample.image.shape == (SIDE_PX * enlargement, SIDE_PX * enlargement, 3)
+        assert np.array_equal(batches.collator.processor(sample.image).pixels[0], batches[0].pixels[row])
+
+
+def test_phrases_of_shown_scenes_are_grounded(batches: SceneBatches) -> None:
+    batch = replace(batches, first_index=BLIND_EVERY - 1, batch_size=2)[0]
+    assert batch.grounding is not None
+    assert set(batch.grounding.phrases[:, 0]) == {0} and batch.grounding.candidates.shape[1] == 1 + 16

@@ -21,7 +21,15 @@ from fastvlm.data.synthetic import (
     sample_scene,
     token_features,
 )
-from fastvlm.data.synthetic.labels import ABSENT_WEIGHT, MAX_NUMBERED_CELLS, PLACE_WEIGHT
+from fastvlm.data.synthetic.labels import (
+    ABSENT_WEIGHT,
+    MAX_NUMBERED_CELLS,
+    NUM_STEPS,
+    PLACE_WEIGHT,
+    TOKEN_CELL_PX,
+    cell_shares,
+)
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS
 from fastvlm.data.synthetic.scene import Background, Box, SceneObject
 from fastvlm.data.synthetic.shapes import ShapeForm
 
@@ -99,77 +107,111 @@ def test_token_features_say_of_every_object_once_what_and_where_it_is() -> None:
     num_groups = len(SHAPES) + len(COLORS)
     for scene in SCENES:
         features, weights = token_features(scene)
-        cells = scene.width_px // 64 * (scene.height_px // 64)
+        cells = scene.width_px // TOKEN_CELL_PX * (scene.height_px // TOKEN_CELL_PX)
         assert features.shape == weights.shape == (cells, NUM_TOKEN_FEATURES)
         assert features.dtype == weights.dtype == np.float32 and (weights > 0).all()
-        groups = features[:, NUM_PAIRS : NUM_PAIRS + 4 * (num_groups + 1)].reshape(cells, num_groups + 1, 4)
-        numbers = groups[..., 0]
-        assert features[:, :NUM_PAIRS].sum() == numbers[:, -1].sum() == len(scene.objects)
-        assert np.array_equal(numbers[:, : len(SHAPES)].sum(1), numbers[:, -1])
-        assert np.array_equal(numbers[:, len(SHAPES) : num_groups].sum(1), numbers[:, -1])
-        assert not groups[numbers == 0].any()
-        steps = features[:, NUM_PAIRS + 4 * (num_groups + 1) : -2 * MAX_NUMBERED_CELLS - 4]
-        assert ((steps >= 0) & (steps <= 1)).all() and not steps[numbers[:, -1] == 0].any()
+        pairs, numbers = np.split(features[:, : NUM_PAIRS + num_groups + 1], [NUM_PAIRS], axis=1)
+        for counted in (pairs, numbers[:, -1]):
+            assert counted.sum() == pytest.approx(len(scene.objects), abs=1e-4)
+        np.testing.assert_allclose(numbers[:, : len(SHAPES)].sum(1), numbers[:, -1], atol=1e-6)
+        np.testing.assert_allclose(numbers[:, len(SHAPES) : num_groups].sum(1), numbers[:, -1], atol=1e-6)
+        values = features[:, NUM_PAIRS + num_groups + 1 :][:, : 3 + NUM_STEPS]
+        assert not values[numbers[:, -1] == 0].any()
+        assert ((values[:, 3:] >= 0) & (values[:, 3:] <= 1)).all() and (abs(values[:, :2]) <= 2).all()
 
 
 def test_token_features_of_a_scene_made_by_hand() -> None:
-    """4 x 2 cells, of which the picture fills the left 192 px: a star in the first cell, two objects in the sixth."""
+    """4 x 2 cells, of which the picture fills the left 96 px: a star in the first cell, a heart in the sixth, and a
+    circle of which three quarters belong to the sixth and one quarter to the seventh."""
     scene = Scene(
-        256,
         128,
+        64,
         WHITE,
         (
-            SceneObject("heart", "purple", 32, 72, 100, (120, 40, 160), FORM),
-            SceneObject("star", "red", 20, 10, 20, (255, 0, 0), FORM),
-            SceneObject("circle", "purple", 48, 120, 70, (120, 40, 160), FORM),
+            SceneObject("heart", "purple", 16, 42, 50, (120, 40, 160), FORM),
+            SceneObject("star", "red", 10, 5, 10, (255, 0, 0), FORM),
+            SceneObject("circle", "purple", 24, 60, 48, (120, 40, 160), FORM),
         ),
-        frame=Box(0, 0, 192, 128),
+        frame=Box(0, 0, 96, 64),
     )
-    heart, star, circle = (-1.75, 1.125, 2.0), (-3.6875, -1.375, 1.25), (-0.25, 0.1875, 3.0)
-    both = (-1.0, 0.65625, 2.5)
     pairs = np.zeros((8, NUM_PAIRS))
-    pairs[5, [pair("heart", "purple"), pair("circle", "purple")]] = 1
+    pairs[5, pair("heart", "purple")] = 1
+    pairs[[5, 6], pair("circle", "purple")] = (0.75, 0.25)
     pairs[0, pair("star", "red")] = 1
-    groups = np.zeros((8, len(SHAPES) + len(COLORS) + 1, 4))
-    for cell, group, number, values in (
-        (5, SHAPES.index("heart"), 1, heart),
-        (5, SHAPES.index("circle"), 1, circle),
-        (5, len(SHAPES) + COLORS.index("purple"), 2, both),
-        (5, len(SHAPES) + len(COLORS), 2, both),
-        (0, SHAPES.index("star"), 1, star),
-        (0, len(SHAPES) + COLORS.index("red"), 1, star),
-        (0, len(SHAPES) + len(COLORS), 1, star),
-    ):
-        groups[cell, group] = (number, *values)
-    steps = np.zeros((8, 9 + 9 + 5))
-    # Across, heart and circle are at 0.375 and 0.625 of the picture, down at 0.78 and 0.55, and 0.25 and 0.375 large.
-    steps[5, :9] = [1, 1, 1, 0.5, 0.5, 0.5, 0, 0, 0]
-    steps[5, 9:18] = [1, 1, 1, 1, 1, 0.5, 0.5, 0, 0]
-    steps[5, 18:] = [1, 1, 1, 0.5, 0.5]
-    # The star is at 0.05 across, at 0.16 down, and 0.156 large, a little less than the second mark.
-    steps[0, [9, 18]] = 1
-    # The number of each cell's column and row, its place, and four columns and two rows over four.
-    marks = np.zeros((8, 2 * MAX_NUMBERED_CELLS))
-    marks[np.arange(8), [0, 1, 2, 3] * 2] = 1
-    marks[np.arange(8), [MAX_NUMBERED_CELLS] * 4 + [MAX_NUMBERED_CELLS + 1] * 4] = 1
-    place = [(across, down, 1.0, 0.5) for down in (-1, 1) for across in (-3, -1, 1, 3)]
-    expected = np.concatenate([pairs, groups.reshape(8, -1), steps, marks, np.array(place)], axis=1)
-    group_weights = np.full(groups.shape, ABSENT_WEIGHT)
-    group_weights[groups[..., 0] > 0] = PLACE_WEIGHT
-    group_weights[..., 0] = 1
-    step_weights = np.full(steps.shape, ABSENT_WEIGHT)
-    step_weights[[0, 5]] = PLACE_WEIGHT
-    mark_weights = np.full((8, 2 * MAX_NUMBERED_CELLS + 4), PLACE_WEIGHT)
-    weights = [np.ones(pairs.shape), group_weights.reshape(8, -1), step_weights, mark_weights]
+    counts = np.zeros((8, len(SHAPES) + len(COLORS) + 1))
+    counts[5, SHAPES.index("heart")] = 1
+    counts[[5, 6], SHAPES.index("circle")] = (0.75, 0.25)
+    counts[[5, 6], len(SHAPES) + COLORS.index("purple")] = counts[[5, 6], -1] = (1.75, 0.25)
+    counts[0, [SHAPES.index("star"), len(SHAPES) + COLORS.index("red"), -1]] = 1
+    # Across, heart, star and circle are at 0.4375, 0.052 and 0.625 of the picture, down at 0.781, 0.156 and 0.75, and
+    # 0.25, 0.156 and 0.375 large; a mark must be passed, so that 0.75 down passes 14 and not 15 of the 19.
+    own_values = {
+        name: [4 * across - 2, 4 * down - 2, 4 * size, *[1] * num_across, *[0] * (19 - num_across), *[1] * num_down,
+               *[0] * (19 - num_down), *[1] * num_sizes, *[0] * (5 - num_sizes)]
+        for name, across, down, size, num_across, num_down, num_sizes in (
+            ("heart", 42 / 96, 50 / 64, 16 / 64, 8, 15, 3),
+            ("star", 5 / 96, 10 / 64, 10 / 64, 1, 3, 1),
+            ("circle", 60 / 96, 48 / 64, 24 / 64, 12, 14, 5),
+        )
+    }  # fmt: skip
+    heart, star, circle = (np.array(own_values[name]) for name in ("heart", "star", "circle"))
+    values = np.zeros((8, 3 + NUM_STEPS))
+    values[0], values[5], values[6] = star, (heart + 0.75 * circle) / 1.75, circle
+    # The number of each cell's column and row, four columns and two rows over eight, and a white background.
+    around = np.zeros((8, 2 * MAX_NUMBERED_CELLS + 2 + len(BACKGROUND_COLORS)))
+    around[np.arange(8), [0, 1, 2, 3] * 2] = 1
+    around[np.arange(8), [MAX_NUMBERED_CELLS] * 4 + [MAX_NUMBERED_CELLS + 1] * 4] = 1
+    around[:, 2 * MAX_NUMBERED_CELLS : 2 * MAX_NUMBERED_CELLS + 2] = (0.5, 0.25)
+    around[:, 2 * MAX_NUMBERED_CELLS + 2 + BACKGROUND_COLORS.index("white")] = 1
+    value_weights = np.full(values.shape, ABSENT_WEIGHT)
+    value_weights[[0, 5]] = PLACE_WEIGHT
+    value_weights[6] = 0.75 * ABSENT_WEIGHT + 0.25 * PLACE_WEIGHT
+    weights = [np.ones(pairs.shape), np.ones(counts.shape), value_weights, np.full(around.shape, PLACE_WEIGHT)]
     features, importance = token_features(scene)
-    np.testing.assert_allclose(features, expected, atol=1e-6)
+    np.testing.assert_allclose(features, np.concatenate([pairs, counts, values, around], axis=1), atol=1e-6)
     np.testing.assert_allclose(importance, np.concatenate(weights, axis=1), atol=1e-6)
     assert 0 < ABSENT_WEIGHT < PLACE_WEIGHT < 1
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        (48, 48, {5: 1.0}),
+        (32, 48, {4: 0.5, 5: 0.5}),
+        (36, 48, {4: 0.25, 5: 0.75}),
+        (40, 48, {5: 1.0}),
+        (64, 32, {1: 0.25, 2: 0.25, 5: 0.25, 6: 0.25}),
+        (2, 1, {0: 1.0}),
+        (127, 63, {7: 1.0}),
+        (128, 64, {7: 1.0}),
+    ],
+)
+def test_an_object_passes_from_one_cell_to_the_next_gradually(x: float, y: float, expected: dict[int, float]) -> None:
+    """2 rows of 4 cells of 32 px; the share passes between 8 px before a border and 8 px behind it."""
+    item = SceneObject("star", "red", 20, x, y, (255, 0, 0), FORM)
+    assert dict(cell_shares(item, 2, 4, 32)) == pytest.approx(expected)
+
+
+def test_a_pixel_changes_little() -> None:
+    """Walking over a whole row of cells, no share jumps."""
+    columns = 6
+    rows = np.zeros((columns * 32 + 1, columns))
+    for x in range(columns * 32 + 1):
+        for number, share in cell_shares(SceneObject("star", "red", 9, x, 16, (0, 0, 0), FORM), 1, columns, 32):
+            rows[x, number] += share
+    np.testing.assert_allclose(rows.sum(1), 1)
+    assert np.abs(np.diff(rows, axis=0)).max() < 1 / 12
+
+
+def test_a_background_that_people_would_dispute_has_no_colour() -> None:
+    nameless = Background(None, (240, 236, 230), (240, 236, 230))
+    assert not token_features(Scene(64, 64, nameless, ()))[0][:, -len(BACKGROUND_COLORS) :].any()
+
+
 def test_cells_beyond_the_numbered_ones_share_the_last_number() -> None:
-    features, _ = token_features(Scene(64 * 10, 64 * 9, WHITE, ()))
-    marks = features[:, -2 * MAX_NUMBERED_CELLS - 4 : -4].reshape(9, 10, 2, MAX_NUMBERED_CELLS)
-    assert np.array_equal(marks.sum(-1), np.ones((9, 10, 2)))
-    assert marks[4, :, 0].argmax(-1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]
-    assert marks[:, 4, 1].argmax(-1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7]
+    features, _ = token_features(Scene(TOKEN_CELL_PX * 18, TOKEN_CELL_PX * 17, WHITE, ()))
+    end = len(features[0]) - 2 - len(BACKGROUND_COLORS)
+    marks = features[:, end - 2 * MAX_NUMBERED_CELLS : end].reshape(17, 18, 2, MAX_NUMBERED_CELLS)
+    assert np.array_equal(marks.sum(-1), np.ones((17, 18, 2)))
+    assert marks[4, :, 0].argmax(-1).tolist() == [*range(16), 15, 15]
+    assert marks[:, 4, 1].argmax(-1).tolist() == [*range(16), 15]

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from fastvlm.data.sources import SceneBatches
 from fastvlm.models.vlm import FastVLM
+from fastvlm.training.muon import Muon
 from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer
 from fastvlm.training.parts import freeze
 from fastvlm.training.resume import Progress, load_state, save_state
 from fastvlm.training.tasks.instruct import InstructTask
 
-SETTINGS = OptimizerSettings(learning_rate=1e-2, warmup_steps=1, muon_parts=("decoder.layers",))
+SETTINGS = OptimizerSettings(learning_rate=1e-2, warmup_steps=1, muon_parts=("decoder.layers", "stages"))
 
 
 class Small(nn.Module):
@@ -27,9 +28,11 @@ class Small(nn.Module):
         self.decoder = nn.ModuleDict({"layers": nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 4))})
         self.other = nn.ModuleDict({"layers": nn.Sequential(nn.Linear(4, 4))})
         self.kernel = nn.Conv2d(1, 4, 3)
+        self.stages = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.kernel(x[:, None, :, None].expand(-1, -1, -1, 4)).mean((2, 3))
+        image = self.kernel(x[:, None, :, None].expand(-1, -1, -1, 4))
+        pooled = image.mean((2, 3)) + self.stages(nn.functional.pad(image, (1, 1, 1, 1))).mean((2, 3))
         return self.other["layers"](self.decoder["layers"](x)) + pooled
 
 
@@ -54,7 +57,8 @@ def test_muon_moves_the_matrices_of_the_named_parts_and_nothing_else() -> None:
     module = small()
     muon, adamw = build_optimizer(module, SETTINGS).optimizers
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    named = {"decoder.layers.0.weight", "decoder.layers.2.weight"}
+    # A depthwise kernel has one input for each output: there is nothing to make orthogonal.
+    named = {"decoder.layers.0.weight", "decoder.layers.2.weight", "stages.1.weight"}
 
     def moved() -> set[str]:
         return {name for name, parameter in module.named_parameters() if not torch.equal(before[name], parameter)}
@@ -75,9 +79,10 @@ def test_every_parameter_that_learns_is_in_one_optimizer_once(model: FastVLM) ->
     assert len(parameters) == len(set(parameters))
     assert set(parameters) == {parameter for parameter in module.parameters() if parameter.requires_grad}
     muon, adamw = optimizer.optimizers
-    matrices = {parameter for parameter in model.decoder.layers.parameters() if parameter.ndim == 2}
+    parts = [*model.decoder.layers.parameters(), *model.vision.stages.parameters()]
+    matrices = {parameter for parameter in parts if parameter.ndim >= 2 and parameter.shape[1] > 1}
     assert {parameter for group in muon.param_groups for parameter in group["params"]} == matrices
-    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
+    assert isinstance(muon, Muon) and isinstance(adamw, torch.optim.AdamW)
     assert all(group["weight_decay"] == SETTINGS.weight_decay for group in muon.param_groups)
 
 
@@ -133,7 +138,7 @@ def test_states_are_numbered_over_all_optimizers() -> None:
     states = optimizer.states()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(states) == list(range(len(parameters)))
-    assert [set(states[number]) for number in range(2)] == [{"momentum_buffer"}] * 2
+    assert [set(states[number]) for number in range(3)] == [{"momentum_buffer"}] * 3
     for number, parameter in enumerate(parameters):
         shapes = {value.shape for key, value in states[number].items() if key != "step"}
         assert shapes == {parameter.shape}

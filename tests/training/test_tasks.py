@@ -113,7 +113,7 @@ def test_dense_loss_is_the_sum_over_the_maps_of_their_stages_and_the_tokens(
     labels = batch.dense
     assert labels is not None
     maps = model.vision.forward_stages(torch.from_numpy(batch.pixels))
-    weights = {2: (0.25, 0.25, 0.02), 3: (0.08,)}
+    weights = {2: (0.25, 0.25), 3: (0.08,)}
     layers = iter(heads.class_maps)
     class_losses = [
         class_map_loss(
@@ -144,7 +144,7 @@ def test_dense_labels_fit_the_classes_of_the_heads(heads: DenseHeads, batches: S
     labels = batches[1].dense
     assert labels is not None
     num_classes = [layer.out_channels for layer in heads.class_maps]
-    assert num_classes == [len(SHAPES) + 1, len(COLORS) + 1, NUM_PAIRS + 1, NUM_PAIRS + 1]
+    assert num_classes == [len(SHAPES) + 1, len(COLORS) + 1, NUM_PAIRS + 1]
     classes = [*np.moveaxis(labels.class_maps[2], 1, 0), *np.moveaxis(labels.class_maps[3], 1, 0)]
     for number, classes_of_map in zip(num_classes, classes, strict=True):
         assert classes_of_map.min() == 0 and 0 < classes_of_map.max() < number

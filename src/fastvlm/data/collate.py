@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastvlm.batches import BoolArray, DenseLabels, Int64Array, PixelTiles, PromptTokens, TrainingBatch
+from fastvlm.batches import BoolArray, DenseLabels, Int64Array, PixelTiles, PromptTokens, TrainingBatch, UInt8Array
 from fastvlm.data.examples import Example
 from fastvlm.errors import DataError, PromptError
 from fastvlm.messages import Message
@@ -41,7 +41,8 @@ class Collator:
 
     max_positions: longest single conversation in tokens; a longer one is refused with its sample's id.
     row_positions: length of a row in tokens; conversations that would not fit behind the first ones are left for
-    another day, so that rows need little padding. None packs all.
+    another day, so that rows need little padding. None packs all. has_pixels: False counts the visual tokens of
+    pictures and leaves their pixels out.
     """
 
     processor: ImageProcessor
@@ -49,10 +50,11 @@ class Collator:
     template: Template
     max_positions: int
     row_positions: int | None = None
+    has_pixels: bool = True
 
     def __call__(self, examples: Sequence[Example]) -> TrainingBatch:
         """Collate; raises DataError for an example without supervised tokens or of another size."""
-        tiles = [None if example.image is None else self.processor(example.image) for example in examples]
+        tiles = [None if example.image is None else self._tiles(example.image) for example in examples]
         pictures = [image for image in tiles if image is not None]
         if len({image.layout for image in pictures}) > 1:
             raise DataError("Expected pictures of one size in a batch; group the examples by size.")
@@ -71,6 +73,11 @@ class Collator:
             sample_ids=tuple(example.sample_id for example in examples),
             dense=_stack_dense([example.dense for example in examples if example.image is not None]),
         )
+
+    def _tiles(self, image: UInt8Array) -> PixelTiles:
+        if self.has_pixels:
+            return self.processor(image)
+        return PixelTiles(NO_PIXELS, self.processor.layout(image.shape[1], image.shape[0]))
 
     def _fitting(self, prompts: Sequence[PromptTokens]) -> Sequence[PromptTokens]:
         """The prompts, in order, that a row has room for; always the first."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
-from fastvlm.data.synthetic.labels import center_map, label_maps, token_features
+from fastvlm.data.grounding import ground
+from fastvlm.data.synthetic.labels import TOKEN_CELL_PX, center_map, label_maps, token_features
 from fastvlm.data.synthetic.listing import sample_listings
 from fastvlm.data.synthetic.samples import SceneSample, scene_sample
 from fastvlm.messages import ImagePart, Message, assistant, user
@@ -27,10 +28,11 @@ NO_PICTURE_ANSWER = "I see no picture. Show me a scene of coloured shapes and as
 class SceneBatches:
     """Generated scenes with questions, one picture size in a batch.
 
-    canvases: (width, height) in pixels that the collator's processor leaves as they are. listings_per_picture: how many
-    times all objects of a picture are listed, counted or placed beside its questions. is_drawn: False leaves the
-    pictures black, for tasks that read the dense labels instead. first_index: number of the first scene, so that the
-    stages of a run see different ones. The same step gives the same batch everywhere.
+    canvases: (width, height) of scenes in pixels; twice as large, the collator's processor leaves them as they are.
+    Half of the pictures are drawn so large, half are left to the processor to enlarge, as small ones are.
+    listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
+    is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. first_index: number of the
+    first scene, so that the stages of a run see different ones. The same step gives the same batch everywhere.
     """
 
     collator: Collator
@@ -52,10 +54,12 @@ class SceneBatches:
         indices = range(start, start + self.batch_size)
         generator = np.random.default_rng([start, len(self.canvases)])
         width_px, height_px = self.canvases[int(generator.integers(len(self.canvases)))]
-        return self.collator([self._example(index, width_px, height_px) for index in indices])
+        examples, samples = zip(*(self._example(index, width_px, height_px) for index in indices), strict=True)
+        batch = replace(self.collator, has_pixels=self.is_drawn)(examples)
+        return replace(batch, grounding=ground(batch, samples, self.collator.tokenizer))
 
-    def _example(self, index: int, width_px: int, height_px: int) -> Example:
-        """One scene; some are talked about over several turns, a few are asked about without being shown."""
+    def _example(self, index: int, width_px: int, height_px: int) -> tuple[Example, SceneSample | None]:
+        """One scene, with its sample if it is shown: some are talked about over several turns, a few are not shown."""
         sample = scene_sample(
             "train",
             index,
@@ -64,17 +68,19 @@ class SceneBatches:
             num_questions=self.questions_per_picture,
             phrasing="train",
             is_drawn=self.is_drawn,
+            enlargement=1 + index // TALK_EVERY % 2,
         )
         sample_id = f"scenes/train/{index}"
         if sample.questions and index % BLIND_EVERY == 0:
-            return blind_example(sample, sample_id=sample_id)
+            return blind_example(sample, sample_id=sample_id), None
         is_talk = index % TALK_EVERY == 1
-        return scene_example(
+        example = scene_example(
             sample,
             sample_id=sample_id,
             turns_per_conversation=TURNS_OF_A_TALK if is_talk else 1,
             listings=sample_listings(sample.scene, random.Random(index), num_listings=self.listings_per_picture),
         )
+        return example, sample
 
 
 def scene_example(
@@ -90,8 +96,8 @@ def scene_example(
         conversations=tuple(_conversation(sample, turns[start : start + turns_per_conversation]) for start in starts),
         dense=DenseLabels(
             class_maps={
-                2: np.stack([*label_maps(sample.scene), center_map(sample.scene)])[None].astype(np.int64),
-                3: center_map(sample.scene, cell_px=32)[None, None].astype(np.int64),
+                2: np.stack(label_maps(sample.scene, cell_px=TOKEN_CELL_PX // 4))[None].astype(np.int64),
+                3: center_map(sample.scene, cell_px=TOKEN_CELL_PX // 2)[None, None].astype(np.int64),
             },
             token_features=features[None],
             token_weights=weights[None],

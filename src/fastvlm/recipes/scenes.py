@@ -22,6 +22,7 @@ from fastvlm.batches import TrainingBatch
 from fastvlm.checkpoints.config import ModelConfig
 from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.data.collate import Collator
+from fastvlm.data.grounding import NUM_CLASSES, NUM_COMPARISONS, NUM_MARKS
 from fastvlm.data.sources import NO_PICTURE_ANSWER, SceneBatches
 from fastvlm.data.synthetic.labels import NUM_PAIRS, NUM_TOKEN_FEATURES
 from fastvlm.data.synthetic.palette import COLORS
@@ -43,37 +44,46 @@ from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.task import Task
 from fastvlm.training.tasks.dense import DenseHeads, DenseTargets, DenseTask
-from fastvlm.training.tasks.instruct import InstructTask, SymbolTask, connect
+from fastvlm.training.tasks.grounding import POINTING_WEIGHTS, GroundingHeads, GroundingTargets
+from fastvlm.training.tasks.instruct import Grounding, InstructTask, SymbolTask, connect
 
 SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
 
 TOKENIZER_TEXTS = 20_000
 """Questions and answers that the tokenizer learns its merges from, and as many empty turns: its words are frequent."""
 
-FULL_CANVASES = (
-    (256, 256), (256, 256), (256, 256), (256, 192), (256, 192), (192, 256), (320, 192), (192, 320), (512, 128),
-    (128, 512), (384, 128), (128, 384),
+CANVASES = (
+    (256, 256), (256, 256), (256, 256), (256, 256), (288, 224), (288, 224), (224, 288), (320, 192), (320, 192),
+    (192, 320), (512, 128), (128, 512), (384, 128), (128, 384),
 )  # fmt: skip
-"""(width, height) of 12 to 16 visual tokens, as the mode `fit` gives them to pictures of any size."""
+"""(width, height) of scenes of 48 to 64 visual tokens, as the mode `fit` gives them to pictures of any size."""
 
-ROW_POSITIONS = 168
-"""Tokens of a packed row: a picture, some listings and about seven questions."""
+ROW_POSITIONS = 184
+"""Tokens of a packed row: a picture, a listing and about seven questions."""
 
 ANSWER_EXPONENT = 0.5
 """Between every token counting the same (0) and every answer (1): a listing counts more than one word."""
 
-MUON_PARTS = ("decoder.layers",)
-"""Whose matrices Muon moves: at equal steps the losses of the decoder fall much faster than with AdamW alone."""
+MUON_PARTS = ("decoder.layers", "vision.stages")
+"""Whose matrices Muon moves: at equal steps losses fall faster than with AdamW alone, the decoder's most of all."""
 
 
 DENSE_TARGETS = DenseTargets(
     class_maps={
-        2: ((len(SHAPES) + 1, 0.25), (len(COLORS) + 1, 0.25), (NUM_PAIRS + 1, 0.02)),
+        2: ((len(SHAPES) + 1, 0.25), (len(COLORS) + 1, 0.25)),
         3: ((NUM_PAIRS + 1, 0.08),),
     },
     num_features=NUM_TOKEN_FEATURES,
 )
-"""Shape and colour of each 16 px cell, the object that has its centre there and in each 32 px cell; token features."""
+"""Shape and colour of each 16 px cell, the object that has its centre in each 32 px cell; token features."""
+
+GROUNDING_TARGETS = GroundingTargets(
+    num_classes=NUM_CLASSES, num_marks=NUM_MARKS, num_comparisons=NUM_COMPARISONS, phrase_layer=1
+)
+"""In the second layer, since a phrase's last word has to gather its other words first."""
+
+GROUNDING_WEIGHT = 0.5
+"""Beside the loss of the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +121,22 @@ def scenes() -> ScenesRecipe:
     return ScenesRecipe(
         vision=replace(PRESETS["fastvithd-nano"], form="train"),
         decoder=DecoderConfig(
-            vocabulary_size=1024, width=192, num_layers=5, num_heads=6, num_key_value_heads=3,
+            vocabulary_size=1024, width=192, num_layers=6, num_heads=6, num_key_value_heads=3,
             feed_forward_width=512, head_dim=32, max_positions=512, rope_theta=10_000.0,
         ),
-        processing=ProcessingConfig(mode="fit", max_visual_tokens=16),
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=64),
         template="compact",
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", canvases=FULL_CANVASES, num_steps=2000, batch_size=24,
-                questions_per_picture=12, listings_per_picture=3, learning_rate=4e-3,
+                name="reason", task="symbols", canvases=CANVASES, num_steps=1300, batch_size=16,
+                questions_per_picture=12, listings_per_picture=1, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", canvases=FULL_CANVASES, num_steps=1300, batch_size=32, learning_rate=5e-3,
+                name="see", task="dense", canvases=CANVASES, num_steps=700, batch_size=16, learning_rate=4e-3,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=FULL_CANVASES, num_steps=900, batch_size=24,
+                name="answer", task="instruct", canvases=CANVASES, num_steps=250, batch_size=16,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),
@@ -139,7 +149,7 @@ def smoke() -> ScenesRecipe:
     return replace(
         full,
         vision=replace(full.vision, depths=(1, 1, 1, 1, 1), widths=(8, 16, 32, 64, 64)),
-        decoder=replace(full.decoder, width=64, num_layers=2, num_heads=2, num_key_value_heads=1),
+        decoder=replace(full.decoder, width=64, num_layers=5, num_heads=2, num_key_value_heads=1),
         stages=tuple(
             replace(stage, num_steps=8, batch_size=4, questions_per_picture=min(4, stage.questions_per_picture))
             for stage in full.stages
@@ -171,6 +181,7 @@ def run(
     model = FastVLM(vlm)
     heads = DenseHeads(recipe.vision, DENSE_TARGETS)
     symbols = nn.Linear(NUM_TOKEN_FEATURES, vlm.decoder.width)
+    grounding = Grounding(GroundingHeads(model.decoder, GROUNDING_TARGETS), GROUNDING_WEIGHT)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
     first_index, is_connected = 0, False
     for number, stage in enumerate(recipe.stages, start=1):
@@ -179,7 +190,7 @@ def run(
             connect(model, heads, symbols)
             is_connected = True
         train(
-            _task(stage, model, heads, symbols),
+            _task(stage, model, heads, symbols, grounding),
             _batches(recipe, stage, tokenizer, first_index),
             _loop_settings(recipe, stage),
             folder / name,
@@ -192,21 +203,31 @@ def run(
 
 def _identity(recipe: ScenesRecipe, number: int) -> str:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
-    return repr((replace(recipe, num_workers=0, save_every=0, stages=recipe.stages[:number]), GENERATOR_VERSION))
+    own = replace(recipe, num_workers=0, save_every=0, stages=recipe.stages[:number])
+    constants = (TOKENIZER_TEXTS, ROW_POSITIONS, ANSWER_EXPONENT, MUON_PARTS, DENSE_TARGETS)
+    grounding = (GROUNDING_TARGETS, GROUNDING_WEIGHT, dict(POINTING_WEIGHTS))
+    return repr((own, constants, grounding, GENERATOR_VERSION))
 
 
-def _task(stage: SceneStage, model: FastVLM, heads: DenseHeads, symbols: nn.Linear) -> Task[TrainingBatch]:
+def _task(
+    stage: SceneStage, model: FastVLM, heads: DenseHeads, symbols: nn.Linear, grounding: Grounding
+) -> Task[TrainingBatch]:
     if stage.task == "symbols":
-        return SymbolTask(model, symbols, answer_exponent=ANSWER_EXPONENT)
+        return SymbolTask(model, symbols, grounding=grounding, answer_exponent=ANSWER_EXPONENT)
     if stage.task == "dense":
         return DenseTask(model.vision, heads)
-    return InstructTask(model, heads=heads, dense_weight=stage.dense_weight, answer_exponent=ANSWER_EXPONENT)
+    return InstructTask(
+        model,
+        heads=heads,
+        dense_weight=stage.dense_weight,
+        grounding=grounding,
+        answer_exponent=ANSWER_EXPONENT,
+    )
 
 
 def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, first_index: int) -> SceneBatches:
-    max_tokens = max(width * height for width, height in stage.canvases) // 64**2
     collator = Collator(
-        processor=ImageProcessor(replace(recipe.processing, max_visual_tokens=max_tokens)),
+        processor=ImageProcessor(recipe.processing),
         tokenizer=tokenizer,
         template=TEMPLATES[recipe.template],
         max_positions=recipe.decoder.max_positions,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from fastvlm.training.resume import Progress, has_state, load_state, save_state,
 from fastvlm.training.task import Task
 
 METRICS_FILE = "metrics.jsonl"
+
+_WORKER_NICENESS = 10
 
 BatchType = TypeVar("BatchType", covariant=True)
 
@@ -145,7 +148,7 @@ def _load(batches: Batches[Any], steps: range, settings: LoopSettings) -> Iterat
             sampler=steps,
             num_workers=settings.num_workers,
             prefetch_factor=4,
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=_modest_worker,
             collate_fn=_as_it_is,
             generator=torch.Generator(),
         )
@@ -157,8 +160,10 @@ def _as_it_is(batch: object) -> object:
     return batch
 
 
-def _quiet_worker(_: int) -> None:
-    """Leave stop requests to the parent, which saves first and then ends its workers."""
+def _modest_worker(_: int) -> None:
+    """Leave stop requests to the parent, which saves first and then ends its workers, and give way to its threads."""
+    if hasattr(os, "nice"):
+        os.nice(_WORKER_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

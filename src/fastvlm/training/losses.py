@@ -38,3 +38,30 @@ def class_map_loss(logits: Tensor, labels: Tensor, *, background_weight: float) 
 def feature_loss(predicted: Tensor, features: Tensor, weights: Tensor) -> Tensor:
     """Weighted squared error of N x T x F: summed over the F features, mean over the N x T places."""
     return ((predicted - features).square() * weights).sum(-1).mean()
+
+
+def attention_loss(log_shares: Tensor, wanted: Tensor) -> Tensor:
+    """Divergence of K x T shares of attention, given as logarithms, from the wanted ones, which are 0 where masked.
+
+    A row of `wanted` without shares counts as nothing; the mean is over all K rows, and 0 where there are none.
+    """
+    least = torch.finfo(wanted.dtype).tiny
+    # A masked share is zero and its logarithm infinite: it must not meet the zero that is wanted of it.
+    divergence = wanted * (wanted.clamp(min=least).log() - log_shares.masked_fill(wanted == 0, 0))
+    return divergence.sum() / max(1, len(wanted))
+
+
+def known_class_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Mean cross-entropy of K x C logits against K classes where these are not -1; 0 where none is known."""
+    known = classes >= 0
+    if not known.any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits[known].float(), classes[known])
+
+
+def known_mark_loss(logits: Tensor, marks: Tensor) -> Tensor:
+    """Mean binary cross-entropy of K x M logits against marks of 0 or 1 in the rows where they are not -1."""
+    known = marks[:, 0] >= 0
+    if not known.any():
+        return logits.sum() * 0
+    return F.binary_cross_entropy_with_logits(logits[known].float(), marks[known])

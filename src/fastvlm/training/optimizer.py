@@ -1,4 +1,4 @@
-"""How parameters move: AdamW with decay on matrices only, Muon for the matrices of the decoder's layers where asked,
+"""How parameters move: AdamW with decay on matrices only, Muon for the matrices of parts where asked,
 and a learning rate that depends on the step alone."""
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastvlm.training.muon import Muon
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """AdamW. learning_rate: the peak. warmup_steps: linear rise. clip_norm: largest gradient norm.
 
-    muon_parts: modules by the dotted end of their name, such as `decoder.layers`, whose matrices Muon moves
-    (Jordan et al. 2024, scaled to the step size of AdamW as in Liu et al. 2025): it learns the same from fewer steps.
+    muon_parts: modules by the dotted end of their name, such as `decoder.layers`, whose matrices and kernels Muon moves
+    (`muon.py`): it learns the same from fewer steps.
     """
 
     learning_rate: float
@@ -80,7 +82,7 @@ class JointOptimizer:
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> JointOptimizer:
     """Optimize the parameters that require gradients, in a fixed order; vectors and scales do not decay."""
     named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    is_orthogonal = [parameter.ndim == 2 and _is_in(name, settings.muon_parts) for name, parameter in named]
+    is_orthogonal = [_is_matrix(parameter) and _is_in(name, settings.muon_parts) for name, parameter in named]
     matrices = [parameter for (_, parameter), chosen in zip(named, is_orthogonal, strict=True) if chosen]
     parameters = [parameter for (_, parameter), chosen in zip(named, is_orthogonal, strict=True) if not chosen]
     adamw = torch.optim.AdamW(
@@ -93,14 +95,17 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> JointOpti
     )
     if not matrices:
         return JointOptimizer(adamw)
-    muon = torch.optim.Muon(
-        matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return JointOptimizer(muon, adamw)
 
 
 def _is_in(name: str, parts: tuple[str, ...]) -> bool:
     return any(f".{part}." in f".{name}" for part in parts)
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether many inputs meet in each output: a matrix or a kernel, but not a depthwise one."""
+    return parameter.ndim >= 2 and parameter.shape[1] > 1
 
 
 def _decays(parameter: nn.Parameter) -> bool:

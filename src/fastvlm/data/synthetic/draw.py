@@ -19,15 +19,15 @@ _MIN_DRAWN_PX = 9.0
 _AUGMENTATION_PROBABILITY = 0.06
 
 
-def draw_scene(scene: Scene, rng: random.Random) -> UInt8Array:
-    """Draw a scene as uint8 [height, width, 3].
+def draw_scene(scene: Scene, rng: random.Random, *, enlargement: int = 1) -> UInt8Array:
+    """Draw a scene as uint8 [height * enlargement, width * enlargement, 3].
 
     Half of the pictures are drawn at another scale and resized bicubically, as pictures of people are on their way
     into the model; a few per cent get noise, blur or another brightness.
     """
-    scale = _sample_scale(scene, rng)
+    scale = enlargement * _sample_scale(scene, rng)
     image = render(scene, scale=scale, smooth=rng.random() < 0.85)
-    size = (scene.width_px, scene.height_px)
+    size = (scene.width_px * enlargement, scene.height_px * enlargement)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     pixels = np.array(image, dtype=np.uint8)
@@ -105,8 +105,11 @@ def _mask(
     mask = Image.new("L", (side * oversampling, side * oversampling), 0)
     pen = ImageDraw.Draw(mask)
     x, y, radius = center[0] * oversampling - 0.5, center[1] * oversampling - 0.5, half * oversampling
-    if item.shape == "circle":
+    if item.shape in ("circle", "ring"):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+        if item.shape == "ring":
+            hole = radius * item.form.proportion
+            pen.ellipse((x - hole, y - hole, x + hole, y + hole), fill=0)
     else:
         pen.polygon([(x + px * radius, y + py * radius) for px, py in points], fill=255)
     return mask.reduce(oversampling) if oversampling > 1 else mask

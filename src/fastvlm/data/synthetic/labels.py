@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastvlm.data.synthetic.draw import fill_index_map
-from fastvlm.data.synthetic.palette import COLORS
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS, COLORS
 from fastvlm.data.synthetic.scene import Scene, SceneObject
 from fastvlm.data.synthetic.shapes import SHAPES
 
@@ -16,16 +16,24 @@ Float32Array = npt.NDArray[np.float32]
 NUM_PAIRS = len(SHAPES) * len(COLORS)
 """(Shape, colour) pairs, the colour running fastest."""
 
-_PLACE_STEPS = np.arange(1, 10, dtype=np.float32) / 10
-_SIZE_STEPS = np.array([0.1, 0.157, 0.215, 0.278, 0.35], np.float32)
-_NUM_STEPS = 2 * len(_PLACE_STEPS) + len(_SIZE_STEPS)
+PLACE_STEPS = np.arange(1, 20, dtype=np.float32) / 20
+SIZE_STEPS = np.array([0.1, 0.157, 0.215, 0.278, 0.35], np.float32)
+NUM_STEPS = 2 * len(PLACE_STEPS) + len(SIZE_STEPS)
+"""Marks that the place across, the place down and the size of an object pass or do not, by the picture's sides."""
 
-MAX_NUMBERED_CELLS = 8
+MAX_NUMBERED_CELLS = 16
 """Columns and rows of cells that have a number of their own; any further ones share the last."""
 
-NUM_TOKEN_FEATURES = NUM_PAIRS + 4 * (len(SHAPES) + len(COLORS) + 1) + _NUM_STEPS + 2 * MAX_NUMBERED_CELLS + 4
-"""Per pair its count; per shape, per colour and for all: count, mean place across and down, size; for all the steps
-that place and size pass; the cell's column and row as marks, and four numbers of the cell."""
+TOKEN_CELL_PX = 32
+"""What a visual token covers of a scene, whose pixels are enlarged to twice its sides for the model: few objects share
+a token then."""
+
+_NUM_COUNTS = NUM_PAIRS + len(SHAPES) + len(COLORS) + 1
+_NUM_VALUES = 3 + NUM_STEPS
+
+NUM_TOKEN_FEATURES = _NUM_COUNTS + _NUM_VALUES + 2 * MAX_NUMBERED_CELLS + 2 + len(BACKGROUND_COLORS)
+"""Counts by pair, by shape, by colour and of all; mean place across and down and size, and the steps that they pass;
+the cell's column and row as marks, the numbers of columns and rows, and the colour of the background."""
 
 _MAP_SCALE = 0.5
 _MIN_COVERAGE = 0.25
@@ -72,7 +80,7 @@ def center_map(scene: Scene, cell_px: int = 16) -> Int8Array:
     centers = np.zeros((rows, columns), np.int8)
     for item in scene.objects:
         shape, color = SHAPES.index(item.shape), COLORS.index(item.color)
-        centers[_cell(item, rows, columns, cell_px)] = shape * len(COLORS) + color + 1
+        centers[cell_of(item, rows, columns, cell_px)] = shape * len(COLORS) + color + 1
     return centers
 
 
@@ -80,42 +88,36 @@ PLACE_WEIGHT, ABSENT_WEIGHT = 0.25, 0.0125
 """How much the place and size of what is there matter, and of what is not, beside 1 for counts."""
 
 
-def token_features(scene: Scene, cell_px: int = 64) -> tuple[Float32Array, Float32Array]:
+def token_features(scene: Scene, cell_px: int = TOKEN_CELL_PX) -> tuple[Float32Array, Float32Array]:
     """Describe what each visual token should know and how much it matters.
 
-    Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. An object belongs to the cell of its centre.
-    Places are offsets from the middle of the canvas in half cells, sizes are eighths of the picture's short side; both
-    are 0 where there is nothing. Steps say the same as marks that are passed (1) or not (0), from tenths of the picture
-    and from one name of a size to the next: such numbers are read without comparing. The last numbers are the cell's
-    column and row as marks, its place, and the numbers of columns and rows over four.
+    Both are float32 [rows * columns, NUM_TOKEN_FEATURES], row by row. Objects belong to cells as `cell_shares` says.
+    Places run from -2 to 2 over the picture, sizes are quarters of its short side; they are means over the objects of a
+    cell, and 0 where there are none. Steps say the same as marks that are passed (1) or not (0): such numbers are read
+    without comparing. The numbers of columns and rows are given over eight.
     """
     rows, columns = scene.height_px // cell_px, scene.width_px // cell_px
     pairs = np.zeros((rows, columns, NUM_PAIRS), np.float32)
-    attributes = np.zeros((rows, columns, len(SHAPES) + len(COLORS) + 1, 4), np.float32)
-    steps = np.zeros((rows, columns, _NUM_STEPS), np.float32)
+    counts = np.zeros((rows, columns, len(SHAPES) + len(COLORS) + 1), np.float32)
+    values = np.zeros((rows, columns, _NUM_VALUES), np.float32)
     for item in scene.objects:
-        cell = _cell(item, rows, columns, cell_px)
         shape, color = SHAPES.index(item.shape), COLORS.index(item.color)
-        across, down = 2 * item.center_x_px / cell_px - columns, 2 * item.center_y_px / cell_px - rows
-        size = item.size_px / scene.short_side_px
-        pairs[cell][shape * len(COLORS) + color] += 1
-        attributes[cell][[shape, len(SHAPES) + color, -1]] += (1, across, down, 8 * size)
-        steps[cell] += _passed_steps(scene, item)
-    numbers = np.maximum(attributes[..., :1], 1)
-    attributes[..., 1:] /= numbers
-    steps /= numbers[..., -1, :]
-    place = np.zeros((rows, columns, 4), np.float32)
-    place[..., 0] = 2 * np.arange(columns) + 1 - columns
-    place[..., 1] = 2 * np.arange(rows)[:, None] + 1 - rows
-    place[..., 2:] = columns / 4, rows / 4
-    value_weight = np.where(attributes[..., :1] > 0, PLACE_WEIGHT, ABSENT_WEIGHT)
-    importance = np.concatenate([np.ones_like(value_weight), np.repeat(value_weight, 3, axis=-1)], axis=-1)
-    marks = _cell_marks(rows, columns)
-    features = _rows_of_features(pairs, attributes, steps, marks, place)
-    step_weights = np.broadcast_to(value_weight[..., -1, :], steps.shape)
-    place_weights = np.full_like(np.concatenate([marks, place], axis=-1), PLACE_WEIGHT)
-    weights = _rows_of_features(np.ones_like(pairs), importance, step_weights, place_weights)
-    return features, weights
+        across, down, size = place_and_size(scene, item)
+        own_values = np.array([4 * across - 2, 4 * down - 2, 4 * size, *passed_steps(scene, item)], np.float32)
+        for number, share in cell_shares(item, rows, columns, cell_px):
+            cell = divmod(number, columns)
+            pairs[cell][shape * len(COLORS) + color] += share
+            counts[cell][[shape, len(SHAPES) + color, -1]] += share
+            values[cell] += share * own_values
+    num_objects = counts[..., -1:]
+    values /= np.where(num_objects > 0, num_objects, 1)
+    value_weights = ABSENT_WEIGHT + (PLACE_WEIGHT - ABSENT_WEIGHT) * np.minimum(num_objects, 1)
+    surroundings = np.concatenate([_cell_marks(rows, columns), _whole_picture(scene, rows, columns)], axis=-1)
+    features = np.concatenate([pairs, counts, values, surroundings], axis=-1)
+    weights = np.ones_like(features)
+    weights[..., _NUM_COUNTS : _NUM_COUNTS + _NUM_VALUES] = value_weights
+    weights[..., _NUM_COUNTS + _NUM_VALUES :] = PLACE_WEIGHT
+    return features.reshape(rows * columns, -1), weights.reshape(rows * columns, -1).astype(np.float32)
 
 
 def _cell_marks(rows: int, columns: int) -> Float32Array:
@@ -128,25 +130,50 @@ def _cell_marks(rows: int, columns: int) -> Float32Array:
     return marks
 
 
-def _passed_steps(scene: Scene, item: SceneObject) -> Float32Array:
-    """Which marks an object has passed, as 0 and 1: across and down the picture, and in size."""
+def _whole_picture(scene: Scene, rows: int, columns: int) -> Float32Array:
+    """What is the same for all cells: the numbers of columns and rows, and a mark for the background's colour."""
+    background = [scene.background.color == color for color in BACKGROUND_COLORS]
+    numbers = np.array([columns / 8, rows / 8, *background], np.float32)
+    return np.broadcast_to(numbers, (rows, columns, len(numbers)))
+
+
+def place_and_size(scene: Scene, item: SceneObject) -> tuple[float, float, float]:
+    """How far across and down the picture an object's centre lies, and its size by the short side, each 0 to 1."""
     frame = scene.frame
-    return np.concatenate(
-        [
-            (item.center_x_px - frame.left) / frame.width > _PLACE_STEPS,
-            (item.center_y_px - frame.top) / frame.height > _PLACE_STEPS,
-            item.size_px / scene.short_side_px > _SIZE_STEPS,
-        ]
-    ).astype(np.float32)
+    across, down = (item.center_x_px - frame.left) / frame.width, (item.center_y_px - frame.top) / frame.height
+    return across, down, item.size_px / scene.short_side_px
 
 
-def _rows_of_features(*parts: Float32Array) -> Float32Array:
-    """Join the parts, each rows x columns x its own numbers, into one row of numbers for each cell."""
-    rows, columns = parts[0].shape[:2]
-    features = np.concatenate([part.reshape(rows, columns, -1) for part in parts], axis=-1)
-    return features.reshape(rows * columns, NUM_TOKEN_FEATURES).astype(np.float32)
+def passed_steps(scene: Scene, item: SceneObject) -> Float32Array:
+    """Which of the NUM_STEPS marks an object has passed, as 0 and 1: across and down the picture, and in size."""
+    across, down, size = place_and_size(scene, item)
+    return np.concatenate([across > PLACE_STEPS, down > PLACE_STEPS, size > SIZE_STEPS]).astype(np.float32)
 
 
-def _cell(item: SceneObject, rows: int, columns: int, cell_px: int) -> tuple[int, int]:
+_BORDER_SHARE = 0.25
+"""How far to either side of a border between two cells an object belongs to both, by a cell's side."""
+
+
+def cell_shares(item: SceneObject, rows: int, columns: int, cell_px: int) -> list[tuple[int, float]]:
+    """Give the cells that an object belongs to, numbered row by row, each with its share; the shares sum to 1.
+
+    It is the cell of its centre; near a border the share passes from one cell to the next gradually, so that a slip of
+    a pixel changes little, and sums over cells still count objects.
+    """
+    down = _shares_along(item.center_y_px / cell_px, rows)
+    across = _shares_along(item.center_x_px / cell_px, columns)
+    return [(row * columns + column, share * other) for row, share in down for column, other in across]
+
+
+def _shares_along(place: float, num_cells: int) -> list[tuple[int, float]]:
+    """The one or two cells around a place that is given in cells, with their shares."""
+    border = round(place)
+    share_beyond = (place - border) / (2 * _BORDER_SHARE) + 0.5
+    if not 0 < border < num_cells or not 0 < share_beyond < 1:
+        return [(min(num_cells - 1, int(place)), 1.0)]
+    return [(border - 1, 1 - share_beyond), (border, share_beyond)]
+
+
+def cell_of(item: SceneObject, rows: int, columns: int, cell_px: int) -> tuple[int, int]:
     """Row and column of the cell that holds an object's centre."""
     return min(rows - 1, int(item.center_y_px // cell_px)), min(columns - 1, int(item.center_x_px // cell_px))

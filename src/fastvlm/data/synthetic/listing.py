@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastvlm.data.synthetic.facts import SceneFacts
+from fastvlm.data.synthetic.labels import TOKEN_CELL_PX
 from fastvlm.data.synthetic.palette import COLORS
 from fastvlm.data.synthetic.scene import Scene, SceneObject
 from fastvlm.data.synthetic.shapes import PLURALS, SHAPES
 
 EMPTY_LISTING = "nothing"
 
-_CELL_PX = 64
 _BETWEEN = "between"
 """The place of an object that is near the border of two."""
 
@@ -39,7 +39,7 @@ def _name(item: SceneObject) -> str:
 
 
 def _reading_place(item: SceneObject) -> tuple[int, int, float]:
-    return int(item.center_y_px // _CELL_PX), int(item.center_x_px // _CELL_PX), item.center_x_px
+    return int(item.center_y_px // TOKEN_CELL_PX), int(item.center_x_px // TOKEN_CELL_PX), item.center_x_px
 
 
 def _whole(
@@ -73,7 +73,7 @@ def _places(facts: SceneFacts) -> Entries:
 def _cells(facts: SceneFacts) -> Entries:
     """Column and row, from 1, of the visual token that each object belongs to."""
     items = [facts.objects[index] for index in _reading_order(facts)]
-    cells = [(int(item.center_x_px // _CELL_PX) + 1, int(item.center_y_px // _CELL_PX) + 1) for item in items]
+    cells = [(int(item.center_x_px // TOKEN_CELL_PX) + 1, int(item.center_y_px // TOKEN_CELL_PX) + 1) for item in items]
     return [f"{_name(item)} {column} {row}" for item, (column, row) in zip(items, cells, strict=True)]
 
 

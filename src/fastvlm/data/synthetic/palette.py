@@ -17,8 +17,10 @@ COLORS: tuple[str, ...] = (
     "purple",
     "black",
     "white",
+    "pink",
+    "brown",
 )
-"""The eight colours of objects, in the order of the class numbers: basic colour names that nobody confuses."""
+"""The ten colours of objects, in the order of the class numbers: the basic colour names of English but grey."""
 
 BACKGROUND_COLORS: tuple[str, ...] = (*COLORS, "grey")
 """The colours of backgrounds: those of objects, and the neutral one."""
@@ -45,6 +47,8 @@ OBJECT_RANGES: dict[str, tuple[HsvRange, ...]] = {
         HsvRange((222, 242), (0.75, 1.0), (0.42, 0.6), 0.35),
     ),
     "purple": (HsvRange((266, 288), (0.5, 1.0), (0.5, 0.95)), HsvRange((288, 301), (0.6, 1.0), (0.4, 0.6), 0.6)),
+    "pink": (HsvRange((326, 347), (0.3, 0.72), (0.95, 1.0)), HsvRange((340, 351), (0.22, 0.35), (0.97, 1.0), 0.3)),
+    "brown": (HsvRange((16, 32), (0.55, 0.9), (0.34, 0.58)),),
     "black": (HsvRange((0, 360), (0.0, 0.3), (0.0, 0.11)),),
     "white": (HsvRange((0, 360), (0.0, 0.02), (0.97, 1.0)),),
     "grey": (HsvRange((0, 360), (0.0, 0.04), (0.38, 0.72)),),
@@ -58,6 +62,8 @@ EXACT_COLORS: dict[str, tuple[RGB, ...]] = {
     "green": ((0, 128, 0), (0, 255, 0), (50, 205, 50), (34, 139, 34)),
     "blue": ((0, 0, 255), (0, 153, 255), (0, 0, 128), (65, 105, 225), (30, 144, 255)),
     "purple": ((128, 0, 128), (138, 43, 226), (102, 51, 153)),
+    "pink": ((255, 192, 203), (255, 105, 180)),
+    "brown": ((139, 69, 19), (160, 82, 45)),
     "black": ((0, 0, 0),),
     "white": ((255, 255, 255),),
     "grey": ((128, 128, 128), (169, 169, 169)),
@@ -73,6 +79,8 @@ TINT_RANGES: dict[str, tuple[HsvRange, ...]] = {
     "green": (HsvRange((100, 145), (0.2, 0.45), (0.85, 1.0)),),
     "blue": (HsvRange((203, 235), (0.2, 0.42), (0.92, 1.0)),),
     "purple": (HsvRange((262, 285), (0.2, 0.42), (0.9, 1.0)),),
+    "pink": (HsvRange((330, 350), (0.16, 0.3), (0.98, 1.0)),),
+    "brown": (HsvRange((22, 32), (0.45, 0.6), (0.5, 0.64)),),
     "grey": (HsvRange((0, 360), (0.0, 0.03), (0.7, 0.87)),),
 }
 """Light tones that still have a name, for backgrounds and panels."""

@@ -9,7 +9,8 @@ from typing import Literal
 
 from fastvlm.data.synthetic.balance import ACCEPTANCE, ATTEMPTS
 from fastvlm.data.synthetic.comparisons import COMPARISON_BUILDERS
-from fastvlm.data.synthetic.facts import SceneFacts
+from fastvlm.data.synthetic.directions import RELATIONS
+from fastvlm.data.synthetic.facts import DIRECTIONS, SceneFacts
 from fastvlm.data.synthetic.intents import ATTRIBUTE_BUILDERS, Builder, Draft
 from fastvlm.data.synthetic.outside import OUTSIDE_ANSWER, outside_question
 from fastvlm.data.synthetic.phrasings import PHRASINGS, PhrasingSet
@@ -81,15 +82,30 @@ _MAX_ATTEMPTS_PER_QUESTION = 40
 _AMERICAN_PROBABILITY = 0.5
 
 
+ASKED: tuple[str, ...] = (
+    "", *DIRECTIONS, "larger", "smaller", "more", "as many", "same colour", "same shape",
+)  # fmt: skip
+"""What a question may want to know of its subject and another thing; the first stands for nothing of the kind."""
+
+_DIRECTION_OF = {word: direction for direction, words in RELATIONS.items() for word in words}
+
+
 @dataclass(frozen=True)
 class Question:
-    """One question about a scene and its only answer. `phrasing_id` names the template, `count/train/3`."""
+    """One question about a scene and its only answer. `phrasing_id` names the template, `count/train/3`.
+
+    subject, other: the phrases for what it is about and for what that is compared with, where it has such, whatever
+    their order in the text. asked: one of ASKED.
+    """
 
     family: str
     intent: str
     text: str
     answer: str
     phrasing_id: str
+    subject: str = ""
+    other: str = ""
+    asked: str = ""
 
 
 def sample_questions(
@@ -137,7 +153,28 @@ def ask(facts: SceneFacts, rng: random.Random, *, intent: str, phrasing: Phrasin
         return None
     text, phrasing_id = _phrase(draft, rng, phrasing)
     text = _worded(text, rng, phrasing)
-    return Question(family, intent, text, spelled_like(draft.answer, text), phrasing_id)
+    slots = draft.slots
+    return Question(
+        family,
+        intent,
+        text,
+        spelled_like(draft.answer, text),
+        phrasing_id,
+        subject=slots.get("the") or slots.get("things", ""),
+        other=slots.get("b") or slots.get("others", ""),
+        asked=_asked(draft),
+    )
+
+
+def _asked(draft: Draft) -> str:
+    kind, slots = draft.kind.removeprefix("statement:"), draft.slots
+    if "rel" in slots:
+        return _DIRECTION_OF[slots["rel"]]
+    if kind == "larger":
+        return "smaller" if slots["larger"] == "smaller" else "larger"
+    if kind == "same_attribute":
+        return f"same {slots['attribute']}"
+    return {"more": "more", "as_many": "as many"}.get(kind, "")
 
 
 def _worded(text: str, rng: random.Random, phrasing: Phrasing) -> str:

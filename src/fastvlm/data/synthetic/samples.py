@@ -16,7 +16,7 @@ from fastvlm.data.synthetic.questions import Phrasing, Question, sample_question
 from fastvlm.data.synthetic.sampling import sample_scene
 from fastvlm.data.synthetic.scene import CANVAS_SIZES_PX, Scene
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raised whenever the same split and index would give another picture or another question."""
 
 Split = Literal["train", "dev", "test"]
@@ -42,17 +42,22 @@ def scene_sample(
     num_questions: int,
     phrasing: Phrasing,
     is_drawn: bool = True,
+    enlargement: int = 1,
 ) -> SceneSample:
     """Make sample `index` of a split: the same arguments always give the same pixels and texts.
 
-    is_drawn False: the picture is left black, for those who read the scene itself.
+    is_drawn False: the picture is left black, for those who read the scene itself. enlargement: pixels on a side that
+    are drawn for one of the scene.
 
     The scene, the drawing and the questions have random streams of their own, so that asking otherwise does not change
     the picture. Splits share no stream.
     """
     scene_rng, draw_rng, question_rng = _streams(split, index)
     scene = sample_scene(scene_rng, width_px=width_px, height_px=height_px)
-    image = draw_scene(scene, draw_rng) if is_drawn else np.zeros((height_px, width_px, 3), np.uint8)
+    if is_drawn:
+        image = draw_scene(scene, draw_rng, enlargement=enlargement)
+    else:
+        image = np.zeros((height_px * enlargement, width_px * enlargement, 3), np.uint8)
     questions = sample_questions(scene, question_rng, num_questions=num_questions, phrasing=phrasing)
     return SceneSample(scene, image, tuple(questions))
 

@@ -33,7 +33,7 @@ CANVAS_SIZES_PX: tuple[tuple[int, int], ...] = (
     (512, 128),
     (128, 512),
 )
-"""(width, height) of model inputs for training: at most 16 cells of 64 px."""
+"""(width, height) that scenes are drawn in where nothing else is asked for: up to 64 cells of 32 px."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ SHAPES: tuple[str, ...] = (
     "star",
     "cross",
     "heart",
+    "diamond",
+    "ring",
 )
-"""The six shapes, in the order of the class numbers."""
+"""The eight shapes, in the order of the class numbers."""
 
 PLURALS: dict[str, str] = {shape: {"cross": "crosses"}.get(shape, shape + "s") for shape in SHAPES}
 """Plural of each shape's name."""
@@ -28,6 +30,8 @@ MIN_SIZE_PX: dict[str, int] = {
     "star": 18,
     "cross": 16,
     "heart": 17,
+    "diamond": 15,
+    "ring": 15,
 }
 """Smallest size at which a shape is told from the others at model input, in pixels."""
 
@@ -38,13 +42,15 @@ AREA_SHARE: dict[str, float] = {
     "star": 0.35,
     "cross": 0.56,
     "heart": 0.6,
+    "diamond": 0.4,
+    "ring": 0.5,
 }
 """Share of its bounding square that a shape fills, about."""
 
 
 @dataclass(frozen=True)
 class ShapeForm:
-    """How one shape is drawn: `proportion` is the shape's free parameter (inner radius, arm or height to width)."""
+    """How one shape is drawn: `proportion` is the shape's free parameter (inner radius, arm, or height and width)."""
 
     proportion: float
     rotation_deg: float
@@ -57,6 +63,8 @@ _PROPORTIONS: dict[str, tuple[float, float]] = {
     "star": (0.38, 0.48),
     "cross": (0.28, 0.4),
     "heart": (0.9, 1.0),
+    "diamond": (0.62, 0.9),
+    "ring": (0.5, 0.66),
 }
 
 _ROTATIONS_DEG: dict[str, float] = {
@@ -66,8 +74,10 @@ _ROTATIONS_DEG: dict[str, float] = {
     "star": 36.0,
     "cross": 12.0,
     "heart": 20.0,
+    "diamond": 8.0,
+    "ring": 0.0,
 }
-"""Largest turn either way that leaves the name true: a square turned by 45 degrees is called a diamond."""
+"""Largest turn either way that leaves the name true: a square turned by 45 degrees is a diamond."""
 
 
 def sample_form(rng: random.Random, *, shape: str, rotated: bool) -> ShapeForm:
@@ -113,7 +123,7 @@ _CIRCLE = _regular(64, 0.0)
 
 
 def _upright(shape: str, proportion: float) -> list[Point]:
-    if shape == "circle":
+    if shape in ("circle", "ring"):
         return _CIRCLE
     if shape == "square":
         return [(-1, -1), (1, -1), (1, 1), (-1, 1)]
@@ -123,11 +133,16 @@ def _upright(shape: str, proportion: float) -> list[Point]:
         return _star(proportion)
     if shape == "cross":
         return _cross(proportion)
+    if shape == "diamond":
+        return [(0, -1), (proportion, 0), (0, 1), (-proportion, 0)]
     return _heart(proportion)
 
 
 def outline(shape: str, form: ShapeForm) -> list[Point]:
-    """Corners of `shape` around (0, 0), y down, turned and then scaled to fit the square from -1 to 1."""
+    """Corners of `shape` around (0, 0), y down, turned and then scaled to fit the square from -1 to 1.
+
+    A ring gives its outer edge; `form.proportion` is its hole's radius.
+    """
     points = _upright(shape, form.proportion)
     if form.rotation_deg:
         angle = math.radians(form.rotation_deg)

@@ -20,7 +20,7 @@ _AMERICAN = (("colour", "color"), ("Colour", "Color"), ("COLOUR", "COLOR"), ("gr
 _AMERICAN_CENTER = (("centre", "center"), ("Centre", "Center"))
 _AMERICAN_SIGN = re.compile(r"color|gray|center", re.IGNORECASE)
 _BRITISH_SIGN = re.compile(r"colour|grey|centre", re.IGNORECASE)
-_GENERIC_NOUNS = ("object", "object", "object", "shape", "thing", "item")
+GENERIC_NOUNS = ("object", "object", "object", "shape", "thing", "item")
 _WHERE_PROBABILITY = 0.3
 _KEEP_WORDS = 4
 
@@ -47,7 +47,7 @@ def _size_word(group: Group) -> str | None:
 
 def sample_generic(rng: random.Random) -> str:
     """Choose a word for an object of any shape."""
-    return rng.choice(_GENERIC_NOUNS)
+    return rng.choice(GENERIC_NOUNS)
 
 
 def fill(template: str, slots: dict[str, str], rng: random.Random) -> str:

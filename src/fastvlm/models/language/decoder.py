@@ -76,6 +76,25 @@ class Attention(nn.Module):
         projected: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return projected
 
+    def scores(
+        self, hidden: Tensor, *, angles: tuple[Tensor, Tensor], head: int, rows: Tensor, positions: Tensor
+    ) -> Tensor:
+        """What one head's softmax is taken of, at K single positions: K x T, before the mask.
+
+        hidden: B x T x width, the normalised input. rows, positions: K, which of the B x T positions ask.
+        """
+        group = head * self.key.out_features // self.query.out_features
+        query = _rotate(
+            self._head(self.query, hidden[rows, positions], head), *(part[rows, 0, positions] for part in angles)
+        )
+        key = _rotate(self._head(self.key, hidden, group), *(part[:, 0] for part in angles))
+        return torch.einsum("kd,ktd->kt", query, key[rows]) * self.head_dim**-0.5
+
+    def _head(self, projection: nn.Linear, hidden: Tensor, head: int) -> Tensor:
+        """Project onto the numbers of one head only."""
+        chosen = slice(head * self.head_dim, (head + 1) * self.head_dim)
+        return F.linear(hidden, projection.weight[chosen], None if projection.bias is None else projection.bias[chosen])
+
     def _split(self, projected: Tensor) -> Tensor:
         return projected.view(*projected.shape[:-1], -1, self.head_dim).transpose(1, 2)
 

@@ -50,7 +50,7 @@ PRESETS: dict[str, FastViTHDConfig] = {
     "fastvithd": FastViTHDConfig(),
     "fastvithd-clip": FastViTHDConfig(clip_dim=768),
     "fastvithd-nano": FastViTHDConfig(
-        depths=(1, 2, 4, 2, 2), widths=(16, 32, 64, 128, 256), layer_scale_init=1.0, multi_scale="average"
+        depths=(1, 1, 3, 2, 2), widths=(8, 16, 64, 128, 256), layer_scale_init=1.0, multi_scale="average"
     ),
 }
 """The paper's encoder, with and without its CLIP head, and the embedded model's, by name."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,13 +15,23 @@ from fastvlm.training.losses import answer_weights, next_token_loss
 from fastvlm.training.precision import mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.dense import DenseHeads
+from fastvlm.training.tasks.grounding import GroundingHeads, watch
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Heads that teach where words point, and how much their losses count beside that of the words."""
+
+    heads: GroundingHeads
+    weight: float
 
 
 class InstructTask:
     """Trains a vision-language model on the supervised tokens of conversations.
 
-    heads: dense supervision of the encoder beside it, weighted by dense_weight, or None. answer_exponent: 0 lets each
-    token count the same, as in LLaVA, 1 each answer, so that short ones are not drowned by long ones.
+    heads: dense supervision of the encoder beside it, weighted by dense_weight, or None. grounding: what words point
+    at, likewise. answer_exponent: 0 lets each token count the same, as in LLaVA, 1 each answer, so that short ones are
+    not drowned by long ones.
     """
 
     def __init__(
@@ -27,21 +40,26 @@ class InstructTask:
         *,
         heads: DenseHeads | None = None,
         dense_weight: float = 0.0,
+        grounding: Grounding | None = None,
         answer_exponent: float = 0.0,
     ) -> None:
-        self.model, self.heads = model, heads
+        self.model, self.heads, self.grounding = model, heads, grounding
         self.dense_weight, self.answer_exponent = dense_weight, answer_exponent
         modules: dict[str, nn.Module] = {"model": model}
         if heads is not None:
             modules["heads"] = heads
+        if grounding is not None:
+            modules["grounding"] = grounding.heads
         self.module = nn.ModuleDict(modules)
 
     def loss(self, batch: TrainingBatch) -> TaskLoss:
-        """Cross-entropy of the supervised tokens, plus the dense losses where there are heads and labels."""
+        """Cross-entropy of the supervised tokens, plus dense losses and those of grounding, with heads and labels."""
         maps = self._maps(batch)
         with mixed_precision(_device(self.model)):
             visual_tokens = None if maps is None else self.model.project(maps[-1]).flatten(0, 1)
-            words = word_loss(self.model, visual_tokens, batch, answer_exponent=self.answer_exponent)
+            words = word_loss(
+                self.model, visual_tokens, batch, answer_exponent=self.answer_exponent, grounding=self.grounding
+            )
         if self.heads is None or batch.dense is None or maps is None:
             return words
         dense: TaskLoss = self.heads(maps, batch.dense)
@@ -66,21 +84,31 @@ class SymbolTask:
     layer is trained with the decoder. No encoder runs, so a step costs a fraction of one with pictures.
     """
 
-    def __init__(self, model: FastVLM, symbols: nn.Linear, *, answer_exponent: float = 0.0) -> None:
-        self.model, self.symbols, self.answer_exponent = model, symbols, answer_exponent
-        self.module = nn.ModuleDict(
-            {"decoder": model.decoder, "connector": model.projector.linear_2, "symbols": symbols}
-        )
+    def __init__(
+        self,
+        model: FastVLM,
+        symbols: nn.Linear,
+        *,
+        grounding: Grounding | None = None,
+        answer_exponent: float = 0.0,
+    ) -> None:
+        self.model, self.symbols, self.grounding, self.answer_exponent = model, symbols, grounding, answer_exponent
+        modules = {"decoder": model.decoder, "connector": model.projector.linear_2, "symbols": symbols}
+        if grounding is not None:
+            modules["grounding"] = grounding.heads
+        self.module = nn.ModuleDict(modules)
 
     def loss(self, batch: TrainingBatch) -> TaskLoss:
-        """Cross-entropy of the supervised tokens."""
+        """Cross-entropy of the supervised tokens, plus the losses of grounding."""
         device = _device(self.symbols)
         with mixed_precision(device):
             visual_tokens = None
             if batch.dense is not None:
                 features = torch.from_numpy(batch.dense.token_features).to(device)
                 visual_tokens = self.model.projector.linear_2(F.gelu(self.symbols(features))).flatten(0, 1)
-            return word_loss(self.model, visual_tokens, batch, answer_exponent=self.answer_exponent)
+            return word_loss(
+                self.model, visual_tokens, batch, answer_exponent=self.answer_exponent, grounding=self.grounding
+            )
 
     def describe(self, batch: TrainingBatch) -> str:
         """The ids of the samples."""
@@ -99,24 +127,37 @@ def connect(model: FastVLM, heads: DenseHeads, symbols: nn.Linear) -> None:
 
 
 def word_loss(
-    model: FastVLM, visual_tokens: Tensor | None, batch: TrainingBatch, *, answer_exponent: float
+    model: FastVLM,
+    visual_tokens: Tensor | None,
+    batch: TrainingBatch,
+    *,
+    answer_exponent: float,
+    grounding: Grounding | None = None,
 ) -> TaskLoss:
-    """Cross-entropy of a batch's supervised tokens after these visual tokens, M x width in the order of their slots."""
+    """Cross-entropy of a batch's supervised tokens after these visual tokens, M x width in the order of their slots.
+
+    With `grounding`, and labels for it in the batch, its losses are added.
+    """
     device = _device(model.decoder)
     supervised = torch.from_numpy(batch.supervised)
-    logits = model(
-        None if visual_tokens is None else visual_tokens.float(),
-        token_ids=torch.from_numpy(batch.token_ids).to(device),
-        is_visual=torch.from_numpy(batch.is_visual),
-        positions=torch.from_numpy(batch.positions).to(device),
-        mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
-        rows=_before(supervised),
-    )
+    with nullcontext({}) if grounding is None else watch(model.decoder) as inputs:
+        logits = model(
+            None if visual_tokens is None else visual_tokens.float(),
+            token_ids=torch.from_numpy(batch.token_ids).to(device),
+            is_visual=torch.from_numpy(batch.is_visual),
+            positions=torch.from_numpy(batch.positions).to(device),
+            mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
+            rows=_before(supervised),
+        )
     targets = torch.from_numpy(batch.token_ids)[supervised].to(device)
     weights = answer_weights(supervised, exponent=answer_exponent).to(device)
     loss = next_token_loss(logits, targets, weights)
     accuracy = (logits.argmax(1) == targets).float().mean()
-    return TaskLoss(loss, {"words": loss.detach(), "token_accuracy": accuracy})
+    parts = {"words": loss.detach(), "token_accuracy": accuracy}
+    if grounding is None or batch.grounding is None:
+        return TaskLoss(loss, parts)
+    pointing: TaskLoss = grounding.heads(model.decoder, inputs, batch)
+    return TaskLoss(loss + grounding.weight * pointing.total, {**parts, **pointing.parts})
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -1,0 +1,76 @@
+"""Which objects the words of a text mean: `the leftmost red star` is found, and where in the text it ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from fastvlm.data.synthetic.directions import SUPERLATIVES
+from fastvlm.data.synthetic.facts import Group, SceneFacts
+from fastvlm.data.synthetic.palette import COLORS
+from fastvlm.data.synthetic.scene import SIZES, SizeName
+from fastvlm.data.synthetic.shapes import PLURALS, SHAPES
+from fastvlm.data.synthetic.wording import GENERIC_NOUNS
+
+_EXTREMES = {word: extreme for extreme, words in SUPERLATIVES.items() for word in words}
+_SHAPES = {word: shape for shape in SHAPES for word in (shape, PLURALS[shape])}
+_VAGUE_NOUNS = ("shape", "one")
+"""Alone these ask for a shape, or count: `What shape is it?`, `Is there one?`"""
+
+_BACKGROUND, _BACKGROUND_CHARS = re.compile("background", re.IGNORECASE), 24
+"""A colour near this word, without a noun, is not that of objects."""
+
+_NOUNS = {*_SHAPES, "one", "ones", *GENERIC_NOUNS, *(f"{noun}s" for noun in GENERIC_NOUNS)}
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return "|".join(sorted(words, key=len, reverse=True))
+
+
+_MENTION = re.compile(
+    rf"(?:\b(?P<extreme>{_one_of(_EXTREMES)})\s+)?"
+    rf"(?:\b(?P<size>{_one_of(SIZES)})(?:-sized)?\s+)?"
+    rf"(?:\b(?P<color>{_one_of(COLORS)})\b)?"
+    rf"(?:\s*\b(?P<noun>{_one_of(_NOUNS)})\b)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A phrase that means objects. end: characters of the text up to its last one. extreme: a key of SUPERLATIVES."""
+
+    end: int
+    group: Group
+    extreme: str | None = None
+
+    def candidates(self, facts: SceneFacts) -> list[int]:
+        """Indices of the objects that the words without the superlative fit."""
+        members = facts.members(self.group)
+        return [index for index in members if self.group.size is None or facts.sizes[index] == self.group.size]
+
+    def referents(self, facts: SceneFacts) -> list[int] | None:
+        """Indices of the objects that are meant; None where people would disagree about the superlative."""
+        candidates = self.candidates(facts)
+        if self.extreme is None or not candidates:
+            return candidates
+        if self.extreme in ("largest", "smallest"):
+            found = facts.size_extreme(self.extreme, candidates)
+        else:
+            found = facts.extreme(self.extreme, candidates)
+        return None if found is None else [found]
+
+
+def find_mentions(text: str) -> Iterator[Mention]:
+    """Find the phrases of a text that mean objects by a colour or a noun, in order; spelling slips hide a phrase."""
+    for match in _MENTION.finditer(text):
+        extreme, size, color, noun = (word.lower() if word else None for word in match.groups())
+        is_bare = extreme is None and size is None and color is None
+        if (color is None and noun is None) or (is_bare and noun in _VAGUE_NOUNS):
+            continue
+        if noun is None and _BACKGROUND.search(text, max(0, match.start() - _BACKGROUND_CHARS), match.end() + 12):
+            continue
+        group = Group(color=color, shape=_SHAPES.get(noun or ""), size=cast("SizeName | None", size))
+        yield Mention(match.end(), group, None if extreme is None else _EXTREMES[extreme])

@@ -1,0 +1,171 @@
+"""Auxiliary losses that show a decoder where to look: each phrase at what it means, each answer at its phrases.
+
+A decoder left to find this out from answers alone needs many more of them (docs/decisions/0009). The idea is that of
+MDETR (Kamath et al. 2021); here attention itself is taught, so nothing is added to the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastvlm.batches import Float32Array, Int64Array, TrainingBatch
+from fastvlm.errors import DataError, TrainingError
+from fastvlm.models.language.decoder import Decoder, rotary_angles
+from fastvlm.models.vlm import segment_mask
+from fastvlm.training.losses import attention_loss, known_class_loss, known_mark_loss
+from fastvlm.training.task import TaskLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundingTargets:
+    """What is taught and where. num_classes, num_marks, num_comparisons: as the labels have them.
+
+    phrase_layer: the layer (from 0) in which phrases point at what fits their words; the next points at what they mean,
+    the one after it lets answers point at phrases. A phrase knows what it means before that one, an answer after it.
+    """
+
+    num_classes: tuple[int, ...]
+    num_marks: int
+    num_comparisons: tuple[int, ...]
+    phrase_layer: int = 1
+
+
+POINTING_WEIGHTS: Mapping[str, float] = {
+    "point_candidates": 1.0,
+    "point_tally": 1.0,
+    "point_referents": 1.0,
+    "point_subject": 0.5,
+    "point_other": 0.5,
+    "know_classes": 1.0,
+    "know_marks": 4.0,
+    "know_comparisons": 0.5,
+}
+"""How much each loss counts beside the others; each of the many marks is easy, so that their mean is small."""
+
+
+class GroundingHeads(nn.Module):
+    """Teaches attention of a decoder; its linear heads, which read what a position knows, are not part of the model."""
+
+    def __init__(self, decoder: Decoder, targets: GroundingTargets) -> None:
+        super().__init__()
+        if decoder.config.num_layers <= targets.phrase_layer + 3:
+            raise TrainingError(
+                f"Expected a decoder of at least {targets.phrase_layer + 4} layers to teach where words point, got "
+                f"{decoder.config.num_layers}. Take more layers, or leave grounding out."
+            )
+        self.targets = targets
+        width = decoder.config.width
+        self.classes = nn.Linear(width, sum(targets.num_classes))
+        self.marks = nn.Linear(width, targets.num_marks)
+        self.comparisons = nn.Linear(width, sum(targets.num_comparisons))
+
+    def forward(self, decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch) -> TaskLoss:
+        """Losses of one pass of `decoder` over a batch with grounding labels; `inputs` as `watch` gives them."""
+        labels = batch.grounding
+        if labels is None:
+            raise DataError(f"Expected labels of what words mean, {batch.sample_ids[0]} has none.")
+        first_layer, last_head = self.targets.phrase_layer, decoder.config.num_heads - 1
+        attention = _Attention(decoder, inputs, batch)
+        rows, ends = _columns(labels.phrases, attention.device)
+        answer_rows, starts, subjects, others = _columns(labels.answers, attention.device)
+        parts: dict[str, Tensor] = {}
+        for name, layer, head, shares in (
+            ("point_candidates", first_layer, 0, labels.candidates),
+            ("point_tally", first_layer, last_head, labels.tallies),
+            ("point_referents", first_layer + 1, 0, labels.referents),
+        ):
+            parts[name] = attention_loss(attention(layer, head, rows, ends), attention.spread(rows, shares))
+        for name, head, places in (("point_subject", 0, subjects), ("point_other", last_head, others)):
+            log_shares = attention(first_layer + 2, head, answer_rows, starts)
+            parts[name] = attention_loss(log_shares, F.one_hot(places, log_shares.shape[1]).float())
+        phrase = _normalised(inputs[first_layer + 2].raw[rows, ends])
+        answer = _normalised(inputs[first_layer + 3].raw[answer_rows, starts])
+        parts["know_classes"] = _class_losses(self.classes(phrase), labels.classes, self.targets.num_classes)
+        parts["know_marks"] = known_mark_loss(self.marks(phrase), torch.from_numpy(labels.marks).to(phrase.device))
+        parts["know_comparisons"] = _class_losses(
+            self.comparisons(answer), labels.comparisons, self.targets.num_comparisons
+        )
+        total = torch.stack([weight * parts[name] for name, weight in POINTING_WEIGHTS.items()]).sum()
+        return TaskLoss(total, {name: part.detach() for name, part in parts.items()})
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """What a decoder layer was given, B x T x width: as it is, and normalised for attention."""
+
+    raw: Tensor
+    normalised: Tensor
+
+
+@contextmanager
+def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
+    """Note the input of every layer, by its number, while the decoder runs inside."""
+    inputs: dict[int, LayerInput] = {}
+
+    def note(layer: int, _module: nn.Module, given: tuple[Any, ...], normalised: Tensor) -> None:
+        inputs[layer] = LayerInput(given[0], normalised)
+
+    handles = [
+        layer.attention_norm.register_forward_hook(partial(note, index)) for index, layer in enumerate(decoder.layers)
+    ]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Attention:
+    """Shares of attention of single positions of a batch."""
+
+    def __init__(self, decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch) -> None:
+        self.decoder, self.inputs = decoder, inputs
+        self.device = inputs[0].raw.device
+        positions = torch.from_numpy(batch.positions).to(self.device)
+        config = decoder.config
+        self.angles = rotary_angles(positions, head_dim=config.head_dim, theta=config.rope_theta)
+        self.mask = segment_mask(torch.from_numpy(batch.segments))[:, 0].to(self.device)
+        self.first_visual = torch.from_numpy(batch.is_visual).to(self.device).float().argmax(1)
+
+    def __call__(self, layer: int, head: int, rows: Tensor, positions: Tensor) -> Tensor:
+        """Logarithms of the shares of all T positions in the attention of K positions: K x T."""
+        attention = self.decoder.layers[layer].attention
+        scores = attention.scores(
+            self.inputs[layer].normalised, angles=self.angles, head=head, rows=rows, positions=positions
+        )
+        return scores.float().masked_fill(~self.mask[rows, positions], -torch.inf).log_softmax(-1)
+
+    def spread(self, rows: Tensor, shares: Float32Array) -> Tensor:
+        """Put K x (1 + V) shares where they belong, the row's first position and its visual tokens: K x T."""
+        given = torch.from_numpy(shares).to(self.device)
+        spread = given.new_zeros(len(rows), self.mask.shape[1])
+        places = self.first_visual[rows][:, None] + torch.arange(given.shape[1] - 1, device=self.device)
+        # A row of fewer visual tokens than V has no shares beyond them, wherever these would fall.
+        spread.scatter_add_(1, places.clamp(max=spread.shape[1] - 1), given[:, 1:])
+        spread[:, 0] += given[:, 0]
+        return spread
+
+
+def _columns(numbers: Int64Array, device: torch.device) -> tuple[Tensor, ...]:
+    return torch.from_numpy(numbers).to(device).unbind(1)
+
+
+def _normalised(hidden: Tensor) -> Tensor:
+    """Vectors of a root mean square of one, since the residual stream grows from layer to layer."""
+    return F.rms_norm(hidden.float(), hidden.shape[-1:])
+
+
+def _class_losses(logits: Tensor, classes: Int64Array, num_classes: tuple[int, ...]) -> Tensor:
+    """Sum over the kinds of classes of their mean cross-entropy where they are known."""
+    kinds = torch.from_numpy(classes).to(logits.device).unbind(1)
+    return torch.stack(
+        [known_class_loss(part, kind) for part, kind in zip(logits.split(num_classes, 1), kinds, strict=True)]
+    ).sum()
