@@ -111,7 +111,8 @@ def test_phrases_know_number_colour_shape_and_marks(batch: Labelled) -> None:
     red, blue = COLORS.index("red"), COLORS.index("blue")
     star, circle = SHAPES.index("star"), SHAPES.index("circle")
     only_star, nothing = [1, red, star], [0, -1, -1]
-    assert labels.classes.tolist() == [only_star, [1, blue, circle], [2, -1, -1], [-1, red, star], only_star, nothing]
+    both_stars = [2, len(COLORS), star]
+    assert labels.classes.tolist() == [only_star, [1, blue, circle], both_stars, [-1, red, star], only_star, nothing]
     assert np.array_equal(labels.marks[1], passed_steps(SCENE, SCENE.objects[1]))
     assert (labels.marks[[2, 5]] == -1).all() and labels.marks.shape == (6, NUM_MARKS)
     assert (labels.classes < np.array(NUM_CLASSES)).all()

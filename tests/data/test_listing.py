@@ -32,10 +32,10 @@ SCENE = Scene(
         make_object("circle", "red", 64, 36, 48),
     ),
 )
-"""Cells of 64 px: circle (0, 0), square (0, 1), star (0, 3), cross and square (3, 0), heart (3, 3)."""
+"""Rows and columns of 32 px: square (0, 2), circle (1, 1), star (1, 6), square (6, 1), heart (6, 6), cross (7, 0)."""
 
 EXPECTED: dict[str, dict[str, str]] = {
-    "reading order": {"": "red circle, blue square, yellow star, green cross, blue square, red heart"},
+    "reading order": {"": "blue square, red circle, yellow star, blue square, red heart, green cross"},
     "left to right": {"": "green cross, red circle, blue square, blue square, yellow star, red heart"},
     "top to bottom": {"": "blue square, red circle, yellow star, blue square, red heart, green cross"},
     "size": {"": "green cross, blue square, blue square, yellow star, red heart, red circle"},
@@ -43,21 +43,21 @@ EXPECTED: dict[str, dict[str, str]] = {
     "shapes": {"": "circle 1, square 2, star 1, cross 1, heart 1"},
     "kinds": {"": "red circle 1, red heart 1, yellow star 1, green cross 1, blue square 2"},
     "places": {
-        "": "red circle top left, blue square between, yellow star top right, green cross bottom left, "
-        "blue square bottom left, red heart bottom right"
+        "": "blue square between, red circle top left, yellow star top right, blue square bottom left, "
+        "red heart bottom right, green cross bottom left"
     },
-    "cells": {"": "red circle 1 1, blue square 2 1, yellow star 4 1, green cross 1 4, blue square 1 4, red heart 4 4"},
+    "cells": {"": "blue square 3 1, red circle 2 2, yellow star 7 2, blue square 2 7, red heart 7 7, green cross 1 8"},
     "around": {
-        "the red circle": "blue square right, yellow star right, green cross below, blue square below",
-        "the yellow star": "red circle left, blue square left, red heart below",
-        "the red heart": "yellow star above, green cross left, blue square left",
-        "the green cross": "red circle above, blue square above, red heart right",
+        "the red circle": "blue square right, yellow star right, blue square below, green cross below",
+        "the yellow star": "blue square left, red circle left, red heart below",
+        "the red heart": "yellow star above, blue square left, green cross left",
+        "the green cross": "blue square above, red circle above, red heart right",
     },
     "sizes beside": {
-        "the red circle": "blue square smaller, green cross smaller, blue square smaller",
+        "the red circle": "blue square smaller, blue square smaller, green cross smaller",
         "the yellow star": "green cross smaller",
-        "the red heart": "blue square smaller, green cross smaller, blue square smaller",
-        "the green cross": "red circle larger, blue square larger, yellow star larger, blue square larger, "
+        "the red heart": "blue square smaller, blue square smaller, green cross smaller",
+        "the green cross": "blue square larger, red circle larger, yellow star larger, blue square larger, "
         "red heart larger",
     },
     "numbers beside": {
@@ -113,19 +113,19 @@ def test_the_same_stream_gives_the_same_listings_of_different_kinds() -> None:
     listings = sample_listings(SCENE, random.Random(3), num_listings=len(LISTINGS))
     assert listings == sample_listings(SCENE, random.Random(3), num_listings=len(LISTINGS))
     assert listings != sample_listings(SCENE, random.Random(4), num_listings=len(LISTINGS))
-    assert len({answer for _, answer in listings}) == len(LISTINGS)
+    assert len({request for request, _ in listings}) == len(LISTINGS)
     assert not sample_listings(SCENE, random.Random(3), num_listings=0)
 
 
 def test_reading_order_names_every_object_cell_by_cell() -> None:
     sample = scene_sample("dev", 4, width_px=256, height_px=192, num_questions=0, phrasing="train")
     expected = []
-    for row in range(3):
-        for column in range(4):
+    for row in range(6):
+        for column in range(8):
             inside = [
                 item
                 for item in sample.scene.objects
-                if (int(item.center_y_px // 64), int(item.center_x_px // 64)) == (row, column)
+                if (int(item.center_y_px // 32), int(item.center_x_px // 32)) == (row, column)
             ]
             expected += [f"{item.color} {item.shape}" for item in sorted(inside, key=lambda item: item.center_x_px)]
     built = LISTINGS["reading order"].build(SceneFacts(sample.scene), random.Random(0))

@@ -27,8 +27,8 @@ from fastvlm.processing.tokenizer import Tokenizer
 MAX_TALLY = 10
 """The largest number of objects that a tally tells; more count as so many."""
 
-NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(COLORS), len(SHAPES))
-"""Classes of what a phrase means: how many objects, and the colour and shape of the one object if it is one."""
+NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(COLORS) + 1, len(SHAPES) + 1)
+"""Classes of what a phrase means: how many objects, and their colour and shape, the last class where they differ."""
 
 NUM_MARKS = NUM_STEPS
 """Marks that the place and size of the one object pass."""
@@ -155,13 +155,12 @@ class _Labels:
         ):
             shares.append(self._shares(None if members is None else [cells[index] for index in members], share))
         number = -1 if phrase.mention.extreme else min(len(candidates), MAX_TALLY)
-        if only is None:
-            self.classes.append((number, -1, -1))
-            self.marks.append(np.full(NUM_MARKS, -1, np.float32))
-            return
-        item = scene.objects[only]
-        self.classes.append((number, COLORS.index(item.color), SHAPES.index(item.shape)))
-        self.marks.append(passed_steps(scene, item))
+        meant = [scene.objects[index] for index in phrase.referents or ()]
+        color = _common([COLORS.index(item.color) for item in meant], num_classes=len(COLORS))
+        shape = _common([SHAPES.index(item.shape) for item in meant], num_classes=len(SHAPES))
+        self.classes.append((number, color, shape))
+        unknown = np.full(NUM_MARKS, -1, np.float32)
+        self.marks.append(unknown if only is None else passed_steps(scene, scene.objects[only]))
 
     def _shares(self, objects: Sequence[Sequence[tuple[int, float]]] | None, share: float) -> Float32Array:
         shares = np.zeros(1 + self.num_visual, np.float32)
@@ -192,6 +191,12 @@ class _Labels:
             answers=np.array(self.answers, np.int64).reshape(-1, 4),
             comparisons=np.array(self.comparisons, np.int64).reshape(-1, len(NUM_COMPARISONS)),
         )
+
+
+def _common(classes: Sequence[int], *, num_classes: int) -> int:
+    """The class that all share, num_classes where they differ, -1 where there is none."""
+    found = set(classes)
+    return -1 if not found else found.pop() if len(found) == 1 else num_classes
 
 
 def _stack(rows: Sequence[Float32Array], width: int) -> Float32Array:

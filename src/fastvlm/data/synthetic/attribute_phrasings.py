@@ -113,6 +113,7 @@ ATTRIBUTE_PHRASINGS: dict[str, PhrasingSet] = {
             "What colour is used for {the}{where}?",
             "{The} is coloured how?",
             "{The} is drawn in which colour?",
+            "Describe how {the} is coloured{where}.",
         ),
         held_out=(
             "In which colour is {the} drawn{where}?",
@@ -152,6 +153,10 @@ ATTRIBUTE_PHRASINGS: dict[str, PhrasingSet] = {
             "What is the form of {the}{where}?",
             "{The} is shaped like what?",
             "{The} is drawn as what shape?",
+            "{The} is shaped how?",
+            "Describe how {the} is shaped{where}.",
+            "{The} comes in what form?",
+            "Into what form was {the} drawn?",
         ),
         held_out=(
             "In what form is {the} drawn{where}?",
@@ -188,6 +193,7 @@ ATTRIBUTE_PHRASINGS: dict[str, PhrasingSet] = {
             "What colour is used for the {things}{where}?",
             "The {things} are coloured how?",
             "The {things} are drawn in which colour?",
+            "Describe how the {things} are coloured{where}.",
         ),
         held_out=(
             "In which colour are the {things} drawn?",
@@ -222,6 +228,10 @@ ATTRIBUTE_PHRASINGS: dict[str, PhrasingSet] = {
             "What is the form of the {things}{where}?",
             "The {things} are shaped like what?",
             "The {things} are drawn as what shape?",
+            "The {things} are shaped how?",
+            "Describe how the {things} are shaped{where}.",
+            "The {things} come in what form?",
+            "Into what form were the {things} drawn?",
         ),
         held_out=(
             "In what form are the {things} drawn?",
