@@ -138,9 +138,12 @@ def test_pitfall_b11_a_broken_sample_is_an_error_and_never_another_sample(
 
 
 def test_pitfall_b11_batch_of_a_step_is_the_same_everywhere(collator: Collator) -> None:
+    processor = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=12))
+
     def batches() -> SceneBatches:
         return SceneBatches(
-            collator=collator, num_steps=3, batch_size=2, canvases=((128, 128), (64, 192)), questions_per_picture=2,
+            collator=replace(collator, processor=processor), num_steps=3, batch_size=2,
+            canvases=((96, 128), (64, 192)), questions_per_picture=2,
         )  # fmt: skip
 
     first, again = batches()[1], batches()[1]

@@ -84,11 +84,12 @@ class Attention(nn.Module):
         hidden: B x T x width, the normalised input. rows, positions: K, which of the B x T positions ask.
         """
         group = head * self.key.out_features // self.query.out_features
-        query = _rotate(
-            self._head(self.query, hidden[rows, positions], head), *(part[rows, 0, positions] for part in angles)
-        )
+        # Selected, not indexed: the gradient of an index is summed in no fixed order, so that no run could be repeated.
+        asking = hidden.flatten(0, 1).index_select(0, rows * hidden.shape[1] + positions)
+        query = _rotate(self._head(self.query, asking, head), *(part[rows, 0, positions] for part in angles))
         key = _rotate(self._head(self.key, hidden, group), *(part[:, 0] for part in angles))
-        return torch.einsum("kd,ktd->kt", query, key[rows]) * self.head_dim**-0.5
+        scores: Tensor = torch.einsum("kd,ktd->kt", query, key.index_select(0, rows)) * self.head_dim**-0.5
+        return scores
 
     def _head(self, projection: nn.Linear, hidden: Tensor, head: int) -> Tensor:
         """Project onto the numbers of one head only."""

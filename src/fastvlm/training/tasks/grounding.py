@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fastvlm.batches import Float32Array, Int64Array, TrainingBatch
 from fastvlm.errors import DataError, TrainingError
-from fastvlm.models.language.decoder import Decoder, rotary_angles
+from fastvlm.models.language.decoder import Decoder, DecoderLayer, rotary_angles
 from fastvlm.models.vlm import segment_mask
 from fastvlm.training.losses import attention_loss, known_class_loss, known_mark_loss
 from fastvlm.training.task import TaskLoss
@@ -86,8 +86,8 @@ class GroundingHeads(nn.Module):
         for name, head, places in (("point_subject", 0, subjects), ("point_other", last_head, others)):
             log_shares = attention(first_layer + 2, head, answer_rows, starts)
             parts[name] = attention_loss(log_shares, F.one_hot(places, log_shares.shape[1]).float())
-        phrase = _normalised(inputs[first_layer + 2].raw[rows, ends])
-        answer = _normalised(inputs[first_layer + 3].raw[answer_rows, starts])
+        phrase = _known(inputs[first_layer + 2].raw, rows, ends)
+        answer = _known(inputs[first_layer + 3].raw, answer_rows, starts)
         parts["know_classes"] = _class_losses(self.classes(phrase), labels.classes, self.targets.num_classes)
         parts["know_marks"] = known_mark_loss(self.marks(phrase), torch.from_numpy(labels.marks).to(phrase.device))
         parts["know_comparisons"] = _class_losses(
@@ -114,7 +114,8 @@ def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
         inputs[layer] = LayerInput(given[0], normalised)
 
     handles = [
-        layer.attention_norm.register_forward_hook(partial(note, index)) for index, layer in enumerate(decoder.layers)
+        cast("DecoderLayer", layer).attention_norm.register_forward_hook(partial(note, index))
+        for index, layer in enumerate(decoder.layers)
     ]
     try:
         yield inputs
@@ -137,11 +138,12 @@ class _Attention:
 
     def __call__(self, layer: int, head: int, rows: Tensor, positions: Tensor) -> Tensor:
         """Logarithms of the shares of all T positions in the attention of K positions: K x T."""
-        attention = self.decoder.layers[layer].attention
+        attention = cast("DecoderLayer", self.decoder.layers[layer]).attention
         scores = attention.scores(
             self.inputs[layer].normalised, angles=self.angles, head=head, rows=rows, positions=positions
         )
-        return scores.float().masked_fill(~self.mask[rows, positions], -torch.inf).log_softmax(-1)
+        log_shares: Tensor = scores.float().masked_fill(~self.mask[rows, positions], -torch.inf).log_softmax(-1)
+        return log_shares
 
     def spread(self, rows: Tensor, shares: Float32Array) -> Tensor:
         """Put K x (1 + V) shares where they belong, the row's first position and its visual tokens: K x T."""
@@ -158,14 +160,18 @@ def _columns(numbers: Int64Array, device: torch.device) -> tuple[Tensor, ...]:
     return torch.from_numpy(numbers).to(device).unbind(1)
 
 
-def _normalised(hidden: Tensor) -> Tensor:
-    """Vectors of a root mean square of one, since the residual stream grows from layer to layer."""
-    return F.rms_norm(hidden.float(), hidden.shape[-1:])
+def _known(hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    """What K positions know: K x width of a root mean square of one, since later layers have longer vectors."""
+    chosen = hidden.flatten(0, 1).index_select(0, rows * hidden.shape[1] + positions)
+    return F.rms_norm(chosen.float(), chosen.shape[-1:])
 
 
 def _class_losses(logits: Tensor, classes: Int64Array, num_classes: tuple[int, ...]) -> Tensor:
     """Sum over the kinds of classes of their mean cross-entropy where they are known."""
     kinds = torch.from_numpy(classes).to(logits.device).unbind(1)
     return torch.stack(
-        [known_class_loss(part, kind) for part, kind in zip(logits.split(num_classes, 1), kinds, strict=True)]
+        [
+            known_class_loss(part, kind)
+            for part, kind in zip(torch.split(logits, list(num_classes), 1), kinds, strict=True)
+        ]
     ).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from fastvlm.training.losses import answer_weights, next_token_loss
 from fastvlm.training.precision import mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.dense import DenseHeads
-from fastvlm.training.tasks.grounding import GroundingHeads, watch
+from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, watch
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def word_loss(
     """
     device = _device(model.decoder)
     supervised = torch.from_numpy(batch.supervised)
-    with nullcontext({}) if grounding is None else watch(model.decoder) as inputs:
+    watching: AbstractContextManager[dict[int, LayerInput]]
+    watching = nullcontext({}) if grounding is None else watch(model.decoder)
+    with watching as inputs:
         logits = model(
             None if visual_tokens is None else visual_tokens.float(),
             token_ids=torch.from_numpy(batch.token_ids).to(device),
