@@ -129,14 +129,14 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", canvases=CANVASES, num_steps=1300, batch_size=16,
+                name="reason", task="symbols", canvases=CANVASES, num_steps=1000, batch_size=16,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", canvases=CANVASES, num_steps=700, batch_size=16, learning_rate=4e-3,
+                name="see", task="dense", canvases=CANVASES, num_steps=900, batch_size=16, learning_rate=4e-3,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=CANVASES, num_steps=250, batch_size=16,
+                name="answer", task="instruct", canvases=CANVASES, num_steps=230, batch_size=16,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),

@@ -36,8 +36,18 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x in x H x W to B x out x H/stride x W/stride."""
-        out: Tensor = self.norm(self.conv(x))
+        out: Tensor = self.norm(self._convolved(x))
         return out
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        if conv.groups == 1 or conv.out_channels == conv.groups:
+            convolved: Tensor = conv(x)
+            return convolved
+        # Several outputs for each input: torch takes a slow path for the gradient of such groups, and its fast path for
+        # depthwise kernels, with the same numbers, when each output has an input of its own.
+        repeated = x.repeat_interleave(conv.out_channels // conv.groups, 1)
+        return F.conv2d(repeated, conv.weight, None, conv.stride, conv.padding, groups=conv.out_channels)
 
     def merged_kernel(self) -> Kernel:
         """The one convolution that equals this pair in evaluation mode."""
