@@ -11,6 +11,7 @@ import torch
 from fastvlm.checkpoints.load import WithoutInitialisation
 from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
 from fastvlm.models.vision.fastvithd import FastViTHD, SqueezeExcite
+from fastvlm.models.vision.reparameterizable import ConvNorm
 
 SMALL = FastViTHDConfig(depths=(1, 1, 1, 1, 1), widths=(8, 16, 32, 64, 64), layer_scale_init=0.5)
 
@@ -58,3 +59,19 @@ def test_pitfall_b16_one_encoder_serves_every_size() -> None:
         mean = features.mean((2, 3), keepdim=True)
         weight = squeeze_excite.expand(squeeze_excite.reduce(mean).relu()).sigmoid()
         assert torch.allclose(squeeze_excite(features), features * weight), "the mean is over the whole map"
+
+
+@pytest.mark.parametrize(
+    ("in_channels", "out_channels", "groups"), [(4, 8, 4), (4, 8, 2), (4, 4, 4), (4, 8, 1), (1, 3, 1)]
+)
+def test_repeated_inputs_give_the_convolution_and_its_gradients(
+    in_channels: int, out_channels: int, groups: int
+) -> None:
+    torch.manual_seed(0)
+    block = ConvNorm(in_channels, out_channels, 3, stride=2, groups=groups).eval()
+    got, expected = (torch.randn(2, in_channels, 8, 6, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    outputs = block(got.requires_grad_()), block.norm(block.conv(expected.requires_grad_()))
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(got.grad, expected.grad)

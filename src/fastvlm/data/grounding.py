@@ -207,7 +207,7 @@ def _comparison(subject: _Phrase, other: _Phrase, facts: SceneFacts) -> tuple[in
     """Classes as in NUM_COMPARISONS but for what is asked; -1 where phrases are one, mean no single objects, or where
     it is too close to tell."""
     if subject is other:
-        return (-1,) * 6
+        return (-1,) * (len(NUM_COMPARISONS) - 1)
     number = -1
     if subject.mention.extreme is None and other.mention.extreme is None:
         number = 1 + int(np.sign(len(subject.candidates) - len(other.candidates)))

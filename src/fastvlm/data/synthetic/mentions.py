@@ -70,7 +70,9 @@ def find_mentions(text: str) -> Iterator[Mention]:
         is_bare = extreme is None and size is None and color is None
         if (color is None and noun is None) or (is_bare and noun in _VAGUE_NOUNS):
             continue
-        if noun is None and _BACKGROUND.search(text, max(0, match.start() - _BACKGROUND_CHARS), match.end() + 12):
+        if noun is None and _BACKGROUND.search(
+            text, max(0, match.start() - _BACKGROUND_CHARS), match.end() + _BACKGROUND_CHARS
+        ):
             continue
         group = Group(color=color, shape=_SHAPES.get(noun or ""), size=cast("SizeName | None", size))
         yield Mention(match.end(), group, None if extreme is None else _EXTREMES[extreme])

@@ -53,4 +53,4 @@ PRESETS: dict[str, FastViTHDConfig] = {
         depths=(1, 1, 3, 2, 2), widths=(8, 16, 64, 128, 256), layer_scale_init=1.0, multi_scale="average"
     ),
 }
-"""The paper's encoder, with and without its CLIP head, and the embedded model's, by name."""
+"""The paper's encoder, with and without its CLIP head, and that of the recipe `scenes`, by name."""

@@ -41,11 +41,11 @@ class ConvNorm(nn.Module):
 
     def _convolved(self, x: Tensor) -> Tensor:
         conv = self.conv
-        if conv.groups == 1 or conv.out_channels == conv.groups:
+        if conv.groups != conv.in_channels or conv.out_channels == conv.groups:
             convolved: Tensor = conv(x)
             return convolved
-        # Several outputs for each input: torch takes a slow path for the gradient of such groups, and its fast path for
-        # depthwise kernels, with the same numbers, when each output has an input of its own.
+        # Depthwise with several outputs for each input: torch takes a slow path for the gradient, and its fast one, with
+        # the same numbers, when each output has an input of its own.
         repeated = x.repeat_interleave(conv.out_channels // conv.groups, 1)
         return F.conv2d(repeated, conv.weight, None, conv.stride, conv.padding, groups=conv.out_channels)
 
