@@ -44,7 +44,7 @@ class ConvNorm(nn.Module):
         if conv.groups != conv.in_channels or conv.out_channels == conv.groups:
             convolved: Tensor = conv(x)
             return convolved
-        # Depthwise with several outputs for each input: torch takes a slow path for the gradient, and its fast one, with
+        # Depthwise with several outputs for each input: torch has a slow path for the gradient, and a fast one, with
         # the same numbers, when each output has an input of its own.
         repeated = x.repeat_interleave(conv.out_channels // conv.groups, 1)
         return F.conv2d(repeated, conv.weight, None, conv.stride, conv.padding, groups=conv.out_channels)
