@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import time
@@ -53,13 +54,16 @@ class Terminal:
         self.process = start("chat", *arguments, start_new_session=True, **streams)
         os.close(follower)
         self.shown = ""
+        self._num_awaited = 0
 
     def wait_for(self, text: str, *, timeout_s: float = 180) -> None:
+        """Wait for `text` behind what was waited for before: one read may bring the next text along."""
         end_s = time.monotonic() + timeout_s
-        start = len(self.shown)
-        while text not in self.shown[start:]:
-            assert time.monotonic() < end_s, self.shown
+        while (found := self.shown.find(text, self._num_awaited)) < 0:
+            is_readable, _, _ = select.select([self._leader], [], [], max(0.0, end_s - time.monotonic()))
+            assert is_readable, f"no {text!r} behind {self.shown[: self._num_awaited]!r}: {self.shown!r}"
             self.shown += os.read(self._leader, 4096).decode()
+        self._num_awaited = found + len(text)
 
     def type(self, text: str) -> None:
         os.write(self._leader, text.encode())

@@ -31,8 +31,9 @@ class SceneBatches:
     canvases: (width, height) of scenes in pixels; twice as large, the collator's processor leaves them as they are.
     Half of the pictures are drawn so large, half are left to the processor to enlarge, as small ones are.
     listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
-    is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. first_index: number of the
-    first scene, so that the stages of a run see different ones. The same step gives the same batch everywhere.
+    is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. num_candidates: of so many
+    scenes the one with most objects is shown. first_index: number of the first scene, so that the stages of a run see
+    different ones. The same step gives the same batch everywhere.
     """
 
     collator: Collator
@@ -42,6 +43,7 @@ class SceneBatches:
     questions_per_picture: int
     listings_per_picture: int = 0
     is_drawn: bool = True
+    num_candidates: int = 1
     first_index: int = 0
 
     def __len__(self) -> int:
@@ -69,6 +71,7 @@ class SceneBatches:
             phrasing="train",
             is_drawn=self.is_drawn,
             enlargement=1 + index // TALK_EVERY % 2,
+            num_candidates=self.num_candidates,
         )
         sample_id = f"scenes/train/{index}"
         if sample.questions and index % BLIND_EVERY == 0:

@@ -88,7 +88,10 @@ GROUNDING_WEIGHT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SceneStage:
-    """One stage: what learns, on which pictures, for how long."""
+    """One stage: what learns, on which pictures, for how long.
+
+    num_candidates: of so many scenes the one with most objects is shown: an eye learns from objects.
+    """
 
     name: str
     task: Literal["symbols", "dense", "instruct"]
@@ -98,6 +101,7 @@ class SceneStage:
     learning_rate: float
     questions_per_picture: int = 0
     listings_per_picture: int = 0
+    num_candidates: int = 1
     dense_weight: float = 0.3
 
 
@@ -129,14 +133,15 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", canvases=CANVASES, num_steps=1000, batch_size=16,
+                name="reason", task="symbols", canvases=CANVASES, num_steps=1900, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", canvases=CANVASES, num_steps=900, batch_size=16, learning_rate=4e-3,
+                name="see", task="dense", canvases=CANVASES, num_steps=1750, batch_size=8, learning_rate=1e-2,
+                num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=CANVASES, num_steps=230, batch_size=16,
+                name="answer", task="instruct", canvases=CANVASES, num_steps=450, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),
@@ -241,6 +246,7 @@ def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, firs
         questions_per_picture=stage.questions_per_picture,
         listings_per_picture=stage.listings_per_picture,
         is_drawn=stage.task != "symbols",
+        num_candidates=stage.num_candidates,
         first_index=first_index,
     )
 

@@ -43,17 +43,19 @@ def scene_sample(
     phrasing: Phrasing,
     is_drawn: bool = True,
     enlargement: int = 1,
+    num_candidates: int = 1,
 ) -> SceneSample:
     """Make sample `index` of a split: the same arguments always give the same pixels and texts.
 
     is_drawn False: the picture is left black, for those who read the scene itself. enlargement: pixels on a side that
-    are drawn for one of the scene.
+    are drawn for one of the scene. num_candidates: of so many scenes the one with most objects is taken.
 
     The scene, the drawing and the questions have random streams of their own, so that asking otherwise does not change
     the picture. Splits share no stream.
     """
     scene_rng, draw_rng, question_rng = _streams(split, index)
-    scene = sample_scene(scene_rng, width_px=width_px, height_px=height_px)
+    candidates = (sample_scene(scene_rng, width_px=width_px, height_px=height_px) for _ in range(num_candidates))
+    scene = max(candidates, key=lambda candidate: len(candidate.objects))
     if is_drawn:
         image = draw_scene(scene, draw_rng, enlargement=enlargement)
     else:
