@@ -196,7 +196,7 @@ def test_committed_examples_are_those_that_the_function_writes(tmp_path: Path) -
 
 def test_examples_are_scenes_of_the_declared_domain() -> None:
     shown = [item for example in EXAMPLES for item in example.scene.objects]
-    assert {item.shape for item in shown} <= set(SHAPES) and {item.color for item in shown} <= set(COLORS)
+    assert {item.shape for item in shown} == set(SHAPES) and {item.color for item in shown} == set(COLORS)
     for example in EXAMPLES:
         scene = example.scene
         assert len(scene.objects) <= (16 if scene.panels else 9)

@@ -10,7 +10,7 @@ from fastvlm.evaluation.questions import EvaluationQuestion, Picture, fingerprin
 
 
 def _picture(name: str, level: int) -> Picture:
-    return Picture(name, "model grid", lambda: np.full((4, 6, 3), level, np.uint8))
+    return Picture(name, "native", lambda: np.full((4, 6, 3), level, np.uint8))
 
 
 QUESTIONS = [
@@ -41,5 +41,5 @@ def test_a_fingerprint_notices_pixels_and_shapes() -> None:
     found = fingerprint(QUESTIONS)
     darker = [replace(QUESTIONS[0], picture=_picture("one", 9)), *QUESTIONS[1:2]]
     assert fingerprint(darker).pixels_sha256 != fingerprint(QUESTIONS[:2]).pixels_sha256 == found.pixels_sha256
-    turned = Picture("one", "model grid", lambda: np.full((6, 4, 3), 10, np.uint8))
+    turned = Picture("one", "native", lambda: np.full((6, 4, 3), 10, np.uint8))
     assert fingerprint([replace(QUESTIONS[0], picture=turned)]) != fingerprint(QUESTIONS[:1])

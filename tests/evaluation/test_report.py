@@ -41,7 +41,7 @@ def test_the_numbers_follow_from_the_answers(knowing: Build, small: QuestionSet)
     assert 0.1 < report.overall.majority.share < 0.6
     assert report.mistakes == ()
     assert sum(result.accuracy.num_questions for result in report.families) == len(small.asked)
-    assert {result.kind for result in report.pictures} == {"model grid", "resized"}
+    assert {result.kind for result in report.pictures} == {"native", "resized"}
     assert report.conditions.num_asked == 4 * len(small.asked)
 
 

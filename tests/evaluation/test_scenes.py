@@ -108,12 +108,12 @@ def test_pictures_are_the_same_each_time_and_differ() -> None:
 def test_half_of_the_pictures_have_to_be_resized() -> None:
     pictures = pictures_of(scene_questions("test", limit_per_family=24, phrasing="train"))
     kinds = Counter(picture.kind for picture in pictures)
-    assert abs(kinds["model grid"] - kinds["resized"]) <= 1
+    assert abs(kinds["native"] - kinds["resized"]) <= 1
     sizes = {picture.kind: set() for picture in pictures}
     for picture in pictures:
         height_px, width_px, _ = picture.load().shape
         sizes[picture.kind].add((width_px, height_px))
-    assert sizes["model grid"] <= set(CANVAS_SIZES_PX)
+    assert sizes["native"] <= set(CANVAS_SIZES_PX)
     assert not sizes["resized"] & set(CANVAS_SIZES_PX)
     assert {(400, 300), (512, 512)} & sizes["resized"]
     assert max(max(size) for size in sizes["resized"]) > 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastvlm.evaluation.scores import Accuracy, exact_match, normalise_answer, wilson_interval
+from fastvlm.evaluation.scores import Accuracy, exact_match, normalize_answer, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_other_answers_stay_wrong(answer: str, expected: str) -> None:
 
 def test_normalising_twice_changes_nothing() -> None:
     for text in ("The A-team.", "a gray ring.", "Ten", "none", "a", "the", "There is no gray cross."):
-        once = normalise_answer(text)
-        assert normalise_answer(once) == once
+        once = normalize_answer(text)
+        assert normalize_answer(once) == once
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_recipes_are_complete() -> None:
     for build in RECIPES.values():
         recipe = build()
         assert recipe.vision.form == "train"
-        for width, height in {canvas for stage in recipe.stages for canvas in stage.canvases}:
+        for width, height in set(recipe.canvases):
             # The labels of cells fit only what the processor leaves as it is.
             rows, columns = fit_grid(width, height, recipe.processing.max_visual_tokens)
             assert (columns * TOKEN_CELL_PX, rows * TOKEN_CELL_PX) == (width, height)

@@ -11,7 +11,7 @@ import torch
 
 from fastvlm.data.sources import SceneBatches
 from fastvlm.recipes import scenes as recipe_module
-from fastvlm.recipes.scenes import DENSE_TARGETS, ScenesRecipe, run, scenes, smoke
+from fastvlm.recipes.scenes import ScenesRecipe, run, scenes, smoke
 from fastvlm.training.loop import LoopSettings
 from fastvlm.training.optimizer import build_optimizer
 from fastvlm.training.tasks.dense import DenseTask
@@ -45,8 +45,7 @@ def follow(recipe: ScenesRecipe, folder: Path, monkeypatch: pytest.MonkeyPatch) 
         seen.first_layers.append(seen.tasks[0].model.projector.linear_1.weight.detach().clone())
 
     monkeypatch.setattr(recipe_module, "train", train)
-    monkeypatch.setattr(recipe_module, "TOKENIZER_TEXTS", 200)
-    assert run(recipe, folder) == folder / "model"
+    assert run(replace(recipe, tokenizer_texts=200), folder) == folder / "model"
     return seen
 
 
@@ -103,7 +102,7 @@ def test_the_batches_of_each_stage_have_a_finite_loss(stages: Stages) -> None:
     for task, batches in zip(stages.tasks, stages.batches, strict=True):
         batch = batches[1]
         assert batch.dense is not None
-        assert batch.dense.token_features.shape[-1] == DENSE_TARGETS.num_features
+        assert batch.dense.token_features.shape[-1] == smoke().dense_targets.num_features
         assert torch.isfinite(task.loss(batch).total)
 
 

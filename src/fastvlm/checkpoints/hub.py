@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from fastvlm.checkpoints.config import CONFIG_FILE
-from fastvlm.checkpoints.licence_notice import CARD_FILE, is_of_the_authors, may_be_a_copy, show_once
+from fastvlm.checkpoints.licence import CARD_FILE
+from fastvlm.checkpoints.licence_notice import is_of_the_authors, may_be_a_copy, show_once
 from fastvlm.errors import CheckpointError, one_line
 
 EMBEDDED = "embedded"

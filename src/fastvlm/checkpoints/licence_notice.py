@@ -10,9 +10,7 @@ from pathlib import Path
 from fastvlm.checkpoints.config import CONFIG_FILE
 from fastvlm.checkpoints.convert.apple_config import QWEN2
 from fastvlm.checkpoints.convert.transformers_config import FAST_VLM
-from fastvlm.checkpoints.licence import RESEARCH_LICENCE
-
-CARD_FILE = "README.md"
+from fastvlm.checkpoints.licence import RESEARCH_LICENCE, model_card_values
 
 _OF_THE_AUTHORS = re.compile(r"apple/(fastvlm|mobileclip)", re.IGNORECASE)
 _RESEARCH_LICENCES = (RESEARCH_LICENCE, "apple-ascl")
@@ -47,7 +45,8 @@ def may_be_a_copy(folder: Path) -> bool:
         config = {}
     if config.get("model_type") in (QWEN2, FAST_VLM) or config.get("licence") in _RESEARCH_LICENCES:
         return True
-    return not _card_licences(folder / CARD_FILE).isdisjoint(_RESEARCH_LICENCES)
+    card = model_card_values(folder)
+    return any(card.get(key, "").lower() in _RESEARCH_LICENCES for key in ("license", "license_name"))
 
 
 def show_once(hub_id: str, *, cache: Path) -> None:
@@ -63,14 +62,3 @@ def show_once(hub_id: str, *, cache: Path) -> None:
     except OSError:
         # A cache that cannot be written to is no reason to stop: the notice is shown again next time.
         return
-
-
-def _card_licences(card: Path) -> set[str]:
-    """The values of `license` and `license_name` in the metadata at the top of a model card."""
-    try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return set()
-    metadata = re.match(r"---\s*\n(.*?)\n---", text, flags=re.DOTALL)
-    found = re.findall(r"^license(?:_name)?:\s*(\S+)\s*$", metadata[1], flags=re.MULTILINE) if metadata else []
-    return {value.strip("'\"").lower() for value in found}

@@ -10,7 +10,7 @@ import numpy as np
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
-from fastvlm.evaluation.scores import normalise_answer
+from fastvlm.evaluation.scores import normalize_answer
 
 MID_GREY = 128
 
@@ -19,7 +19,7 @@ def most_frequent_answers(questions: Iterable[EvaluationQuestion]) -> dict[str, 
     """The answer that is right most often for each kind of question; of equals the first in the alphabet."""
     answers: dict[str, Counter[str]] = {}
     for question in questions:
-        answers.setdefault(question.kind, Counter())[normalise_answer(question.answer)] += 1
+        answers.setdefault(question.kind, Counter())[normalize_answer(question.answer)] += 1
     return {kind: _most_frequent(counts) for kind, counts in answers.items()}
 
 
@@ -29,7 +29,7 @@ def _most_frequent(counts: Counter[str]) -> str:
 
 def num_correct_guesses(questions: Iterable[EvaluationQuestion], guesses: Mapping[str, str]) -> int:
     """How many questions are right by the guess for their kind; a kind without a guess is wrong."""
-    return sum(guesses.get(question.kind) == normalise_answer(question.answer) for question in questions)
+    return sum(guesses.get(question.kind) == normalize_answer(question.answer) for question in questions)
 
 
 def grey_picture(image: UInt8Array) -> UInt8Array:

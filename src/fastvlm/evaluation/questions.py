@@ -12,7 +12,7 @@ import numpy as np
 
 from fastvlm.batches import UInt8Array
 
-PictureKind = Literal["model grid", "resized"]
+PictureKind = Literal["native", "resized"]
 """Whether a picture has the size of a model input already, or the processor resizes it, as it does with people's."""
 
 

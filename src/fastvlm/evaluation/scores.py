@@ -19,7 +19,7 @@ _AMERICAN = (("color", "colour"), ("gray", "grey"), ("center", "centre"))
 _LEADING_ARTICLE = re.compile(r"(?:a|an|the) ")
 
 
-def normalise_answer(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Write an answer in the one form in which answers are compared.
 
     Lower case, single spaces, no final full stop, no leading article, British spelling, and digits for number words
@@ -34,7 +34,7 @@ def normalise_answer(text: str) -> str:
 
 def exact_match(answer: str, expected: str) -> bool:
     """Whether an answer says what is expected, spelling and final full stop aside."""
-    return normalise_answer(answer) == normalise_answer(expected)
+    return normalize_answer(answer) == normalize_answer(expected)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class ImageProcessor:
     def __init__(self, config: ProcessingConfig) -> None:
         self.config = config
         red, green, blue = config.mean
-        self._colour = (int(red * 255), int(green * 255), int(blue * 255))
+        self._color = (int(red * 255), int(green * 255), int(blue * 255))
         levels = np.arange(256, dtype=np.float64)[:, None] / 255
         # 256 levels x 3 channels: exact, and cheaper than arithmetic on whole pictures.
         table = (levels - np.array(config.mean)) / np.array(config.std)
@@ -80,7 +80,7 @@ class ImageProcessor:
         if self.config.mode == "pad":
             return [np.asarray(self._pad_to_square(picture))]
         if self.config.mode == "crop":
-            return [np.asarray(self._crop_centre(picture))]
+            return [np.asarray(self._crop_center(picture))]
         grid_px = (layout.grid_columns * layout.tile_width_px, layout.grid_rows * layout.tile_height_px)
         placed = np.asarray(self._place(picture, grid_px))
         if self.config.mode == "fit":
@@ -93,7 +93,7 @@ class ImageProcessor:
     def _pad_to_square(self, picture: Image.Image) -> Image.Image:
         side_px, size_px = max(picture.size), self.config.size_px
         if side_px**2 <= max(_MAX_PADDED_PIXELS, 2 * picture.width * picture.height):
-            padded = Image.new("RGB", (side_px, side_px), self._colour)
+            padded = Image.new("RGB", (side_px, side_px), self._color)
             padded.paste(picture, ((side_px - picture.width) // 2, (side_px - picture.height) // 2))
             return padded.resize((size_px, size_px), _BICUBIC)
         if side_px > _THREAD_ASPECT * min(picture.size):
@@ -105,7 +105,7 @@ class ImageProcessor:
         # only what the resampling can reach is ever made.
         columns, left = self._resize_on_strip(picture, side_px)
         turned, top = self._resize_on_strip(columns.transpose(Image.Transpose.TRANSPOSE), side_px)
-        square = Image.new("RGB", (size_px, size_px), self._colour)
+        square = Image.new("RGB", (size_px, size_px), self._color)
         square.paste(turned.transpose(Image.Transpose.TRANSPOSE), (left, top))
         return square
 
@@ -122,12 +122,12 @@ class ImageProcessor:
         last = min(size_px, math.ceil((offset_px + picture.width + reach_px) / scale))
         start_px = max(0, math.floor(first * scale - reach_px))
         stop_px = min(side_px, math.ceil(last * scale + reach_px))
-        strip = Image.new("RGB", (stop_px - start_px, picture.height), self._colour)
+        strip = Image.new("RGB", (stop_px - start_px, picture.height), self._color)
         strip.paste(picture, (offset_px - start_px, 0))
         box = (first * scale - start_px, 0.0, min(last * scale - start_px, strip.width), float(strip.height))
         return strip.resize((last - first, strip.height), _BICUBIC, box=box), first
 
-    def _crop_centre(self, picture: Image.Image) -> Image.Image:
+    def _crop_center(self, picture: Image.Image) -> Image.Image:
         size_px = self.config.size_px
         short_px, long_px = sorted(picture.size)
         if (loss := 1 - short_px / long_px) > _MAX_SILENT_LOSS and not self._has_warned:
@@ -159,7 +159,7 @@ class ImageProcessor:
             size_px = (grid_px[0], min(math.ceil(picture.height * width_scale), grid_px[1]))
         else:
             size_px = (min(math.ceil(picture.width * height_scale), grid_px[0]), grid_px[1])
-        placed = Image.new("RGB", grid_px, self._colour)
+        placed = Image.new("RGB", grid_px, self._color)
         placed.paste(
             picture.resize(size_px, _BICUBIC), ((grid_px[0] - size_px[0]) // 2, (grid_px[1] - size_px[1]) // 2)
         )

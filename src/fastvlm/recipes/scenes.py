@@ -49,24 +49,11 @@ from fastvlm.training.tasks.instruct import Grounding, InstructTask, SymbolTask,
 
 SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
 
-TOKENIZER_TEXTS = 20_000
-"""Questions and answers that the tokenizer learns its merges from, and as many empty turns: its words are frequent."""
-
 CANVASES = (
     (256, 256), (256, 256), (256, 256), (256, 256), (288, 224), (288, 224), (224, 288), (320, 192), (320, 192),
     (192, 320), (512, 128), (128, 512), (384, 128), (128, 384),
 )  # fmt: skip
 """(width, height) of scenes of 48 to 64 visual tokens, as the mode `fit` gives them to pictures of any size."""
-
-ROW_POSITIONS = 184
-"""Tokens of a packed row: a picture, a listing and about seven questions."""
-
-ANSWER_EXPONENT = 0.5
-"""Between every token counting the same (0) and every answer (1): a listing counts more than one word."""
-
-MUON_PARTS = ("decoder.layers", "vision.stages")
-"""Whose matrices Muon moves: at equal steps losses fall faster than with AdamW alone, the decoder's most of all."""
-
 
 DENSE_TARGETS = DenseTargets(
     class_maps={
@@ -82,9 +69,6 @@ GROUNDING_TARGETS = GroundingTargets(
 )
 """In the second layer, since a phrase's last word has to gather its other words first."""
 
-GROUNDING_WEIGHT = 0.5
-"""Beside the loss of the words."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SceneStage:
@@ -95,7 +79,6 @@ class SceneStage:
 
     name: str
     task: Literal["symbols", "dense", "instruct"]
-    canvases: tuple[tuple[int, int], ...]
     num_steps: int
     batch_size: int
     learning_rate: float
@@ -107,7 +90,15 @@ class SceneStage:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenesRecipe:
-    """The complete run. vocabulary_size: upper limit for the tokenizer, which is trained on the questions first."""
+    """The complete run; all that its numbers depend on, but the code, is in its fields.
+
+    vocabulary_size: upper limit for the tokenizer, which learns its merges from `tokenizer_texts` questions and answers
+    and as many empty turns, so that its words are frequent. canvases: (width, height) of scenes in pixels.
+    row_positions: tokens of a packed row: a picture, a listing and about seven questions. answer_exponent: between
+    every token counting the same (0) and every answer (1), since a listing counts more than one word.
+    grounding_weight: of the losses of grounding beside that of the words. muon_parts: whose matrices Muon moves; at
+    equal steps losses fall faster than with AdamW alone, the decoder's most of all.
+    """
 
     vision: FastViTHDConfig
     decoder: DecoderConfig
@@ -115,6 +106,14 @@ class ScenesRecipe:
     template: str
     vocabulary_size: int
     stages: tuple[SceneStage, ...]
+    canvases: tuple[tuple[int, int], ...] = CANVASES
+    tokenizer_texts: int = 20_000
+    row_positions: int = 184
+    answer_exponent: float = 0.5
+    dense_targets: DenseTargets = DENSE_TARGETS
+    grounding_targets: GroundingTargets = GROUNDING_TARGETS
+    grounding_weight: float = 0.5
+    muon_parts: tuple[str, ...] = ("decoder.layers", "vision.stages")
     seed: int = 0
     num_workers: int = 1
     save_every: int = 200
@@ -133,15 +132,15 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", canvases=CANVASES, num_steps=1900, batch_size=8,
+                name="reason", task="symbols", num_steps=1900, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", canvases=CANVASES, num_steps=1750, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=1750, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", canvases=CANVASES, num_steps=450, batch_size=8,
+                name="answer", task="instruct", num_steps=450, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),
@@ -159,6 +158,7 @@ def smoke() -> ScenesRecipe:
             replace(stage, num_steps=8, batch_size=4, questions_per_picture=min(4, stage.questions_per_picture))
             for stage in full.stages
         ),
+        tokenizer_texts=2_000,
         num_workers=0,
         save_every=2,
     )
@@ -184,9 +184,9 @@ def run(
         vision=recipe.vision, decoder=replace(recipe.decoder, vocabulary_size=_padded(tokenizer.vocabulary_size))
     )
     model = FastVLM(vlm)
-    heads = DenseHeads(recipe.vision, DENSE_TARGETS)
+    heads = DenseHeads(recipe.vision, recipe.dense_targets)
     symbols = nn.Linear(NUM_TOKEN_FEATURES, vlm.decoder.width)
-    grounding = Grounding(GroundingHeads(model.decoder, GROUNDING_TARGETS), GROUNDING_WEIGHT)
+    grounding = Grounding(GroundingHeads(model.decoder, recipe.grounding_targets), recipe.grounding_weight)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
     first_index, is_connected = 0, False
     for number, stage in enumerate(recipe.stages, start=1):
@@ -195,7 +195,7 @@ def run(
             connect(model, heads, symbols)
             is_connected = True
         train(
-            _task(stage, model, heads, symbols, grounding),
+            _task(recipe, stage, model, heads, symbols, grounding),
             _batches(recipe, stage, tokenizer, first_index),
             _loop_settings(recipe, stage),
             folder / name,
@@ -209,16 +209,19 @@ def run(
 def _identity(recipe: ScenesRecipe, number: int) -> str:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
     own = replace(recipe, num_workers=0, save_every=0, stages=recipe.stages[:number])
-    constants = (TOKENIZER_TEXTS, ROW_POSITIONS, ANSWER_EXPONENT, MUON_PARTS, DENSE_TARGETS)
-    grounding = (GROUNDING_TARGETS, GROUNDING_WEIGHT, dict(POINTING_WEIGHTS))
-    return repr((own, constants, grounding, GENERATOR_VERSION))
+    return repr((own, dict(POINTING_WEIGHTS), GENERATOR_VERSION))
 
 
 def _task(
-    stage: SceneStage, model: FastVLM, heads: DenseHeads, symbols: nn.Linear, grounding: Grounding
+    recipe: ScenesRecipe,
+    stage: SceneStage,
+    model: FastVLM,
+    heads: DenseHeads,
+    symbols: nn.Linear,
+    grounding: Grounding,
 ) -> Task[TrainingBatch]:
     if stage.task == "symbols":
-        return SymbolTask(model, symbols, grounding=grounding, answer_exponent=ANSWER_EXPONENT)
+        return SymbolTask(model, symbols, grounding=grounding, answer_exponent=recipe.answer_exponent)
     if stage.task == "dense":
         return DenseTask(model.vision, heads)
     return InstructTask(
@@ -226,7 +229,7 @@ def _task(
         heads=heads,
         dense_weight=stage.dense_weight,
         grounding=grounding,
-        answer_exponent=ANSWER_EXPONENT,
+        answer_exponent=recipe.answer_exponent,
     )
 
 
@@ -236,13 +239,13 @@ def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, firs
         tokenizer=tokenizer,
         template=TEMPLATES[recipe.template],
         max_positions=recipe.decoder.max_positions,
-        row_positions=ROW_POSITIONS,
+        row_positions=recipe.row_positions,
     )
     return SceneBatches(
         collator=collator,
         num_steps=stage.num_steps,
         batch_size=stage.batch_size,
-        canvases=stage.canvases,
+        canvases=recipe.canvases,
         questions_per_picture=stage.questions_per_picture,
         listings_per_picture=stage.listings_per_picture,
         is_drawn=stage.task != "symbols",
@@ -255,7 +258,7 @@ def _loop_settings(recipe: ScenesRecipe, stage: SceneStage) -> LoopSettings:
     optimizer = OptimizerSettings(
         learning_rate=stage.learning_rate,
         warmup_steps=max(1, min(100, stage.num_steps // 5)),
-        muon_parts=MUON_PARTS,
+        muon_parts=recipe.muon_parts,
     )
     return LoopSettings(
         optimizer=optimizer, seed=recipe.seed, num_workers=recipe.num_workers, save_every=recipe.save_every
@@ -268,8 +271,8 @@ def _tokenizer(recipe: ScenesRecipe, folder: Path) -> Tokenizer:
     if path.is_file():
         return Tokenizer.from_file(path)
     frame = render_text((user("\n"), assistant("\n")), TEMPLATES[recipe.template])
-    fixed = repeat(f"{frame} {NO_PICTURE_ANSWER}", TOKENIZER_TEXTS)
-    texts = chain(tokenizer_corpus(TOKENIZER_TEXTS), fixed)
+    fixed = repeat(f"{frame} {NO_PICTURE_ANSWER}", recipe.tokenizer_texts)
+    texts = chain(tokenizer_corpus(recipe.tokenizer_texts), fixed)
     tokenizer = train_byte_level_bpe(texts, vocabulary_size=recipe.vocabulary_size, special_tokens=SPECIAL_TOKENS)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)

@@ -18,7 +18,7 @@ from fastvlm.checkpoints.config import (
     template_to_value,
     vision_from_dict,
 )
-from fastvlm.checkpoints.licence import RESEARCH_LICENCE
+from fastvlm.checkpoints.licence import RESEARCH_LICENCE, model_card_values
 from fastvlm.checkpoints.tensors import StoredTensor, read_json_if_present, same_values
 from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
@@ -180,14 +180,9 @@ def warn_of_crop(name: str) -> None:
 
 def read_licence(folder: Path) -> str | None:
     """The licence that a folder's model card names, or the authors' where its licence file is theirs."""
-    card = folder / "README.md"
-    if card.is_file():
-        lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
-        head = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-        values = dict(line.split(":", 1) for line in head if ":" in line and not line.startswith((" ", "-")))
-        named = values.get("license", "").strip()
-        if named and named != "other":
-            return named
+    named = model_card_values(folder).get("license")
+    if named is not None and named != "other":
+        return named
     for path in sorted(folder.glob("LICENSE*")):
         text = path.read_text(encoding="utf-8", errors="replace").lower()
         if "apple" in text and "research" in text:

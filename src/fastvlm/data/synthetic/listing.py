@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastvlm.data.synthetic.facts import SceneFacts
-from fastvlm.data.synthetic.labels import TOKEN_CELL_PX
+from fastvlm.data.synthetic.labels import TOKEN_CELL_PX, cell_of
 from fastvlm.data.synthetic.palette import COLORS
 from fastvlm.data.synthetic.scene import Scene, SceneObject
 from fastvlm.data.synthetic.shapes import PLURALS, SHAPES
@@ -72,9 +72,12 @@ def _places(facts: SceneFacts) -> Entries:
 
 def _cells(facts: SceneFacts) -> Entries:
     """Column and row, from 1, of the visual token that each object belongs to."""
-    items = [facts.objects[index] for index in _reading_order(facts)]
-    cells = [(int(item.center_x_px // TOKEN_CELL_PX) + 1, int(item.center_y_px // TOKEN_CELL_PX) + 1) for item in items]
-    return [f"{_name(item)} {column} {row}" for item, (column, row) in zip(items, cells, strict=True)]
+    rows, columns = facts.scene.height_px // TOKEN_CELL_PX, facts.scene.width_px // TOKEN_CELL_PX
+    entries = []
+    for index in _reading_order(facts):
+        row, column = cell_of(facts.objects[index], rows, columns, TOKEN_CELL_PX)
+        entries.append(f"{_name(facts.objects[index])} {column + 1} {row + 1}")
+    return entries
 
 
 def _reading_order(facts: SceneFacts) -> list[int]:

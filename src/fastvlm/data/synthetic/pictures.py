@@ -82,7 +82,7 @@ class Example:
 
 
 def _object(shape: str, color: str, size_px: float, x_px: float, y_px: float, *, rgb: RGB) -> SceneObject:
-    proportion = {"star": 0.4, "cross": 0.33}.get(shape, 0.95)
+    proportion = {"star": 0.4, "cross": 0.33, "diamond": 0.75, "ring": 0.58}.get(shape, 0.95)
     return SceneObject(shape, color, size_px, x_px, y_px, rgb, ShapeForm(proportion, 0.0))
 
 
@@ -96,6 +96,8 @@ _YELLOW: RGB = (250, 215, 20)
 _GREEN: RGB = (30, 140, 60)
 _PURPLE: RGB = (120, 40, 160)
 _ORANGE: RGB = (255, 140, 0)
+_PINK: RGB = (255, 105, 180)
+_BROWN: RGB = (139, 69, 19)
 _BLACK: RGB = (15, 15, 15)
 _WHITE: RGB = (255, 255, 255)
 
@@ -230,6 +232,32 @@ EXAMPLES: tuple[Example, ...] = (
             ("Is the heart below the square?", "yes"),
             ("Is the background black?", "yes"),
             ("Are all the objects white?", "no"),
+        ),
+    ),
+    Example(
+        "scene-rings",
+        Scene(
+            256,
+            192,
+            _plain("yellow", (255, 250, 190)),
+            (
+                _object("ring", "brown", 56, 54, 50, rgb=_BROWN),
+                _object("ring", "pink", 56, 202, 48, rgb=_PINK),
+                _object("diamond", "pink", 52, 128, 96, rgb=_PINK),
+                _object("ring", "brown", 56, 206, 142, rgb=_BROWN),
+                _object("diamond", "blue", 52, 56, 144, rgb=_BLUE),
+            ),
+        ),
+        2.0,
+        (
+            ("How many rings are there?", "3"),
+            ("How many diamonds do you see?", "2"),
+            ("Is there a pink diamond?", "yes"),
+            ("Is there a brown diamond?", "no"),
+            ("Is the pink ring to the right of the pink diamond?", "yes"),
+            ("Where is the blue diamond?", "bottom left"),
+            ("Are there more rings than diamonds?", "yes"),
+            ("What colour is the background?", "yellow"),
         ),
     ),
 )

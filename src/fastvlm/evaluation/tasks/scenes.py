@@ -60,7 +60,7 @@ def scene_questions(split: Split, *, limit_per_family: int, phrasing: Phrasing) 
             break
         view = VIEWS[index % len(VIEWS)]
         name = f"scenes-{GENERATOR_VERSION}/{split}/{index}"
-        picture = Picture(name, "model grid" if view.scale is None else "resized", partial(_pixels, split, index))
+        picture = Picture(name, "native" if view.scale is None else "resized", partial(_pixels, split, index))
         scene = _sample(split, index).scene
         for family in list(missing):
             # The stream does not depend on the phrasing, nor on the other families.

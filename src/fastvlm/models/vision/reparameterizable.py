@@ -220,10 +220,10 @@ def _identity_weight(like: Tensor) -> Tensor:
 
 
 def _sum_kernels(kernels: list[Kernel], kernel_size: int) -> Kernel:
-    weights = [_centre(kernel.weight, kernel_size) for kernel in kernels]
+    weights = [_center(kernel.weight, kernel_size) for kernel in kernels]
     return Kernel(torch.stack(weights).sum(0), torch.stack([kernel.bias for kernel in kernels]).sum(0))
 
 
-def _centre(weight: Tensor, kernel_size: int) -> Tensor:
+def _center(weight: Tensor, kernel_size: int) -> Tensor:
     border = (kernel_size - weight.shape[-1]) // 2
     return F.pad(weight, (border, border, border, border))
