@@ -16,6 +16,7 @@ from fastvlm.data.synthetic import COLORS, SHAPES
 from fastvlm.data.synthetic.facts import SceneFacts
 from fastvlm.data.synthetic.labels import passed_steps
 from fastvlm.data.synthetic.mentions import find_mentions
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS
 from fastvlm.data.synthetic.questions import ASKED, Question
 from fastvlm.data.synthetic.samples import SceneSample, scene_sample
 from fastvlm.data.synthetic.scene import Background, Scene, SceneObject
@@ -111,7 +112,7 @@ def test_phrases_know_number_colour_shape_and_marks(batch: Labelled) -> None:
     red, blue = COLORS.index("red"), COLORS.index("blue")
     star, circle = SHAPES.index("star"), SHAPES.index("circle")
     only_star, nothing = [1, red, star], [0, -1, -1]
-    both_stars = [2, len(COLORS), star]
+    both_stars = [2, len(BACKGROUND_COLORS), star]
     assert labels.classes.tolist() == [only_star, [1, blue, circle], both_stars, [-1, red, star], only_star, nothing]
     assert np.array_equal(labels.marks[1], passed_steps(SCENE, SCENE.objects[1]))
     assert (labels.marks[[2, 5]] == -1).all() and labels.marks.shape == (6, NUM_MARKS)
@@ -135,6 +136,18 @@ def labels_of(first: Question, turns: int = 1) -> tuple[TrainingBatch, Grounding
     sample = SceneSample(SCENE, SAMPLE.image, (first, *QUESTIONS[1:turns]))
     collated = COLLATOR([scene_example(sample, sample_id="s", turns_per_conversation=turns)])
     return collated, ground(collated, [sample], TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    "text", ["What colour is the background?", "Are the stars on a blue background?", "Which colour is behind stars?"]
+)
+def test_the_background_is_everywhere_and_has_a_colour(text: str) -> None:
+    _, labels = labels_of(question(text, "white", "the background"))
+    (place,) = np.flatnonzero(labels.phrases[:, 1] == labels.answers[0, 2])
+    assert labels.classes[place].tolist() == [-1, BACKGROUND_COLORS.index("white"), -1]
+    np.testing.assert_allclose(labels.referents[place], [0, *[1 / 16] * 16], atol=1e-6)
+    assert not labels.candidates[place].any() and not labels.tallies[place].any() and (labels.marks[place] == -1).all()
+    assert (labels.comparisons[0, :-1] == -1).all()
 
 
 def test_roles_do_not_depend_on_the_order_of_the_phrases() -> None:

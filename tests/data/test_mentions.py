@@ -47,7 +47,7 @@ SCENE = Scene(
         ("hundreds of starships", []),
         ("What shape is the red object? Is there one?", [("object", Group("red"), None)]),
         ("the leftmost shape", [("shape", Group(), "left")]),
-        ("Is the background white? Is it on a green background?", []),
+        ("Is it white on a red star?", [("white", Group("white"), None), ("star", Group("red", "star"), None)]),
     ],
 )
 def test_phrases_of_a_text(text: str, expected: list[tuple[str, Group, str | None]]) -> None:
@@ -76,6 +76,23 @@ def test_what_a_phrase_means(text: str, candidates: list[int], referents: list[i
     (mention,) = find_mentions(text)
     assert mention.candidates(facts) == candidates
     assert mention.referents(facts) == referents
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Is the background white? Is it on a green background?", [("background", True), ("background", True)]),
+        ("What colour is behind the objects?", [("behind", True), ("objects", False)]),
+        ("Are the stars on a blue background?", [("stars", False), ("background", True)]),
+    ],
+)
+def test_the_background_is_no_object(text: str, expected: list[tuple[str, bool]]) -> None:
+    facts = SceneFacts(SCENE)
+    found = list(find_mentions(text))
+    assert [mention.is_background for mention in found] == [is_background for _, is_background in expected]
+    for mention, (word, is_background) in zip(found, expected, strict=True):
+        assert text[: mention.end].endswith(word)
+        assert not (is_background and mention.candidates(facts))
 
 
 def test_a_superlative_that_people_would_dispute_means_nothing_certain() -> None:

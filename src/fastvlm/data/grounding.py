@@ -7,7 +7,7 @@ To tell a decoder which visual tokens `the red star` means is far quicker than t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastvlm.batches import BoolArray, Float32Array, GroundingLabels, Int64Array
 from fastvlm.data.synthetic.facts import SceneFacts
 from fastvlm.data.synthetic.labels import NUM_STEPS, TOKEN_CELL_PX, cell_shares, passed_steps
 from fastvlm.data.synthetic.mentions import Mention, find_mentions
-from fastvlm.data.synthetic.palette import COLORS
+from fastvlm.data.synthetic.palette import BACKGROUND_COLORS, COLORS
 from fastvlm.data.synthetic.questions import ASKED, Question
 from fastvlm.data.synthetic.samples import SceneSample
 from fastvlm.data.synthetic.scene import Scene
@@ -27,8 +27,9 @@ from fastvlm.processing.tokenizer import Tokenizer
 MAX_TALLY = 10
 """The largest number of objects that a tally tells; more count as so many."""
 
-NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(COLORS) + 1, len(SHAPES) + 1)
-"""Classes of what a phrase means: how many objects, and their colour and shape, the last class where they differ."""
+NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(BACKGROUND_COLORS) + 1, len(SHAPES) + 1)
+"""Classes of what a phrase means: how many objects, and their colour and shape, the last class where they differ; of
+the background its colour alone."""
 
 NUM_MARKS = NUM_STEPS
 """Marks that the place and size of the one object pass."""
@@ -72,7 +73,10 @@ def _ground_row(labels: _Labels, batch: TrainingBatch, row: int, sample: SceneSa
     cells = _cells(scene, num_visual=int(is_visual.sum()), sample_id=batch.sample_ids[row])
     asking: list[_Phrase] = []
     for phrase in _phrases(token_ids, is_visual, batch.segments[row], facts, tokenizer):
-        labels.add_phrase(row, phrase, scene, cells)
+        if phrase.mention.is_background:
+            labels.add_background(row, phrase, scene)
+        else:
+            labels.add_phrase(row, phrase, scene, cells)
         if not supervised[phrase.position]:
             asking.append(phrase)
     # A turn of the user begins behind an answer, or behind the picture, and ends where the next answer begins.
@@ -108,8 +112,8 @@ def _roles(phrases: Sequence[_Phrase], question: Question | None) -> tuple[_Phra
 
 def _naming(name: str, phrases: Sequence[_Phrase]) -> _Phrase | None:
     """The first phrase that means the same group as `name` does."""
-    wanted = [(mention.group, mention.extreme) for mention in find_mentions(name)][-1:]
-    return next((phrase for phrase in phrases if [(phrase.mention.group, phrase.mention.extreme)] == wanted), None)
+    wanted = [replace(mention, end=0) for mention in find_mentions(name)][-1:]
+    return next((phrase for phrase in phrases if [replace(phrase.mention, end=0)] == wanted), None)
 
 
 def _phrases(
@@ -156,11 +160,23 @@ class _Labels:
             shares.append(self._shares(None if members is None else [cells[index] for index in members], share))
         number = -1 if phrase.mention.extreme else min(len(candidates), MAX_TALLY)
         meant = [scene.objects[index] for index in phrase.referents or ()]
-        color = _common([COLORS.index(item.color) for item in meant], num_classes=len(COLORS))
+        color = _common([COLORS.index(item.color) for item in meant], num_classes=len(BACKGROUND_COLORS))
         shape = _common([SHAPES.index(item.shape) for item in meant], num_classes=len(SHAPES))
         self.classes.append((number, color, shape))
         unknown = np.full(NUM_MARKS, -1, np.float32)
         self.marks.append(unknown if only is None else passed_steps(scene, scene.objects[only]))
+
+    def add_background(self, row: int, phrase: _Phrase, scene: Scene) -> None:
+        """Note that the background is everywhere, and its colour."""
+        self.phrases.append((row, phrase.position))
+        nothing, everywhere = np.zeros(1 + self.num_visual, np.float32), np.zeros(1 + self.num_visual, np.float32)
+        num_cells = (scene.height_px // TOKEN_CELL_PX) * (scene.width_px // TOKEN_CELL_PX)
+        everywhere[1 : 1 + num_cells] = 1 / num_cells
+        for shares, wanted in zip(self.shares, (nothing, everywhere, nothing), strict=True):
+            shares.append(wanted)
+        color = scene.background.color
+        self.classes.append((-1, -1 if color is None else BACKGROUND_COLORS.index(color), -1))
+        self.marks.append(np.full(NUM_MARKS, -1, np.float32))
 
     def _shares(self, objects: Sequence[Sequence[tuple[int, float]]] | None, share: float) -> Float32Array:
         shares = np.zeros(1 + self.num_visual, np.float32)
@@ -206,7 +222,7 @@ def _stack(rows: Sequence[Float32Array], width: int) -> Float32Array:
 def _comparison(subject: _Phrase, other: _Phrase, facts: SceneFacts) -> tuple[int, ...]:
     """Classes as in NUM_COMPARISONS but for what is asked; -1 where phrases are one, mean no single objects, or where
     it is too close to tell."""
-    if subject is other:
+    if subject is other or subject.mention.is_background or other.mention.is_background:
         return (-1,) * (len(NUM_COMPARISONS) - 1)
     number = -1
     if subject.mention.extreme is None and other.mention.extreme is None:

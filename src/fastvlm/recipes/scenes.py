@@ -136,11 +136,11 @@ def scenes() -> ScenesRecipe:
                 questions_per_picture=12, listings_per_picture=1, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", num_steps=1750, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=1600, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", num_steps=450, batch_size=8,
+                name="answer", task="instruct", num_steps=560, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
             ),
         ),

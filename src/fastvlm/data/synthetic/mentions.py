@@ -1,4 +1,4 @@
-"""Which objects the words of a text mean: `the leftmost red star` is found, and where in the text it ends."""
+"""What the words of a text mean: `the leftmost red star` is found, and where in the text it ends."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SHAPES = {word: shape for shape in SHAPES for word in (shape, PLURALS[shape])}
 _VAGUE_NOUNS = ("shape", "one")
 """Alone these ask for a shape, or count: `What shape is it?`, `Is there one?`"""
 
-_BACKGROUND, _BACKGROUND_CHARS = re.compile("background", re.IGNORECASE), 24
-"""A colour near this word, without a noun, is not that of objects."""
+_BACKGROUND, _BACKGROUND_CHARS = re.compile(r"\b(?:background|behind)\b", re.IGNORECASE), 24
+"""What lies behind the objects; a colour near this word, without a noun, is not that of objects."""
 
 _NOUNS = {*_SHAPES, "one", "ones", *GENERIC_NOUNS, *(f"{noun}s" for noun in GENERIC_NOUNS)}
 
@@ -40,14 +40,20 @@ _MENTION = re.compile(
 
 @dataclass(frozen=True)
 class Mention:
-    """A phrase that means objects. end: characters of the text up to its last one. extreme: a key of SUPERLATIVES."""
+    """A phrase that means objects, or the background. end: characters of the text up to its last one.
+
+    extreme: a key of SUPERLATIVES.
+    """
 
     end: int
     group: Group
     extreme: str | None = None
+    is_background: bool = False
 
     def candidates(self, facts: SceneFacts) -> list[int]:
         """Indices of the objects that the words without the superlative fit."""
+        if self.is_background:
+            return []
         members = facts.members(self.group)
         return [index for index in members if self.group.size is None or facts.sizes[index] == self.group.size]
 
@@ -64,7 +70,15 @@ class Mention:
 
 
 def find_mentions(text: str) -> Iterator[Mention]:
-    """Find the phrases of a text that mean objects by a colour or a noun, in order; spelling slips hide a phrase."""
+    """Find the phrases of a text that mean objects by a colour or a noun, and the background, in order.
+
+    Spelling slips hide a phrase.
+    """
+    behind = (Mention(match.end(), Group(), is_background=True) for match in _BACKGROUND.finditer(text))
+    return iter(sorted((*_of_objects(text), *behind), key=lambda mention: mention.end))
+
+
+def _of_objects(text: str) -> Iterator[Mention]:
     for match in _MENTION.finditer(text):
         extreme, size, color, noun = (word.lower() if word else None for word in match.groups())
         is_bare = extreme is None and size is None and color is None

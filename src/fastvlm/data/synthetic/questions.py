@@ -87,6 +87,9 @@ ASKED: tuple[str, ...] = (
 )  # fmt: skip
 """What a question may want to know of its subject and another thing; the first stands for nothing of the kind."""
 
+_UNNAMED = {"background_color": "the background", "background_is": "the background"}
+"""What questions without a slot for it are about."""
+
 _DIRECTION_OF = {word: direction for direction, words in RELATIONS.items() for word in words}
 
 
@@ -160,7 +163,7 @@ def ask(facts: SceneFacts, rng: random.Random, *, intent: str, phrasing: Phrasin
         text,
         spelled_like(draft.answer, text),
         phrasing_id,
-        subject=slots.get("the") or slots.get("things", ""),
+        subject=slots.get("the") or slots.get("things") or _UNNAMED.get(intent, ""),
         other=slots.get("b") or slots.get("others", ""),
         asked=_asked(draft),
     )
