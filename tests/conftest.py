@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Compiled graphs of the tests' models belong in nobody's cache.
+os.environ["FASTVLM_CACHE"] = tempfile.mkdtemp(prefix="fastvlm-tests-")
+atexit.register(shutil.rmtree, os.environ["FASTVLM_CACHE"], ignore_errors=True)
 
 SHARED = Path(os.environ.get("FASTVLM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -23,3 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.golden)
+
+
+@pytest.fixture
+def same_threads_afterwards() -> Iterator[None]:
+    """The number of threads belongs to the process: a test that sets it must not change what later tests compute."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -12,7 +12,7 @@ CORE: list[str] = PROJECT["project"]["dependencies"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 HEAVY = {
     "torch", "torchvision", "coremltools", "bitsandbytes", "deepspeed", "transformers", "timm", "accelerate", "peft",
-    "flash-attn", "sentencepiece", "scikit-learn", "openvino", "gradio", "onnx", "onnxruntime",
+    "flash-attn", "sentencepiece", "scikit-learn", "gradio", "onnx", "onnxruntime",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     assert usage["visual_tokens"] == 2  # 200 x 100 px fit exactly into 1 x 2 cells
     assert usage["prompt_tokens"] > usage["visual_tokens"]
     assert answer["timings"]["total_ms"] > 0
-    assert 50 < answer["timings"]["peak_memory_mb"] < 50_000  # torch alone is more than the lower bound
+    assert 50 < answer["timings"]["peak_memory_mb"] < 50_000  # Python with numpy alone is more than the lower bound
 
 
 def test_several_pictures_and_none(run: Run, parrot: Path, picture: Path) -> None:

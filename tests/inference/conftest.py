@@ -24,18 +24,21 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 from fastvlm.runtimes.torch import TorchRuntime
+from support.runtimes import stored_tensors
 
 TOY_WIDTH = 24
 
 
 @dataclass
 class ToyCache:
-    """The state of each row after all it read."""
+    """The state of each row after all it read, and before that after each position."""
 
     states: Float32Array
     num_positions: int
+    earlier: list[Float32Array] = field(default_factory=list)
 
 
 @dataclass
@@ -47,6 +50,7 @@ class ToyRuntime:
     name: str = "toy"
     num_encoded: int = 0
     num_decoded: int = 0
+    num_resumed: int = 0
     table: Float32Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,12 +72,24 @@ class ToyRuntime:
         return Embeddings(rows, len(rows))
 
     def prefill(self, prompts: Sequence[Embeddings]) -> tuple[Float32Array, ToyCache]:
-        states = np.zeros((len(prompts), TOY_WIDTH), dtype=np.float32)
+        states, earlier = np.zeros((len(prompts), TOY_WIDTH), dtype=np.float32), []
         for row, prompt in enumerate(prompts):
             assert isinstance(prompt.data, np.ndarray)
             for embedding in prompt.data:
                 states[row] = np.tanh(states[row] @ self._recurrent + embedding)
-        cache = ToyCache(states, max(prompt.num_positions for prompt in prompts))
+                earlier.append(states.copy())
+        cache = ToyCache(states, max(prompt.num_positions for prompt in prompts), earlier=earlier)
+        return self._logits(cache), cache
+
+    def resume(self, cache: ToyCache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, ToyCache]:
+        assert len(cache.states) == 1 and 0 < num_kept <= min(cache.num_positions, prompt.num_positions - 1)
+        assert isinstance(prompt.data, np.ndarray)
+        self.num_resumed += 1
+        cache.states, cache.earlier = cache.earlier[num_kept - 1].copy(), cache.earlier[:num_kept]
+        for embedding in prompt.data[num_kept:]:
+            cache.states = np.tanh(cache.states @ self._recurrent + embedding)
+            cache.earlier.append(cache.states.copy())
+        cache.num_positions = prompt.num_positions
         return self._logits(cache), cache
 
     def decode(self, token_ids: Int64Array, cache: ToyCache) -> Float32Array:
@@ -83,6 +99,7 @@ class ToyRuntime:
         for row, token_id in enumerate(token_ids):
             cache.states[row] = np.tanh(cache.states[row] @ self._recurrent + self.table[token_id])
         cache.num_positions += 1
+        cache.earlier.append(cache.states.copy())
         return self._logits(cache)
 
     def _logits(self, cache: ToyCache) -> Float32Array:
@@ -107,6 +124,10 @@ class ScriptedRuntime(ToyRuntime):
     def prefill(self, prompts: Sequence[Embeddings]) -> tuple[Float32Array, ToyCache]:
         self.step = 0
         return super().prefill(prompts)
+
+    def resume(self, cache: ToyCache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, ToyCache]:
+        self.step = 0
+        return super().resume(cache, prompt, num_kept=num_kept)
 
 
 @pytest.fixture
@@ -187,6 +208,13 @@ def torch_runtime(tiny_model: FastVLM) -> Runtime:
 
 
 @pytest.fixture(scope="session")
+def openvino_runtime(tiny_model: FastVLM, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    """The tiny model in OpenVINO."""
+    tensors = stored_tensors(tiny_model, tmp_path_factory.mktemp("weights"))
+    return OpenVINORuntime(tiny_model.config, tensors, dtype="float32")
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_model: FastVLM, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as a folder in our own format."""
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
@@ -201,14 +229,14 @@ def tiny_checkpoint(tiny_model: FastVLM, tokenizer: Tokenizer, tmp_path_factory:
     return folder
 
 
-@pytest.fixture(params=["toy", "torch"])
+@pytest.fixture(params=["toy", "torch", "openvino"])
 def assistant(
     request: pytest.FixtureRequest, tokenizer: Tokenizer, assistant_with: Callable[..., Assistant]
 ) -> Assistant:
-    """An assistant that says varied nonsense, once around the toy and once around torch."""
+    """An assistant that says varied nonsense, around the toy and around each engine."""
     if request.param == "toy":
         return assistant_with(ToyRuntime(tokenizer.vocabulary_size, max_positions=256))
-    return assistant_with(request.getfixturevalue("torch_runtime"))
+    return assistant_with(request.getfixturevalue(f"{request.param}_runtime"))
 
 
 @pytest.fixture

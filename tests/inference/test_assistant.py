@@ -257,12 +257,14 @@ def test_ctrl_c_inside_the_numbers_leaves_the_assistant_usable(
             raise KeyboardInterrupt
 
         monkeypatch.setattr(runtime, verb, interrupt)
+        assistant.prompt_memory.clear()
         stream = assistant.stream(QUESTION, images=picture(2), max_new_tokens=9)
         with pytest.raises(KeyboardInterrupt):
             list(stream)
         with pytest.raises(GenerationError, match="interrupted"):
             _ = stream.answer
         monkeypatch.undo()
+        assistant.prompt_memory.clear()
         assert said_of(assistant.ask(QUESTION, images=picture(1), max_new_tokens=9)) == expected
         assistant.image_cache.clear()
 

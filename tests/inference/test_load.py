@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,9 @@ def test_a_loaded_checkpoint_answers_as_the_model_that_was_saved(
     assert digests(tiny_checkpoint) == before, "pitfall B12: a checkpoint is never written to"
 
 
-@pytest.fixture
-def same_threads_afterwards() -> Iterator[None]:
-    """The number of threads belongs to the process: a test that sets it must not change what later tests compute."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("same_threads_afterwards")
 def test_a_folder_may_be_text_and_precision_a_choice(tiny_checkpoint: Path, picture: Callable[..., Any]) -> None:
-    assistant = fastvlm.load(str(tiny_checkpoint), dtype="bfloat16", num_threads=1)
+    assistant = fastvlm.load(str(tiny_checkpoint), runtime="torch", dtype="bfloat16", num_threads=1)
     assert torch.get_num_threads() == 1
     assert "bfloat16" in assistant.runtime.name
     assert assistant.ask(QUESTION, images=picture(1), max_new_tokens=5).usage.completion_tokens <= 5
@@ -64,6 +56,10 @@ def test_a_folder_may_be_text_and_precision_a_choice(tiny_checkpoint: Path, pict
         ({"device": "abacus"}, GenerationError, "abacus"),
         ({"dtype": "float7"}, GenerationError, "float7"),
         ({"num_threads": 0}, GenerationError, "thread"),
+        ({"num_threads": 0, "runtime": "torch"}, GenerationError, "thread"),
+        ({"runtime": "abacus"}, GenerationError, "auto, torch, openvino, got 'abacus'"),
+        ({"runtime": "openvino", "device": "cuda"}, GenerationError, "cpu for OpenVINO, got 'cuda'"),
+        ({"runtime": "openvino", "dtype": "float16"}, GenerationError, "bfloat16 in OpenVINO, got 'float16'"),
     ],
 )
 def test_wrong_choices_are_one_line(
@@ -120,8 +116,21 @@ def test_without_torch_the_install_command_is_told(monkeypatch: pytest.MonkeyPat
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastvlm\[torch\]'"):
-        fastvlm.load(tiny_checkpoint)
+    for needs_torch in ({"runtime": "torch"}, {"device": "cuda"}, {"dtype": "float16"}):
+        with pytest.raises(MissingExtraError, match=r"pip install 'fastvlm\[torch\]'"):
+            fastvlm.load(tiny_checkpoint, **needs_torch)
+
+
+def test_answering_on_a_processor_needs_no_torch(tiny_checkpoint: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import fastvlm\n"
+        f"answer = fastvlm.load({str(tiny_checkpoint)!r}, device='cpu').ask('What is this?', max_new_tokens=3)\n"
+        "print(len(answer.token_ids))"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.stdout.strip() in {"0", "1", "2", "3"} and finished.returncode == 0, finished.stderr
 
 
 def test_the_assistant_module_is_light() -> None:

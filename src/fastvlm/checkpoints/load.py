@@ -19,6 +19,7 @@ from fastvlm.checkpoints.config import ModelConfig
 from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.precision import fuse_in_float32
 from fastvlm.checkpoints.stored import StoredCheckpoint, read_checkpoint
+from fastvlm.checkpoints.strict import CLIP_HEAD, check_tensors
 from fastvlm.checkpoints.tensors import StoredTensor, some
 from fastvlm.errors import CheckpointError, one_line
 from fastvlm.models.config import VLMConfig
@@ -30,7 +31,6 @@ from fastvlm.processing.tokenizer import Tokenizer
 __all__ = ["LoadedCheckpoint", "build_model", "load_checkpoint", "resolve"]
 
 _LOGGER = logging.getLogger(__name__)
-_COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,23 @@ def load_checkpoint(
     Raises CheckpointError for missing, unexpected or misshaped tensors, and for anything else that is not whole.
     """
     stored = read_checkpoint(resolve(model))
+    return load_stored(stored, device=device, dtype=dtype, form=form, clip_head=clip_head)
+
+
+def load_stored(
+    stored: StoredCheckpoint,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    form: Literal["fused", "stored"] = "fused",
+    clip_head: Literal["drop", "keep"] = "drop",
+) -> LoadedCheckpoint:
+    """Do what `load_checkpoint` does for a checkpoint whose headers are read."""
     needs_fusing = form == "fused" and stored.config.vlm.vision.form == "train"
     network = build_model(
-        stored,
+        stored.config.vlm,
+        stored.tensors,
+        folder=stored.folder,
         device=torch.device(device),
         dtype=dtype,
         vision_dtype=None if needs_fusing else dtype,
@@ -91,30 +105,31 @@ def load_checkpoint(
 
 
 def build_model(
-    stored: StoredCheckpoint,
+    config: VLMConfig,
+    tensors: Mapping[str, StoredTensor],
     *,
+    folder: Path,
     device: torch.device,
     dtype: torch.dtype | None,
     vision_dtype: torch.dtype | None,
-    clip_head: Literal["drop", "keep"],
+    clip_head: Literal["drop", "keep"] = "drop",
 ) -> FastVLM:
-    """Build the network without memory and give it the stored tensors, all of them and no others.
+    """Build the network without memory and give it the stored tensors of `folder`, all of them and no others.
 
     dtype and vision_dtype: of all weights but the encoder's, and of the encoder's; None keeps each as it is stored.
     """
-    config = stored.config.vlm
-    wanted = dict(stored.tensors)
+    wanted = dict(tensors)
     if clip_head == "drop":
         config = replace(config, vision=replace(config.vision, clip_dim=None))
-        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith("vision.clip_head.")}
+        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(CLIP_HEAD)}
     # On the meta device nothing is initialised: a weight that is not read can never stay silently random (B4).
     try:
         with torch.device("meta"), WithoutInitialisation():
             model = FastVLM(config)
     except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError, RuntimeError) as error:
-        raise CheckpointError(f"Expected {stored.folder} to describe a model, got: {one_line(error)}.") from error
+        raise CheckpointError(f"Expected {folder} to describe a model, got: {one_line(error)}.") from error
     expected = model.state_dict()
-    _check(expected, wanted, stored)
+    check_tensors({name: tuple(tensor.shape) for name, tensor in expected.items()}, wanted, folder)
     in_vision = {name: tensor for name, tensor in wanted.items() if name.startswith("vision.")}
     others = {name: tensor for name, tensor in wanted.items() if name not in in_vision}
     state = _read(in_vision, device=device, dtype=vision_dtype) | _read(others, device=device, dtype=dtype)
@@ -142,32 +157,6 @@ class WithoutInitialisation(TorchFunctionMode):
         if name == "mul" and len(args) == 2 and isinstance(args[1], int | float):
             return args[0]
         return torch.empty(*args, **kwargs) if name == "randn" else func(*args, **kwargs)
-
-
-def _check(expected: Mapping[str, Tensor], found: Mapping[str, StoredTensor], stored: StoredCheckpoint) -> None:
-    """Compare names and shapes; only the counters of BatchNorm, which nothing depends on, may be absent."""
-    missing = sorted(name for name in expected.keys() - found.keys() if not name.endswith(_COUNTER))
-    if missing:
-        raise CheckpointError(
-            f"Expected {len(expected)} tensors in {stored.folder}, {len(missing)} are missing: {some(missing)}. "
-            "Fetch the weights again, or correct config.json."
-        )
-    unexpected = sorted(found[name].name for name in found.keys() - expected.keys())
-    if unexpected:
-        raise CheckpointError(
-            f"Expected no tensors in {stored.folder} but those that config.json describes, got {some(unexpected)}. "
-            "Weights and config.json do not belong together."
-        )
-    misshaped = [
-        f"{found[name].name} {list(found[name].shape)} instead of {list(expected[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != tuple(expected[name].shape)
-    ]
-    if misshaped:
-        raise CheckpointError(
-            f"Expected the shapes that {stored.folder / 'config.json'} describes, got {some(misshaped)}. "
-            "Weights and config.json do not belong together."
-        )
 
 
 def _read(wanted: Mapping[str, StoredTensor], *, device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:

@@ -14,13 +14,12 @@ from fastvlm.checkpoints.config import CONFIG_FILE, MODEL_TYPE, ModelConfig, con
 from fastvlm.checkpoints.convert import apple, apple_config, transformers, transformers_config
 from fastvlm.checkpoints.convert.foreign import HEAD_NAME, ForeignFolder, is_tied
 from fastvlm.checkpoints.names import NameTable
+from fastvlm.checkpoints.strict import COUNTER
 from fastvlm.checkpoints.tensors import FLOAT_DTYPES, StoredTensor, read_json, read_tensors, some
 from fastvlm.errors import CheckpointError
 from fastvlm.processing.tokenizer import Tokenizer
 
 Layout = Literal["fastvlm", "apple", "transformers"]
-
-_COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _refuse_quantised(tensors: Mapping[str, StoredTensor], folder: Path) -> None
     found = sorted(
         tensor.name
         for tensor in tensors.values()
-        if tensor.dtype not in FLOAT_DTYPES and not tensor.name.endswith(_COUNTER)
+        if tensor.dtype not in FLOAT_DTYPES and not tensor.name.endswith(COUNTER)
     )
     if found:
         kind = tensors[found[0]].dtype

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import click
 
 from fastvlm.cli.options import ModelOptions, load_assistant, model_options
-from fastvlm.cli.output import debug_option, note
+from fastvlm.cli.output import check_place, debug_option, note
 
 if TYPE_CHECKING:
     from fastvlm.evaluation.suite import SuiteProgress
@@ -60,7 +60,7 @@ def eval_command(
     """
     if task == "boxes" and data is None:
         raise click.UsageError("The task boxes needs a folder: '--data'.", click.get_current_context())
-    _check_file(json_file)
+    check_place(json_file, flag="--json")
     from rich.console import Console
 
     from fastvlm.evaluation.report import write_report
@@ -84,12 +84,6 @@ def eval_command(
     with console.capture() as table:
         console.print(report)
     click.echo(table.get(), nl=False)
-
-
-def _check_file(path: Path | None) -> None:
-    """Refuse a place that no report can be written to before the minutes of asking."""
-    if path is not None and not (path.absolute().parent.is_dir() and (path.is_file() or not path.exists())):
-        raise click.BadParameter(f"{path} is no place for a file.", param_hint="'--json'")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": "Rewrite a checkpoint in another layout.",
     "train": "Train a model with a recipe of this package.",
     "eval": "Measure a model's answers against baselines.",
+    "bench": "Measure time to first token and decoding.",
 }
 """Each command lives in the module of its name, as a function of its name with `_command` after it."""
 

@@ -27,6 +27,7 @@ class ModelOptions(TypedDict):
     model: str | None
     device: str
     dtype: str
+    runtime: str
     threads: int | None
     template: str | None
     image_mode: str | None
@@ -76,6 +77,13 @@ _MODEL_OPTIONS = (
         default="auto",
         show_default=True,
         help="Precision of the weights and of the arithmetic.",
+    ),
+    click.option(
+        "--runtime",
+        type=click.Choice(["auto", "openvino", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What computes; auto takes torch on GPUs and OpenVINO on processors.",
     ),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
     click.option(
@@ -160,13 +168,14 @@ def standard_input() -> TextIO:
 
 
 def load_assistant(options: ModelOptions) -> Assistant:
-    """Load the chosen model; this is where torch is imported."""
+    """Load the chosen model; this is where its engine is imported."""
     from fastvlm.inference.assistant import load
 
     return load(
         options["model"],
         device=options["device"],
         dtype=options["dtype"],
+        runtime=options["runtime"],
         num_threads=options["threads"],
         template=options["template"],
         image_mode=options["image_mode"],

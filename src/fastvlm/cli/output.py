@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -94,6 +95,12 @@ def _prepare_streams() -> None:
         sys.stdin.reconfigure(errors="replace")
     warnings.showwarning = _show_warning
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+
+
+def check_place(path: Path | None, *, flag: str) -> None:
+    """Refuse a place that no file can be written to before the minutes of work whose result it is for."""
+    if path is not None and not (path.absolute().parent.is_dir() and (path.is_file() or not path.exists())):
+        raise click.BadParameter(f"{path} is no place for a file.", param_hint=f"'{flag}'")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastvlm.checkpoints.hub import EMBEDDED, resolve
 from fastvlm.evaluation.report import ModelIdentity, WeightFile
 
-_PACKAGES = ("fastvlm", "numpy", "pillow", "tokenizers", "torch")
+_PACKAGES = ("fastvlm", "numpy", "openvino", "pillow", "tokenizers", "torch")
 
 
 def identify_model(model: str | Path | None) -> ModelIdentity:
@@ -34,10 +34,10 @@ def describe_machine() -> str:
     return f"{platform.system()} {platform.machine()}, {processor}, {os.cpu_count()} CPUs"
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on, as far as they are installed."""
+def installed_versions(*others: str) -> dict[str, str]:
+    """Versions of Python, of the packages that the numbers depend on, and of others, as far as they are installed."""
     versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *others):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -76,6 +76,11 @@ class GrowingAnswer:
         """Whether this was the last token: the model ended, the length is reached, or a stop string came."""
         return self._finish_reason is not None
 
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens up to now, without the end of the turn."""
+        return tuple(self._token_ids)
+
     def push(self, token: NewToken) -> str:
         """Add a token; returns the text that is certain now, possibly none."""
         piece = ""
@@ -88,14 +93,15 @@ class GrowingAnswer:
         self._text.append(piece)
         return piece
 
-    def finish(self, prompt: PromptTokens, timings: Timings) -> Answer:
-        """Return the whole answer to a prompt."""
+    def finish(self, prompt: PromptTokens, timings: Timings, *, num_cached: int = 0) -> Answer:
+        """Return the whole answer to a prompt, `num_cached` positions of which an earlier one had left."""
         if self._finish_reason is None:
             raise GenerationError("Expected the end of an answer, got none: the engine gave no further tokens.")
         usage = Usage(
             prompt_tokens=len(prompt),
             visual_tokens=prompt.num_visual_tokens,
             completion_tokens=len(self._token_ids),
+            cached_tokens=num_cached,
         )
         return Answer(
             text="".join(self._text),

@@ -10,10 +10,12 @@ from typing import Any, Unpack
 from fastvlm.batches import PixelTiles, PromptTokens, UInt8Array, VisualTokens
 from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.image_modes import processing_in_mode
-from fastvlm.errors import CheckpointError, PromptError, require_extra
+from fastvlm.checkpoints.stored import read_checkpoint
+from fastvlm.errors import CheckpointError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import generate
 from fastvlm.inference.image_cache import ImageCache
+from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import Stopwatch, Timings, Usage
 from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
@@ -23,6 +25,7 @@ from fastvlm.processing.prompt import build_prompt
 from fastvlm.processing.templates import ChatTemplate, template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer
+from fastvlm.runtimes.choice import choose_runtime, open_runtime
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 
 __all__ = [
@@ -70,6 +73,7 @@ class Assistant:
         self.eos_token_ids = end_token_ids(template, tokenizer, eos_token_ids)
         self.settings = settings or GenerationSettings()
         self.image_cache = ImageCache()
+        self.prompt_memory = PromptMemory()
         self.load_ms = load_ms
 
     def ask(
@@ -113,17 +117,27 @@ class Assistant:
         visual_tokens = self.encode(images, clock)
         prompt = self.build_prompt(messages, visual_tokens, clock)
         embeddings = self.embed(prompt, visual_tokens, clock)
-        steps = generate(self.runtime, [embeddings], settings=settings, eos_token_ids=self.eos_token_ids)
+        reading = self.prompt_memory.start(prompt, visual_tokens)
+        steps = generate(
+            self.runtime,
+            [embeddings],
+            settings=settings,
+            eos_token_ids=self.eos_token_ids,
+            read=lambda: reading.read(self.runtime, embeddings),
+        )
         text = GrowingAnswer(self.tokenizer.decode, stop=settings.stop)
-        for (token,) in clock.steps(steps):
-            with clock.phase("decode"):
-                piece = text.push(token)
-            if piece:
-                with clock.paused():
-                    yield piece
-            if text.is_finished:
-                break
-        return text.finish(prompt, clock.timings(load_ms=self.load_ms))
+        try:
+            for (token,) in clock.steps(steps):
+                with clock.phase("decode"):
+                    piece = text.push(token)
+                if piece:
+                    with clock.paused():
+                        yield piece
+                if text.is_finished:
+                    break
+        finally:
+            self.prompt_memory.keep(reading, text.token_ids)
+        return text.finish(prompt, clock.timings(load_ms=self.load_ms), num_cached=reading.num_kept)
 
     def read_images(self, messages: Sequence[Message], clock: Stopwatch) -> list[PixelTiles]:
         """Step 1: every image of the messages becomes tiles of pixels."""
@@ -243,6 +257,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    runtime: str = "auto",
     num_threads: int | None = None,
     template: str | None = None,
     image_mode: str | None = None,
@@ -251,29 +266,26 @@ def load(
 
     model: None for the small model inside the package, a checkpoint folder, or a hub id such as
     `apple/FastVLM-0.5B`. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. dtype: `auto`, `float32`,
-    `bfloat16`, `float16`.
+    `bfloat16`, `float16`. runtime: `openvino`, `torch`, or `auto` for torch on GPUs and OpenVINO on processors.
     num_threads: CPU threads, None for the engine's choice. template: a name such as `qwen_2`, and image_mode: `pad`,
     `crop`, `anyres` or `fit`, each None for what the checkpoint asks for.
     Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
-    MissingExtraError without torch.
+    GenerationError for a device, a precision or a runtime that is not there, MissingExtraError where torch is needed
+    and not installed.
     """
     started_s = time.perf_counter()
-    require_extra("torch", "torch")
     folder = resolve(model)
-    from fastvlm.checkpoints.load import load_checkpoint
-    from fastvlm.runtimes.torch import TorchRuntime, choose_device, choose_dtype
-
     # A wrong name is told now, and not after gigabytes have been read.
     chosen_template = None if template is None else template_from_dict(template)
     processing_in_mode(ProcessingConfig(), image_mode)
-    choose_dtype(dtype, choose_device(device))
-    checkpoint = load_checkpoint(folder)
+    stored = read_checkpoint(folder)
+    name = choose_runtime(runtime, device=device, dtype=dtype, form=stored.config.vlm.vision.form)
     return Assistant(
-        runtime=TorchRuntime(checkpoint.model, device=device, dtype=dtype, num_threads=num_threads),
-        tokenizer=checkpoint.tokenizer,
-        template=chosen_template or checkpoint.template,
-        image_processor=ImageProcessor(processing_in_mode(checkpoint.processing, image_mode)),
-        eos_token_ids=checkpoint.config.eos_token_ids,
+        runtime=open_runtime(stored, name=name, device=device, dtype=dtype, num_threads=num_threads),
+        tokenizer=stored.tokenizer,
+        template=chosen_template or stored.config.template,
+        image_processor=ImageProcessor(processing_in_mode(stored.config.processing, image_mode)),
+        eos_token_ids=stored.config.eos_token_ids,
         load_ms=(time.perf_counter() - started_s) * 1000,
     )
 

@@ -33,6 +33,8 @@ def ask_batch(
         raise GenerationError(f"Expected batch_size to be at least 1, got {batch_size}.")
     chosen = assistant.choose_settings(settings, overrides)
     all_messages = [conversation_of(conversation) for conversation in conversations]
+    # A batch needs the room.
+    assistant.prompt_memory.clear()
     answers: list[Answer] = []
     for start in range(0, len(all_messages), batch_size):
         answers += _answer_together(assistant, all_messages[start : start + batch_size], chosen)

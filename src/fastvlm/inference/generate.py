@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from fastvlm.batches import FinishReason, Float32Array
 from fastvlm.errors import PromptError
 from fastvlm.inference.sampling import Sampler
 from fastvlm.inference.settings import GenerationSettings
-from fastvlm.runtimes.protocol import Embeddings, Runtime
+from fastvlm.runtimes.protocol import Cache, Embeddings, Runtime
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ def generate(
     settings: GenerationSettings,
     eos_token_ids: Set[int],
     stopped_rows: Set[int] = frozenset(),
+    read: Callable[[], tuple[Float32Array, Cache]] | None = None,
 ) -> Iterator[tuple[NewToken, ...]]:
     """Continue B prompts together; each step gives one new token for every row that has not ended.
 
     A row ends at a token of `eos_token_ids` ("stop"), at `max_new_tokens` or at the end of the context ("length"),
     or when the caller adds its number to `stopped_rows`. Every row has a sampler of its own, so that a row draws the
-    same tokens as it would alone. Raises PromptError where a prompt leaves no room for an answer.
+    same tokens as it would alone. read: does what `runtime.prefill(prompts)` would, in another way. Raises PromptError
+    where a prompt leaves no room for an answer.
     """
     num_positions = max(prompt.num_positions for prompt in prompts)
     if num_positions >= runtime.max_positions:
@@ -48,7 +50,7 @@ def generate(
             f"the model's context is {runtime.max_positions}. Ask for less, or show fewer or smaller images."
         )
     samplers = [Sampler(settings) for _ in prompts]
-    logits, cache = runtime.prefill(prompts)
+    logits, cache = runtime.prefill(prompts) if read is None else read()
     last_step = min(settings.max_new_tokens, runtime.max_positions - num_positions)
     # Rows that have ended go on in the batch with token 0 or their last one; nobody looks at what comes of it.
     latest = np.zeros(len(prompts), dtype=np.int64)

@@ -44,11 +44,15 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens of one answer; prompt_tokens includes visual_tokens, completion_tokens leaves out the end of the turn."""
+    """Tokens of one answer; prompt_tokens includes visual_tokens, completion_tokens leaves out the end of the turn.
+
+    cached_tokens: those of the prompt that did not have to be read again.
+    """
 
     prompt_tokens: int
     visual_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
 
 class Stopwatch:

@@ -141,7 +141,7 @@ def scenes() -> ScenesRecipe:
             ),
             SceneStage(
                 name="answer", task="instruct", num_steps=560, batch_size=8,
-                questions_per_picture=12, listings_per_picture=1, learning_rate=1.5e-3,
+                questions_per_picture=12, listings_per_picture=1, learning_rate=5e-4,
             ),
         ),
     )  # fmt: skip

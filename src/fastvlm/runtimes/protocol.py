@@ -1,4 +1,4 @@
-"""How the numbers are computed, as inference sees it: four verbs over arrays, whatever the engine."""
+"""How the numbers are computed, as inference sees it: five verbs over arrays, whatever the engine."""
 
 from __future__ import annotations
 
@@ -47,6 +47,12 @@ class Runtime(Protocol):
 
     def prefill(self, prompts: Sequence[Embeddings]) -> tuple[Float32Array, Cache]:
         """Read B prompts; returns the logits after the last position, B x vocabulary, and the cache."""
+
+    def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
+        """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
+
+        Returns what `prefill` would, for the time of the other positions alone. At least one position is read.
+        """
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary."""

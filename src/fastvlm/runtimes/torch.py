@@ -13,9 +13,19 @@ from torch import Tensor
 
 from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
 from fastvlm.checkpoints.precision import DTYPES
-from fastvlm.errors import GenerationError, PromptError
+from fastvlm.errors import GenerationError
 from fastvlm.models.language.kv_cache import KVCache
 from fastvlm.models.vlm import FastVLM
+from fastvlm.runtimes.checks import (
+    check_pixels,
+    check_prompts,
+    check_resumed,
+    check_slots,
+    check_step,
+    check_token_ids,
+    check_visual_tokens,
+    order_of_slots,
+)
 from fastvlm.runtimes.protocol import Cache, Embeddings
 
 _SPARE_POSITIONS = 256
@@ -74,20 +84,10 @@ class TorchRuntime:
 
         Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
         """
-        layout = image.layout
-        expected = (layout.num_tiles, 3, layout.tile_height_px, layout.tile_width_px)
-        if image.pixels.shape != expected:
-            raise PromptError(
-                f"Expected pixels of shape {expected} from the tile layout, got {image.pixels.shape}; "
-                "prepare the image with the checkpoint's own processing."
-            )
+        check_pixels(image)
         pixels = self._to_device(image.pixels).to(self.dtype, memory_format=torch.channels_last)
         tokens = self.model.encode(pixels).flatten(0, 1)
-        if not bool(tokens.isfinite().all()):
-            raise GenerationError(
-                f"Expected finite visual tokens, got infinite or undefined ones in {self.name}; "
-                "use bfloat16 or float32, and check the pixels and the weights."
-            )
+        check_visual_tokens(is_finite=bool(tokens.isfinite().all()), runtime=self.name)
         return VisualTokens(tokens, tokens.shape[0])
 
     @torch.inference_mode()
@@ -96,18 +96,16 @@ class TorchRuntime:
 
         Raises PromptError unless every image fills its slots exactly, and for ids outside the vocabulary.
         """
-        _check_slots(prompt, images)
+        check_slots(prompt, images)
         is_visual = prompt.image_index >= 0
         token_ids = np.where(is_visual, 0, prompt.token_ids)
         self._check_token_ids(token_ids)
         visual_tokens = torch.empty((0, self.model.config.decoder.width), device=self.device, dtype=self.dtype)
         if images:
             visual_tokens = torch.cat([cast(Tensor, image.data) for image in images])
-        in_slots = prompt.image_index[is_visual]
-        if np.any(np.diff(in_slots) < 0):
-            # Slots stand in another order than the images: deal each image's tokens out to its own slots.
-            rank = np.argsort(np.argsort(in_slots, kind="stable"), kind="stable")
-            visual_tokens = visual_tokens[self._to_device(rank)]
+        order = order_of_slots(prompt)
+        if order is not None:
+            visual_tokens = visual_tokens[self._to_device(order)]
         embeddings = self.model.embed(
             self._to_device(token_ids)[None], torch.from_numpy(is_visual)[None], visual_tokens
         )
@@ -119,15 +117,8 @@ class TorchRuntime:
 
         Raises PromptError for no prompts, an empty one, or one that leaves no room for an answer.
         """
-        lengths = np.array([prompt.num_positions for prompt in prompts], dtype=np.int64)
-        if lengths.size == 0 or lengths.min() < 1:
-            raise PromptError("Expected at least one prompt of at least one token, got none; write a question.")
+        lengths = check_prompts(prompts, max_positions=self.max_positions)
         num_positions = int(lengths.max())
-        if num_positions >= self.max_positions:
-            raise PromptError(
-                f"Expected a prompt of fewer than {self.max_positions} tokens, the model's context, "
-                f"got {num_positions}; shorten the text or use fewer or smaller images."
-            )
         num_padding = self._to_device(num_positions - lengths)
         is_padded = bool((lengths < num_positions).any())
         config = self.model.config.decoder
@@ -146,6 +137,26 @@ class TorchRuntime:
         return self._to_host(self.model.decoder.logits(hidden[:, -1])), TorchCache(keys_values, num_padding, is_padded)
 
     @torch.inference_mode()
+    def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
+        """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
+
+        Raises PromptError where the cache cannot stand for so many positions.
+        """
+        held = cast(TorchCache, cache)
+        check_resumed(
+            prompt,
+            num_kept=num_kept,
+            num_held=held.num_positions,
+            batch_size=held.keys_values.batch_size,
+            max_positions=self.max_positions,
+        )
+        held.keys_values.truncate(num_kept)
+        positions = torch.arange(num_kept, prompt.num_positions, device=self.device)[None]
+        rest = cast(Tensor, prompt.data)[None, num_kept:]
+        hidden = self.model.decoder(rest, positions=positions, cache=held.keys_values)
+        return self._to_host(self.model.decoder.logits(hidden[:, -1])), held
+
+    @torch.inference_mode()
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
 
@@ -153,15 +164,9 @@ class TorchRuntime:
         """
         held = cast(TorchCache, cache)
         batch_size = held.keys_values.batch_size
-        if token_ids.shape != (batch_size,):
-            raise GenerationError(f"Expected one token for each of {batch_size} rows, got shape {token_ids.shape}.")
-        self._check_token_ids(token_ids)
         last = held.num_positions
-        if last >= self.max_positions:
-            raise GenerationError(
-                f"Expected at most {self.max_positions} tokens, the model's context, got {last + 1}; "
-                "ask for a shorter answer or shorten the prompt."
-            )
+        check_step(token_ids, batch_size=batch_size, num_positions=last, max_positions=self.max_positions)
+        self._check_token_ids(token_ids)
         mask = None
         if held.is_padded:
             mask = (torch.arange(last + 1, device=self.device) >= held.num_padding[:, None])[:, None, None]
@@ -174,13 +179,7 @@ class TorchRuntime:
         return self._to_host(self.model.decoder.logits(hidden[:, 0]))
 
     def _check_token_ids(self, token_ids: Int64Array) -> None:
-        vocabulary_size = self.model.config.decoder.vocabulary_size
-        is_outside = (token_ids < 0) | (token_ids >= vocabulary_size)
-        if is_outside.any():
-            raise PromptError(
-                f"Expected token ids from 0 to {vocabulary_size - 1}, got {int(token_ids[is_outside][0])}; "
-                "use the tokenizer that came with the checkpoint."
-            )
+        check_token_ids(token_ids, vocabulary_size=self.model.config.decoder.vocabulary_size)
 
     def _to_device(self, array: npt.NDArray[np.generic]) -> Tensor:
         # torch warns about sharing memory that it must not write to.
@@ -225,21 +224,6 @@ def _has_bfloat16(device: torch.device) -> bool:
             return False
         return True
     return False
-
-
-def _check_slots(prompt: PromptTokens, images: Sequence[VisualTokens]) -> None:
-    num_numbered = int(prompt.image_index.max(initial=-1)) + 1
-    if num_numbered > len(images):
-        raise PromptError(
-            f"Expected {num_numbered} images, as the prompt asks for, got {len(images)}; give all of them."
-        )
-    num_slots = np.bincount(prompt.image_index[prompt.image_index >= 0], minlength=len(images))
-    for number, image in enumerate(images):
-        if num_slots[number] != image.num_tokens:
-            raise PromptError(
-                f"Expected {num_slots[number]} visual tokens for image {number + 1}, as the prompt has slots, "
-                f"got {image.num_tokens}; build the prompt from the same images."
-            )
 
 
 def _left_padded_mask(steps: Tensor, num_padding: Tensor) -> Tensor:

@@ -52,6 +52,10 @@ class KVCache:
         self._lengths[layer] = end
         return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
 
+    def truncate(self, num_positions: int) -> None:
+        """Forget all positions from `num_positions` on; they are written over. No cache grows by this."""
+        self._lengths = [min(length, num_positions) for length in self._lengths]
+
     def _grow(self, layer: int, num_needed: int) -> None:
         length = self._lengths[layer]
         for storage in (self._keys, self._values):

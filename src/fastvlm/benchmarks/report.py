@@ -1,0 +1,140 @@
+"""The results of a measurement: a table for people, JSON for programs, a picture for documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fastvlm.benchmarks.cost import MachinePeak
+from fastvlm.benchmarks.runner import Plan, Row, Spread
+from fastvlm.errors import require_extra
+from fastvlm.files import replacing, write_whole
+
+FORMAT_VERSION = 1
+
+_BASELINE = "transformers"
+_PLOT_INCHES = (8, 4.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchReport:
+    """Rows with what they stand on: the plan, the machine, the versions and the machine's measured peak."""
+
+    plan: Plan
+    rows: tuple[Row, ...]
+    machine: str
+    versions: Mapping[str, str]
+    peak: MachinePeak | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it as JSON values."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "machine": self.machine,
+            "versions": dict(self.versions),
+            "shape": self.plan.shape,
+            "num_threads": self.plan.num_threads,
+            "num_warm_ups": self.plan.num_warm_ups,
+            "num_decoded_tokens": self.plan.num_decoded_tokens,
+            "peak": None if self.peak is None else asdict(self.peak),
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def __rich__(self) -> Table:
+        """One line for each system and size; how much sooner than transformers as it comes, where that was measured."""
+        table = Table(
+            title=f"{self.plan.shape}: time to first token and decoding, {self.plan.num_threads} threads",
+            caption=f"{self.machine}; medians of {self.plan.num_runs} alternating runs, with quarter-points",
+        )
+        for heading in (
+            "system",
+            "precision",
+            "px",
+            "visual tokens",
+            "TTFT ms",
+            "times floor",
+            "sooner",
+            "tokens/s",
+            "MB",
+        ):
+            table.add_column(heading, justify="left" if heading in ("system", "precision") else "right")
+        for row in self.rows:
+            table.add_row(*_cells(row, _baseline_ms(self.rows, row)))
+        return table
+
+
+def write_json(report: BenchReport, path: Path) -> None:
+    """Write a report as JSON, whole or not at all."""
+    write_whole(path, json.dumps(report.to_dict(), indent=2) + "\n")
+
+
+def write_plot(report: BenchReport, path: Path) -> None:
+    """Draw time to first token over resolution, one line for each system, as PNG, SVG or PDF by the file's suffix.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    require_extra("matplotlib", "bench")
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=_PLOT_INCHES, layout="constrained")
+    for name in dict.fromkeys((row.system, row.precision) for row in report.rows):
+        own = [row for row in report.rows if (row.system, row.precision) == name and row.ttft_ms is not None]
+        if own:
+            spreads = [row.ttft_ms for row in own if row.ttft_ms is not None]
+            below = [spread.median - spread.low for spread in spreads]
+            above = [spread.high - spread.median for spread in spreads]
+            sizes = [row.size_px for row in own]
+            medians = [spread.median for spread in spreads]
+            axes.errorbar(sizes, medians, yerr=[below, above], marker="o", capsize=3, label=" ".join(name))
+    for precision in dict.fromkeys(row.precision for row in report.rows if row.floor_ttft_ms is not None):
+        floors = {row.size_px: row.floor_ttft_ms for row in report.rows if row.precision == precision}
+        sizes = sorted(floors)
+        axes.plot(sizes, [floors[size] for size in sizes], linestyle="--", color="grey", label=f"floor {precision}")
+    axes.set(
+        title=f"{report.plan.shape}: time to first token",
+        xlabel="side of the picture in pixels",
+        ylabel="milliseconds, median and quarter-points",
+        yscale="log",
+    )
+    axes.set_xticks(sorted({row.size_px for row in report.rows}))
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.text(0.99, 0.005, report.machine, ha="right", fontsize=6)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=150)
+    pyplot.close(figure)
+
+
+def _baseline_ms(rows: Sequence[Row], row: Row) -> float | None:
+    """What transformers as it comes took at this size, in the first precision that it was measured in, or None."""
+    found = [
+        other.ttft_ms.median
+        for other in rows
+        if other.system == _BASELINE and other.size_px == row.size_px and other.ttft_ms is not None
+    ]
+    return found[0] if found else None
+
+
+def _cells(row: Row, baseline_ms: float | None) -> tuple[str, ...]:
+    start = (row.system, row.precision, str(row.size_px), str(row.visual_tokens))
+    if row.error is not None or row.ttft_ms is None:
+        return (*start, row.error or "")
+    ttft_ms = row.ttft_ms
+    floor = "" if row.floor_ttft_ms is None else f"{ttft_ms.median / row.floor_ttft_ms:.2f}"
+    sooner = "" if baseline_ms is None else f"{baseline_ms / ttft_ms.median:.1f} x"
+    memory = "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
+    return (*start, _spread(ttft_ms, 0), floor, sooner, _spread(row.decode_tokens_per_second, 1), memory)
+
+
+def _spread(spread: Spread | None, digits: int) -> str:
+    if spread is None:
+        return ""
+    return f"{spread.median:.{digits}f} ({spread.low:.{digits}f} to {spread.high:.{digits}f})"

@@ -1,0 +1,156 @@
+"""`fastvlm bench`: how soon the first token comes and how fast the others follow, beside other engines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from fastvlm.cli.output import check_place, debug_option, note
+from fastvlm.errors import require_extra
+
+PIPE_WIDTH = 140
+"""Columns of a table that no terminal shows."""
+
+_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tuple[int, ...]:
+    wrong = [value for value in values if value % 64]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]} is no multiple of 64.")
+    return values
+
+
+@click.command("bench", short_help="Measure time to first token and decoding.")
+@click.option(
+    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
+)
+@click.option(
+    "--size",
+    "sizes",
+    type=click.IntRange(min=64),
+    multiple=True,
+    default=(1024,),
+    callback=_sizes,
+    metavar="PX",
+    help="Side of the picture, a multiple of 64; may be repeated.  [default: 1024]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    multiple=True,
+    default=("auto",),
+    help="Of all systems; may be repeated. auto is bfloat16 where the processor computes in it.  [default: auto]",
+)
+@click.option(
+    "--peers",
+    type=click.Choice(["none", "installed"]),
+    default="installed",
+    show_default=True,
+    help="Other engines to measure beside ours.",
+)
+@click.option("--runs", type=click.IntRange(min=1), default=7, show_default=True, help="Of each system at each size.")
+@click.option("--text-tokens", type=click.IntRange(min=2), default=30, show_default=True, help="Words of the prompt.")
+@click.option(
+    "--decode-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens after the first."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write rows as JSON."
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw a PNG, SVG or PDF.",
+)
+@debug_option
+def bench_command(
+    shape: str,
+    sizes: tuple[int, ...],
+    precisions: tuple[str, ...],
+    peers: Literal["none", "installed"],
+    runs: int,
+    text_tokens: int,
+    decode_tokens: int,
+    threads: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    """Measure time to first token and decoding.
+
+    Every system runs in a process of its own, in turn with the others, on the same random weights, from ready pixels
+    to token ids. Prints medians and quarter-points, how far from what the machine's measured peak would allow, and how
+    much sooner than transformers as it comes.
+    """
+    if plot_file is not None and plot_file.suffix not in _PLOT_SUFFIXES:
+        raise click.UsageError(f"Expected a plot file of {', '.join(_PLOT_SUFFIXES)}, got {plot_file}.")
+    from rich.console import Console
+
+    from fastvlm.benchmarks.cost import measure_peak
+    from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
+    from fastvlm.benchmarks.runner import Plan, measure
+    from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
+    from fastvlm.benchmarks.systems import SYSTEMS
+    from fastvlm.evaluation.provenance import describe_machine, installed_versions
+    from fastvlm.runtimes.openvino.engine import choose_precision
+
+    config, num_threads = shape_config(shape), threads or os.cpu_count() or 1
+    if plot_file is not None:
+        require_extra("matplotlib", "bench")
+    check_place(json_file, flag="--json")
+    check_place(plot_file, flag="--plot")
+    chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
+    names = [name for name, kind in SYSTEMS.items() if kind.is_installed and (kind.is_ours or peers == "installed")]
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
+        report("measuring what the machine can do")
+        peak = measure_peak(chosen, num_threads=num_threads)
+        report(f"drawing random weights of the shape {shape}")
+        plan = Plan(
+            shape=shape,
+            folder=random_checkpoint(shape, Path(folder) / shape),
+            systems=tuple((name, precision) for precision in chosen for name in names),
+            sizes_px=sizes,
+            num_text_tokens=text_tokens,
+            num_decoded_tokens=decode_tokens,
+            num_runs=runs,
+            num_threads=num_threads,
+        )
+        rows = measure(plan, config, peak, report=report)
+    result = BenchReport(
+        plan=plan, rows=tuple(rows), machine=describe_machine(), versions=installed_versions("transformers"), peak=peak
+    )
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as table:
+        console.print(result)
+    click.echo(table.get(), nl=False)
+    if json_file is not None:
+        write_json(result, json_file)
+        note(f"Written: {json_file}")
+    if plot_file is not None:
+        write_plot(result, plot_file)
+        note(f"Written: {plot_file}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Give a function that tells what is done now: one moving line on a terminal, nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("") as status:
+        yield status.update

@@ -1,0 +1,86 @@
+"""Which runtime answers: torch on GPUs and Apple silicon, OpenVINO on processors, where torch is not imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from pathlib import Path
+from typing import Literal, get_args
+
+from fastvlm.checkpoints.stored import StoredCheckpoint
+from fastvlm.errors import GenerationError, require_extra
+from fastvlm.models.vision.config import Form
+from fastvlm.runtimes.protocol import Runtime
+
+RuntimeName = Literal["torch", "openvino"]
+
+
+def open_runtime(
+    stored: StoredCheckpoint, *, name: RuntimeName, device: str, dtype: str, num_threads: int | None
+) -> Runtime:
+    """Read the weights of a checkpoint into a runtime; device, dtype and num_threads as the runtimes take them."""
+    if name == "openvino":
+        from fastvlm.runtimes.openvino.engine import cache_folder
+        from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+
+        return OpenVINORuntime(
+            stored.config.vlm, stored.tensors, dtype=dtype, num_threads=num_threads, cache_folder=cache_folder()
+        )
+    from fastvlm.checkpoints.load import load_stored
+    from fastvlm.runtimes.torch import TorchRuntime
+
+    return TorchRuntime(load_stored(stored).model, device=device, dtype=dtype, num_threads=num_threads)
+
+
+def choose_runtime(name: str, *, device: str, dtype: str, form: Form) -> RuntimeName:
+    """The runtime of a name; `auto` is torch where the device, the precision or the encoder's form needs it.
+
+    A wrong device or precision is told now, and not after gigabytes have been read: raises GenerationError for
+    it and for an unknown name, MissingExtraError where torch is needed and not there.
+    """
+    if name not in ("auto", *get_args(RuntimeName)):
+        raise GenerationError(f"Expected a runtime of auto, {', '.join(get_args(RuntimeName))}, got {name!r}.")
+    if name == "auto":
+        name = "torch" if form == "train" or _needs_torch(device, dtype) else "openvino"
+    if name == "openvino":
+        from fastvlm.runtimes.openvino.engine import choose_precision
+
+        if device not in ("auto", "cpu"):
+            raise GenerationError(
+                f"Expected the device cpu for OpenVINO, got {device!r}; leave out --runtime openvino."
+            )
+        choose_precision(dtype)
+        return "openvino"
+    require_extra("torch", "torch")
+    from fastvlm.runtimes.torch import choose_device, choose_dtype
+
+    choose_dtype(dtype, choose_device(device))
+    return "torch"
+
+
+def _needs_torch(device: str, dtype: str) -> bool:
+    if device not in ("auto", "cpu") or dtype == "float16":
+        return True
+    if importlib.util.find_spec("torch") is None:
+        return False
+    if device == "auto" and _may_have_accelerator() and _has_accelerator():
+        return True
+    if dtype != "bfloat16":
+        return False
+    from fastvlm.runtimes.openvino.engine import has_bfloat16
+
+    # torch computes in bfloat16 on any processor, slowly.
+    return not has_bfloat16()
+
+
+def _may_have_accelerator() -> bool:
+    """Whether it is worth a second to ask torch."""
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    return platform.system() == "Windows" or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+
+
+def _has_accelerator() -> bool:
+    from fastvlm.runtimes.torch import choose_device
+
+    return choose_device("auto").type != "cpu"

@@ -1,0 +1,150 @@
+"""The language model as OpenVINO graphs over embeddings, with its cache inside: Qwen2 and Llama.
+
+Two graphs, equal in numbers and in the names of their states. In the form `many` the engine runs attention as plain
+matrix products, which is fast for many positions at once; in the form `single` it recognises the cache and reads it in
+place, which is fast for one position, and slow for many. Keys and values pass from one to the other as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import openvino as ov
+from openvino import opset15 as ops
+from openvino.op import util as op_util
+
+from fastvlm.models.language.config import DecoderConfig
+from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, linear, rms_norm, rotate
+from fastvlm.runtimes.openvino.weights import Weights
+
+DecoderForm = Literal["many", "single"]
+
+_MASKED = -65504.0
+
+
+class DecoderGraph:
+    """Builds the graphs of one decoder. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
+    where a position of the cache and of the new ones is not padding; rows B, which row of the cache each row goes on
+    (in the form `single`). Output: logits of the last position, B x vocabulary."""
+
+    def __init__(self, config: DecoderConfig, weights: Weights, *, precision: str) -> None:
+        self._config, self._weights, self._precision = config, weights, precision
+
+    def build(self, form: DecoderForm) -> ov.Model:
+        """Build the graph of one form, for any number of rows and positions."""
+        self._constants = Constants(self._precision)
+        config = self._config
+        embeddings = ops.parameter([-1, -1, config.width], ov.Type.f32, name="embeddings")
+        positions = ops.parameter([-1, -1], ov.Type.i64, name="positions")
+        is_word = ops.parameter([-1, -1], ov.Type.i64, name="is_word")
+        inputs = [embeddings, positions, is_word]
+        self._rows: Node | None = None
+        if form == "single":
+            self._rows = ops.parameter([-1], ov.Type.i32, name="rows")
+            inputs.append(self._rows)
+        sizes = ops.shape_of(embeddings, "i64")
+        self._num_rows, num_new = (ops.gather(sizes, integers(axis), integer(0)) for axis in (0, 1))
+        self._cosine, self._sine = self._angles(positions)
+        self._mask = self._additive_mask(is_word, num_new)
+        self._sinks: list[Node] = []
+        x: Node = embeddings
+        for layer in range(config.num_layers):
+            x = self._layer(x, f"decoder.layers.{layer}", layer)
+        x = ops.gather(x, integer(-1), integer(1))
+        x = self._normed(x, "decoder.norm.weight")
+        head = "decoder.embed_tokens.weight" if config.has_tied_head else "decoder.head.weight"
+        logits = linear(x, self._weights.stored(head), None, self._constants)
+        model = ov.Model([ops.result(logits, name="logits")], self._sinks, inputs, f"decoder_{form}")
+        # The arrays behind the constants live as long as the graph does.
+        model.constants = self._constants
+        return model
+
+    def _angles(self, positions: Node) -> tuple[Node, Node]:
+        """Cosines and sines, B x 1 x T x head_dim; the two halves of a head share their angles."""
+        head_dim = self._config.head_dim
+        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / head_dim
+        frequencies = (1.0 / np.power(np.float32(self._config.rope_theta), exponents)).astype(np.float32)
+        steps = ops.convert(ops.unsqueeze(positions, integers(1, 3)), "f32")
+        angles = ops.multiply(steps, self._constants.exact(frequencies.reshape(1, 1, 1, -1)))
+        angles = ops.concat([angles, angles], -1)
+        return ops.cos(angles), ops.sin(angles)
+
+    def _additive_mask(self, is_word: Node, num_new: Node) -> Node:
+        """0 where new position i, which stands at S - T + i, may look, else very low: B x 1 x T x S."""
+        num_all = ops.gather(ops.shape_of(is_word, "i64"), integers(1), integer(0))
+        scalar = integers(0)
+        end = ops.squeeze(num_all, scalar)
+        columns = ops.unsqueeze(ops.range(integer(0), end, integer(1), "i64"), integers(0))
+        start = ops.squeeze(ops.subtract(num_all, num_new), scalar)
+        rows = ops.unsqueeze(ops.range(start, end, integer(1), "i64"), integers(1))
+        is_earlier = ops.unsqueeze(ops.less_equal(columns, rows), integers(0, 1))
+        allowed = ops.logical_and(is_earlier, ops.unsqueeze(ops.convert(is_word, "boolean"), integers(1, 2)))
+        zero, low = (self._constants.exact(np.array(value, np.float32)) for value in (0.0, _MASKED))
+        return ops.select(allowed, zero, low)
+
+    def _layer(self, x: Node, name: str, layer: int) -> Node:
+        normed = self._normed(x, f"{name}.attention_norm.weight")
+        x = ops.add(x, self._attention(normed, f"{name}.attention", layer))
+        normed = self._normed(x, f"{name}.feed_forward_norm.weight")
+        gate = ops.swish(self._linear(normed, f"{name}.feed_forward.gate"))
+        up = self._linear(normed, f"{name}.feed_forward.up")
+        return ops.add(x, self._linear(ops.multiply(gate, up), f"{name}.feed_forward.down"))
+
+    def _attention(self, x: Node, name: str, layer: int) -> Node:
+        config = self._config
+        query, key, value = (
+            self._linear(x, f"{name}.{part}", has_bias=config.has_attention_bias) for part in ("query", "key", "value")
+        )
+        query = self._rotated(self._heads(query, config.num_heads))
+        key = self._rotated(self._heads(key, config.num_key_value_heads))
+        key = self._cached(key, f"key.{layer}")
+        value = self._cached(self._heads(value, config.num_key_value_heads), f"value.{layer}")
+        mixed = ops.scaled_dot_product_attention(
+            query, self._for_each_query(key), self._for_each_query(value), self._mask, causal=False
+        )
+        mixed = ops.reshape(
+            ops.transpose(mixed, integers(0, 2, 1, 3)), integers(0, 0, config.num_heads * config.head_dim), True
+        )
+        return self._linear(mixed, f"{name}.output")
+
+    def _cached(self, new: Node, name: str) -> Node:
+        """Append what is new to a state, B x heads x S x head_dim, and return the whole."""
+        heads, head_dim = self._config.num_key_value_heads, self._config.head_dim
+        info = op_util.VariableInfo()
+        info.data_shape = ov.PartialShape([-1, heads, -1, head_dim])
+        info.data_type, info.variable_id = ov.Type.f32, name
+        state = op_util.Variable(info)
+        # Without a first value of no positions the plugin refuses states of varying size.
+        none = ops.concat([self._num_rows, integers(heads, 0, head_dim)], 0)
+        past = ops.read_value(ops.broadcast(self._constants.exact(np.array(0.0, np.float32)), none), state)
+        if self._rows is not None:
+            # By this step, which changes nothing, the plugin knows a cache that it can read in place.
+            past = ops.gather(past, self._rows, integer(0))
+        whole = ops.concat([past, new], 2)
+        self._sinks.append(ops.assign(whole, state))
+        return whole
+
+    def _for_each_query(self, heads: Node) -> Node:
+        """Repeat each head of keys or values for its group of queries; times one, which the plugin sees through."""
+        config = self._config
+        group = config.num_heads // config.num_key_value_heads
+        if group == 1:
+            return heads
+        ones = self._constants.exact(np.ones((1, 1, group, 1, 1), np.float32))
+        repeated = ops.multiply(ops.unsqueeze(heads, integers(2)), ones)
+        return ops.reshape(repeated, integers(0, config.num_heads, -1, config.head_dim), True)
+
+    def _heads(self, x: Node, num_heads: int) -> Node:
+        split = ops.reshape(x, integers(0, 0, num_heads, self._config.head_dim), True)
+        return ops.transpose(split, integers(0, 2, 1, 3))
+
+    def _rotated(self, heads: Node) -> Node:
+        return rotate(heads, self._cosine, self._sine, head_dim=self._config.head_dim, constants=self._constants)
+
+    def _linear(self, x: Node, name: str, *, has_bias: bool = False) -> Node:
+        bias = self._weights.exact(f"{name}.bias") if has_bias else None
+        return linear(x, self._weights.stored(f"{name}.weight"), bias, self._constants)
+
+    def _normed(self, x: Node, name: str) -> Node:
+        return rms_norm(x, self._weights.exact(name), self._config.norm_epsilon, self._constants)

@@ -1,0 +1,189 @@
+"""OpenVINO's CPU plugin: what graphs are compiled for, and their compiled form kept on disk for the next start."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.errors import GenerationError, one_line
+from fastvlm.files import write_whole
+
+_LOGGER = logging.getLogger(__name__)
+
+BUILDER_VERSION = 1
+"""Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
+
+MAX_CACHE_BYTES = 16_000_000_000
+"""Compiled graphs kept in all: a model of 7 billion parameters has them once, a small one hundreds of times."""
+
+_NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+PRECISIONS = ("float32", "bfloat16")
+
+_DEVICE = "CPU"
+_TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A graph that can be run. memory: what it reads its weights from, and must outlive it."""
+
+    model: ov.CompiledModel
+    memory: object
+
+    def request(self) -> ov.InferRequest:
+        """A run of the graph, with states of its own."""
+        return self.model.create_infer_request()
+
+
+class Engine:
+    """Compiles graphs of one checkpoint in one precision.
+
+    about: what graphs depend on beside the weights, such as the configuration. precision: `auto` (bfloat16 where the
+    processor computes in it), `float32` or `bfloat16`. num_threads: of the processor, None for the engine's choice.
+    cache_folder: where compiled graphs are kept, None to keep none.
+    Raises GenerationError for a precision that the processor lacks.
+    """
+
+    def __init__(
+        self,
+        tensors: Iterable[StoredTensor],
+        *,
+        about: str,
+        precision: str = "auto",
+        num_threads: int | None = None,
+        cache_folder: Path | None = None,
+    ) -> None:
+        self._core = ov.Core()
+        self.precision = choose_precision(precision)
+        if num_threads is not None and num_threads < 1:
+            raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
+        self._num_threads = num_threads
+        self._cache_folder = cache_folder
+        self._depends_on = (about, _key_of_files({tensor.file for tensor in tensors}))
+
+    def compiled(self, name: str, build: Callable[[], ov.Model]) -> Compiled:
+        """Take the compiled graph `name` from the cache, or build, compile and keep it.
+
+        One that cannot be read is made anew; a cache that cannot be written is warned of and done without.
+        """
+        path = None if self._cache_folder is None else self._cache_folder / f"{name}-{self._key(name)}.blob"
+        try:
+            if path is not None and path.is_file():
+                return self._imported(path)
+        except (RuntimeError, OSError, ValueError) as error:
+            _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
+        graph = build()
+        compiled = self._core.compile_model(graph, _DEVICE, self._properties())
+        if path is not None:
+            self._keep(compiled, path)
+        return Compiled(compiled, graph)
+
+    def _properties(self) -> dict[str, object]:
+        properties: dict[str, object] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
+            # Left to itself the plugin would round keys and values to eight bits.
+            "KV_CACHE_PRECISION": _TYPES[self.precision],
+        }
+        if self._num_threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = self._num_threads
+        return properties
+
+    def _key(self, name: str) -> str:
+        depends_on = (
+            name, BUILDER_VERSION, ov.get_version(), _processor(), self.precision, self._num_threads, *self._depends_on,
+        )  # fmt: skip
+        return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
+
+    def _imported(self, path: Path) -> Compiled:
+        # Mapped, not read: pages come when they are needed, and processes share them.
+        blob = np.memmap(path, dtype=np.uint8, mode="c")
+        model = self._core.import_model(ov.Tensor(blob, shared_memory=True), _DEVICE, self._properties())
+        return Compiled(model, blob)
+
+    def _keep(self, compiled: ov.CompiledModel, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, compiled.export_model().getvalue())
+            _make_room(path.parent)
+        except (OSError, RuntimeError, MemoryError) as error:
+            _LOGGER.warning(
+                "Cannot keep a compiled graph in %s (%s): the next start will compile it again. "
+                "Free some space, or set FASTVLM_CACHE to a folder that can be written to.",
+                path.parent,
+                one_line(error),
+            )
+
+
+def choose_precision(name: str) -> str:
+    """The precision of a name; `auto` is bfloat16 where the processor computes in it, else float32.
+
+    Raises GenerationError for an unknown name, and for one that the processor lacks.
+    """
+    if name not in ("auto", *PRECISIONS):
+        raise GenerationError(f"Expected a precision of auto, {', '.join(PRECISIONS)} in OpenVINO, got {name!r}.")
+    if name == "auto":
+        return "bfloat16" if has_bfloat16() else "float32"
+    if name == "bfloat16" and not has_bfloat16():
+        raise GenerationError(
+            "Expected a processor that computes in bfloat16 for OpenVINO, this one does not. Take float32 or auto."
+        )
+    return name
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16."""
+    return "BF16" in ov.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
+def cache_folder() -> Path:
+    """Where compiled graphs of this user are kept: `FASTVLM_CACHE`, or `fastvlm` in the usual folder for caches."""
+    named = os.environ.get("FASTVLM_CACHE")
+    if named:
+        return Path(named)
+    usual = os.environ.get("XDG_CACHE_HOME")
+    return (Path(usual) if usual else Path.home() / ".cache") / "fastvlm"
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the compiled graphs that were used least lately, until the others fit."""
+    found = sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_atime_ns, reverse=True)
+    size = 0
+    for path in found:
+        size += path.stat().st_size
+        if size > MAX_CACHE_BYTES:
+            path.unlink(missing_ok=True)
+
+
+def _key_of_files(files: set[Path]) -> str:
+    """A digest of sizes, times and samples: to read gigabytes at every start would take longer than to compile them."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        state = file.stat()
+        digest.update(repr((str(file.resolve()), state.st_size, state.st_mtime_ns)).encode())
+        with file.open("rb") as stream:
+            for start in range(0, state.st_size, max(_SAMPLE_BYTES, state.st_size // _NUM_SAMPLES)):
+                stream.seek(start)
+                digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    """The processor and its instructions: a graph compiled for one need not run on another."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() + platform.machine()
+    lines = re.findall(r"^(?:model name|flags|Features)\s*:.*$", text, re.MULTILINE)
+    return "".join(dict.fromkeys(lines))

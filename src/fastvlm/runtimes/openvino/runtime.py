@@ -1,0 +1,240 @@
+"""The numbers in OpenVINO, on processors: no torch, and graphs built straight from the weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import openvino as ov
+
+from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
+from fastvlm.checkpoints.strict import CLIP_HEAD, COUNTER, check_tensors, fused_shapes
+from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.errors import CheckpointError, one_line
+from fastvlm.models.config import VLMConfig
+from fastvlm.runtimes.checks import (
+    check_pixels,
+    check_prompts,
+    check_resumed,
+    check_slots,
+    check_step,
+    check_token_ids,
+    check_visual_tokens,
+    order_of_slots,
+)
+from fastvlm.runtimes.openvino.decoder import DecoderGraph
+from fastvlm.runtimes.openvino.encoder import EncoderGraph
+from fastvlm.runtimes.openvino.engine import Compiled, Engine
+from fastvlm.runtimes.openvino.weights import Weights, to_float32
+from fastvlm.runtimes.protocol import Cache, Embeddings
+
+_NUM_FIXED_SIZES = 2
+"""Graphs of a fixed size are faster, and each holds the encoder's weights once more."""
+
+
+@dataclass
+class OpenVINOCache:
+    """Keys and values of B left-padded rows, inside a run of the graph for single positions.
+
+    is_word: B x S, 0 for padding. num_padding: B.
+    """
+
+    request: Any
+    is_word: Int64Array
+    num_padding: Int64Array
+
+    @property
+    def num_positions(self) -> int:
+        """Positions held for each row, padding included."""
+        return int(self.is_word.shape[1])
+
+
+class OpenVINORuntime:
+    """Computes a model with OpenVINO's CPU plugin, from the tensors of a checkpoint by our names.
+
+    dtype: `auto` (bfloat16 where the processor computes in it, else float32), `float32` or `bfloat16`. num_threads:
+    None for the engine's choice. cache_folder: where compiled graphs are kept, None to keep none.
+    Raises CheckpointError for tensors that are missing, unexpected or misshaped, GenerationError for a precision that
+    the processor lacks.
+    """
+
+    def __init__(
+        self,
+        config: VLMConfig,
+        tensors: Mapping[str, StoredTensor],
+        *,
+        dtype: str = "auto",
+        num_threads: int | None = None,
+        cache_folder: Path | None = None,
+    ) -> None:
+        if config.vision.form != "fused":
+            raise CheckpointError(
+                "Expected an encoder in its fused form, got one in the form of training. "
+                "Fuse it with `fastvlm convert SOURCE DESTINATION --to apple`, or answer with torch (--runtime torch)."
+            )
+        wanted = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if not name.startswith(CLIP_HEAD) and not name.endswith(COUNTER)
+        }
+        folder = next(iter(tensors.values())).file.parent if tensors else Path()
+        try:
+            expected = fused_shapes(config)
+        except (ValueError, ArithmeticError, LookupError) as error:
+            raise CheckpointError(f"Expected {folder} to describe a model, got: {one_line(error)}.") from error
+        check_tensors(expected, wanted, folder)
+        self._config = config
+        self._engine = Engine(
+            wanted.values(), about=repr(config), precision=dtype, num_threads=num_threads, cache_folder=cache_folder
+        )
+        weights = Weights(wanted)
+        self._table = weights.stored("decoder.embed_tokens.weight")
+        self._encoder = EncoderGraph(config.vision, weights, precision=self._engine.precision)
+        graphs = DecoderGraph(config.decoder, weights, precision=self._engine.precision)
+        try:
+            self._many = self._engine.compiled("decoder-many", lambda: graphs.build("many"))
+            self._single = self._engine.compiled("decoder-single", lambda: graphs.build("single"))
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(f"Expected {folder} to describe a model, got: {one_line(error)}.") from error
+        self._prefill = self._many.request()
+        self._encoders: dict[tuple[int, int, int], tuple[Compiled, Any]] = {}
+        # A run of a graph serves one caller at a time; each cache decodes in a run of its own.
+        self._lock = threading.Lock()
+
+    @property
+    def max_positions(self) -> int:
+        """Longest context in tokens: prompt plus answer."""
+        return self._config.decoder.max_positions
+
+    @property
+    def name(self) -> str:
+        """Engine, device and precision, as in `openvino cpu float32`."""
+        return f"openvino cpu {self._engine.precision}"
+
+    def encode(self, image: PixelTiles) -> VisualTokens:
+        """Turn all tiles of one image into visual tokens, in one batch.
+
+        Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
+        """
+        check_pixels(image)
+        num_tiles, _, height_px, width_px = image.pixels.shape
+        with self._lock:
+            found = self._encoder_for(num_tiles, height_px, width_px).infer([np.ascontiguousarray(image.pixels)])[0]
+            tokens = np.array(found, np.float32).reshape(-1, self._config.decoder.width)
+        check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
+        return VisualTokens(tokens, len(tokens))
+
+    def _encoder_for(self, num_tiles: int, height_px: int, width_px: int) -> Any:
+        size = (num_tiles, height_px, width_px)
+        if size not in self._encoders and len(self._encoders) >= _NUM_FIXED_SIZES:
+            size = (-1, -1, -1)
+        if size not in self._encoders:
+            num_tiles, height_px, width_px = size
+            compiled = self._engine.compiled(
+                "encoder-" + ("any" if num_tiles < 0 else f"{num_tiles}x{height_px}x{width_px}"),
+                lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
+            )
+            self._encoders[size] = compiled, compiled.request()
+        return self._encoders[size][1]
+
+    def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
+        """Look up the words and put the visual tokens into their slots.
+
+        Raises PromptError unless every image fills its slots exactly, and for ids outside the vocabulary.
+        """
+        check_slots(prompt, images)
+        is_visual = prompt.image_index >= 0
+        token_ids = np.where(is_visual, 0, prompt.token_ids)
+        self._check_token_ids(token_ids)
+        embeddings = to_float32(self._table[token_ids])
+        if images:
+            visual_tokens = np.concatenate([cast(Float32Array, image.data) for image in images])
+            order = order_of_slots(prompt)
+            embeddings[is_visual] = visual_tokens if order is None else visual_tokens[order]
+        return Embeddings(embeddings, len(prompt))
+
+    def prefill(self, prompts: Sequence[Embeddings]) -> tuple[Float32Array, Cache]:
+        """Read B prompts, padded on the left; returns the logits after the last position, B x vocabulary, and a cache.
+
+        Raises PromptError for no prompts, an empty one, or one that leaves no room for an answer.
+        """
+        lengths = check_prompts(prompts, max_positions=self.max_positions)
+        num_positions = int(lengths.max())
+        num_padding = num_positions - lengths
+        embeddings = np.zeros((len(prompts), num_positions, self._config.decoder.width), np.float32)
+        for row, prompt in zip(embeddings, prompts, strict=True):
+            row[num_positions - prompt.num_positions :] = cast(Float32Array, prompt.data)
+        steps = np.arange(num_positions)
+        is_word = (steps >= num_padding[:, None]).astype(np.int64)
+        positions = np.maximum(steps - num_padding[:, None], 0)
+        request = self._single.request()
+        with self._lock:
+            self._prefill.reset_state()
+            logits = self._read(embeddings, positions, is_word)
+            _hand_over(self._prefill, request)
+        return logits, OpenVINOCache(request, is_word, num_padding)
+
+    def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
+        """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
+
+        Raises PromptError where the cache cannot stand for so many positions.
+        """
+        held = cast(OpenVINOCache, cache)
+        check_resumed(
+            prompt,
+            num_kept=num_kept,
+            num_held=held.num_positions,
+            batch_size=len(held.num_padding),
+            max_positions=self.max_positions,
+        )
+        positions = np.arange(num_kept, prompt.num_positions)[None]
+        is_word = np.ones((1, prompt.num_positions), np.int64)
+        with self._lock:
+            _hand_over(held.request, self._prefill, num_positions=num_kept)
+            logits = self._read(cast(Float32Array, prompt.data)[None, num_kept:], positions, is_word)
+            _hand_over(self._prefill, held.request)
+        return logits, OpenVINOCache(held.request, is_word, held.num_padding)
+
+    def _read(self, embeddings: Float32Array, positions: Int64Array, is_word: Int64Array) -> Float32Array:
+        """Read many positions after those that the states hold."""
+        inputs = {"embeddings": np.ascontiguousarray(embeddings), "positions": positions, "is_word": is_word}
+        return np.array(self._prefill.infer(inputs)["logits"], np.float32)
+
+    def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
+        """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
+
+        Raises GenerationError when the context is full or the ids do not fit the rows.
+        """
+        held = cast(OpenVINOCache, cache)
+        batch_size = len(held.num_padding)
+        check_step(token_ids, batch_size=batch_size, num_positions=held.num_positions, max_positions=self.max_positions)
+        self._check_token_ids(token_ids)
+        positions = (held.num_positions - held.num_padding)[:, None]
+        is_word = np.concatenate([held.is_word, np.ones((batch_size, 1), np.int64)], axis=1)
+        inputs = {
+            "embeddings": to_float32(self._table[token_ids])[:, None],
+            "positions": positions,
+            "is_word": is_word,
+            "rows": np.arange(batch_size, dtype=np.int32),
+        }
+        logits = np.array(held.request.infer(inputs)["logits"], np.float32)
+        # Only now: a step that fails has added nothing.
+        held.is_word = is_word
+        return logits
+
+    def _check_token_ids(self, token_ids: Int64Array) -> None:
+        check_token_ids(token_ids, vocabulary_size=self._config.decoder.vocabulary_size)
+
+
+def _hand_over(source: Any, target: Any, *, num_positions: int | None = None) -> None:
+    """Give the states of one run to another, or their first `num_positions`."""
+    states = {state.name: state for state in target.query_state()}
+    for state in source.query_state():
+        kept = state.state
+        if num_positions is not None:
+            kept = ov.Tensor(np.ascontiguousarray(kept.data[:, :, :num_positions]))
+        states[state.name].state = kept

@@ -1,0 +1,130 @@
+"""Systems measured in turn, each in its own process, on a tiny model with random weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
+from fastvlm.benchmarks.runner import Plan, Row, Spread, measure
+from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, SHAPES, random_checkpoint, shape_config, tensors_of
+from fastvlm.benchmarks.systems import Question, build_system
+from fastvlm.checkpoints.strict import check_tensors, fused_shapes
+from fastvlm.errors import CheckpointError, GenerationError
+
+CONFIG = SHAPES["tiny"]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return Plan(
+        shape="tiny",
+        folder=random_checkpoint("tiny", tmp_path_factory.mktemp("shapes") / "tiny"),
+        systems=(("fastvlm-openvino", "float32"), ("fastvlm-torch", "float32")),
+        sizes_px=(128, 192),
+        num_text_tokens=6,
+        num_decoded_tokens=3,
+        num_runs=3,
+        num_warm_ups=1,
+        num_threads=1,
+    )
+
+
+def test_a_random_checkpoint_is_whole(plan: Plan) -> None:
+    check_tensors(fused_shapes(CONFIG), tensors_of(plan.folder), plan.folder)
+    assert random_checkpoint("tiny", plan.folder) == plan.folder
+    with pytest.raises(CheckpointError, match=r"one of the shapes fastvlm-0\.5b.*got 'huge'"):
+        shape_config("huge")
+
+
+@pytest.mark.usefixtures("same_threads_afterwards")
+def test_both_runtimes_compute_the_same_on_it(plan: Plan) -> None:
+    """Numbers that are not near zero: denormal ones would make every measurement worthless."""
+    question = Question(128, 6)
+    logits = []
+    for name in ("fastvlm-openvino", "fastvlm-torch"):
+        system: Any = build_system(name, shape="tiny", folder=plan.folder, precision="float32", num_threads=1)
+        runtime = system._runtime
+        encoded = runtime.encode(question.pixels())
+        assert 1e-3 < np.abs(np.asarray(encoded.data)).mean() < 1e3
+        prompt = question.prompt(vocabulary_size=CONFIG.decoder.vocabulary_size)
+        logits.append(runtime.prefill([runtime.embed(prompt, [encoded])])[0])
+    np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_prompt_has_a_slot_for_each_visual_token() -> None:
+    prompt = Question(256, 30).prompt(vocabulary_size=1000)
+    assert prompt.num_visual_tokens == 16 and prompt.num_text_tokens == 30
+    assert (prompt.token_ids == IMAGE_TOKEN_ID).sum() == 16
+
+
+def test_every_system_is_measured_at_every_size(plan: Plan, tmp_path: Path) -> None:
+    told: list[str] = []
+    rows = measure(plan, CONFIG, None, report=told.append)
+    assert [(row.system, row.size_px, row.visual_tokens) for row in rows] == [
+        ("fastvlm-openvino", 128, 4), ("fastvlm-torch", 128, 4),
+        ("fastvlm-openvino", 192, 9), ("fastvlm-torch", 192, 9),
+    ]  # fmt: skip
+    for row in rows:
+        assert row.error is None and row.ttft_ms is not None and row.decode_tokens_per_second is not None
+        assert 0 < row.ttft_ms.low <= row.ttft_ms.median <= row.ttft_ms.high and row.ttft_ms.n == 3
+        assert row.peak_memory_mb is not None and row.peak_memory_mb > 30
+    runs = [text.rpartition(" ")[2] for text in told if text.startswith("128 px")]
+    assert runs == ["fastvlm-openvino", "fastvlm-torch"] * 4, "systems take turns"
+    report = BenchReport(plan=plan, rows=tuple(rows), machine="a machine", versions={"python": "3"}, peak=None)
+    write_json(report, tmp_path / "bench.json")
+    stored = json.loads((tmp_path / "bench.json").read_text())
+    assert {"system", "precision", "size_px", "visual_tokens", "text_tokens", "ttft_ms", "decode_tokens_per_second",
+            "peak_memory_mb", "floor_ttft_ms"} <= stored["rows"][0].keys()  # fmt: skip
+    assert stored["rows"][0]["ttft_ms"].keys() == {"median", "low", "high", "n"}
+
+
+def test_a_system_that_fails_spoils_no_other(plan: Plan) -> None:
+    broken = replace(
+        plan, systems=(("abacus", "float32"), ("fastvlm-openvino", "float32")), sizes_px=(128,), num_runs=1
+    )
+    failed, measured = measure(broken, CONFIG, None)
+    assert failed.error is not None and "Expected one of the systems" in failed.error and failed.ttft_ms is None
+    assert measured.error is None
+    with pytest.raises(GenerationError, match="No system could be measured: abacus"):
+        measure(replace(broken, systems=broken.systems[:1]), CONFIG, None)
+
+
+def test_a_spread_is_the_median_and_the_quarter_points() -> None:
+    assert Spread.of([3.0]) == Spread(3.0, 3.0, 3.0, 1)
+    assert Spread.of([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3.0, 2.0, 4.0, 5)
+
+
+def test_the_table_compares_with_transformers(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    def row(system: str, ttft_ms: float) -> Row:
+        return Row(
+            system=system, precision="float32", size_px=1024, visual_tokens=256, text_tokens=30,
+            ttft_ms=Spread(ttft_ms, ttft_ms, ttft_ms, 1), decode_tokens_per_second=Spread(20, 20, 20, 1),
+            floor_ttft_ms=50.0,
+        )  # fmt: skip
+
+    rows = (row("fastvlm-openvino", 100), row("transformers", 250))
+    report = BenchReport(plan=plan, rows=rows, machine="a machine", versions={}, peak=None)
+    Console(width=160).print(report)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "1024" in line]
+    assert "2.5 x" in lines[0] and "2.00" in lines[0] and "1.0 x" in lines[1] and "5.00" in lines[1]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_plot_is_drawn(suffix: str, plan: Plan, tmp_path: Path) -> None:
+    row = Row(
+        system="fastvlm-openvino", precision="float32", size_px=1024, visual_tokens=256, text_tokens=30,
+        ttft_ms=Spread(100, 90, 120, 5), decode_tokens_per_second=Spread(20, 19, 21, 5), floor_ttft_ms=50.0,
+    )  # fmt: skip
+    rows = (replace(row, size_px=512, ttft_ms=Spread(30, 29, 31, 5), floor_ttft_ms=15.0), row)
+    path = tmp_path / f"bench{suffix}"
+    write_plot(BenchReport(plan=plan, rows=rows, machine="a machine", versions={}, peak=None), path)
+    start = path.read_bytes()[:6]
+    assert start.startswith(b"\x89PNG") if suffix == ".png" else start.startswith(b"<?xml")

@@ -1,0 +1,28 @@
+"""`fastvlm bench` on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Run = Callable[..., Any]
+
+
+def test_bench_prints_a_table_and_writes_rows(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["--shape", "tiny", "--size", "128", "--precision", "float32", "--peers", "none", "--runs", "2"]
+    finished = run("bench", *arguments, "--threads", "1", "--decode-tokens", "2", "--text-tokens", "5", "--json", file)
+    assert finished.returncode == 0, finished.stderr
+    assert "fastvlm-openvino" in finished.stdout and "fastvlm-torch" in finished.stdout
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["system"] for row in rows] == ["fastvlm-openvino", "fastvlm-torch"]
+    assert all(row["floor_ttft_ms"] > 0 and row["ttft_ms"]["n"] == 2 for row in rows)
+
+
+def test_wrong_flags_are_told_in_one_line(run: Run, fails: Callable[..., str], tmp_path: Path) -> None:
+    assert "one of the shapes" in fails("bench", "--shape", "huge")
+    for arguments, words in ((["--size", "100"], "multiple of 64"), (["--plot", tmp_path / "plot.jpg"], ".png, .svg")):
+        finished = run("bench", "--shape", "tiny", *arguments)
+        assert finished.returncode == 2 and words in finished.stderr
