@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -279,3 +281,26 @@ def test_a_processor_without_bfloat16_computes_in_float32(
     assert OpenVINORuntime(CONFIG, tensors).name == "openvino cpu float32"
     with pytest.raises(GenerationError, match="computes in bfloat16 for OpenVINO, this one does not"):
         OpenVINORuntime(CONFIG, tensors, dtype="bfloat16")
+
+
+def test_a_signal_after_many_engines_does_no_harm() -> None:
+    """In a process of its own: the plugin's stack for signal handlers must still be there."""
+    program = """
+import gc, os, signal
+from fastvlm.runtimes.openvino.engine import Engine
+import openvino as ov
+from openvino import opset15 as ops
+
+def build():
+    x = ops.parameter([1, 4], ov.Type.f32)
+    return ov.Model([ops.result(ops.relu(x))], [x], "relu")
+
+compiled = [Engine([], about="").compiled("relu", build) for _ in range(2)]
+while compiled:
+    del compiled[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop", flush=True))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "asked to stop\n"), finished.stderr

@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ class Engine:
         num_threads: int | None = None,
         cache_folder: Path | None = None,
     ) -> None:
-        self._core = ov.Core()
+        self._core = _core()
         self.precision = choose_precision(precision)
         if num_threads is not None and num_threads < 1:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
@@ -144,7 +145,17 @@ def choose_precision(name: str) -> str:
 
 def has_bfloat16() -> bool:
     """Whether this processor computes in bfloat16."""
-    return "BF16" in ov.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> ov.Core:
+    """The only one of the process, for as long as it lives.
+
+    The plugin gives the process a stack for signal handlers and takes it back with its core: of two cores, the one that
+    goes last puts back the stack of the one that went first, and the next signal (Ctrl-C) ends in a segmentation fault.
+    """
+    return ov.Core()
 
 
 def cache_folder() -> Path:
