@@ -28,7 +28,7 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import ChatTemplate
 from fastvlm.processing.tokenizer import Tokenizer
 
-__all__ = ["LoadedCheckpoint", "build_model", "load_checkpoint", "resolve"]
+__all__ = ["LoadedCheckpoint", "build_model", "load_checkpoint", "load_stored", "resolve"]
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from fastvlm.cli.output import check_place, debug_option, note
 from fastvlm.errors import require_extra
+
+if TYPE_CHECKING:
+    from fastvlm.benchmarks.report import BenchReport
 
 PIPE_WIDTH = 140
 """Columns of a table that no terminal shows."""
@@ -96,8 +99,6 @@ def bench_command(
     """
     if plot_file is not None and plot_file.suffix not in _PLOT_SUFFIXES:
         raise click.UsageError(f"Expected a plot file of {', '.join(_PLOT_SUFFIXES)}, got {plot_file}.")
-    from rich.console import Console
-
     from fastvlm.benchmarks.cost import measure_peak
     from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
     from fastvlm.benchmarks.runner import Plan, measure
@@ -131,16 +132,23 @@ def bench_command(
     result = BenchReport(
         plan=plan, rows=tuple(rows), machine=describe_machine(), versions=installed_versions("transformers"), peak=peak
     )
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as table:
-        console.print(result)
-    click.echo(table.get(), nl=False)
+    _show(result)
     if json_file is not None:
         write_json(result, json_file)
         note(f"Written: {json_file}")
     if plot_file is not None:
         write_plot(result, plot_file)
         note(f"Written: {plot_file}")
+
+
+def _show(result: BenchReport) -> None:
+    """Print the table, wide where no terminal sets its width."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as table:
+        console.print(result)
+    click.echo(table.get(), nl=False)
 
 
 @contextmanager
