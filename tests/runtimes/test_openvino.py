@@ -260,6 +260,14 @@ def test_a_configuration_that_describes_no_model_is_told(tensors: Mapping[str, S
         changed(tensors, replace(CONFIG, vision=replace(CONFIG.vision, depths=(1, 1, 1))))
 
 
+def test_a_graph_that_cannot_be_built_is_told_in_one_line() -> None:
+    def broken() -> None:
+        raise RuntimeError("heads do not\nfit")
+
+    with pytest.raises(CheckpointError, match=r"can compile \(decoder-many\), got: heads do not fit\. Check config"):
+        Engine([], about="").compiled("decoder-many", broken)
+
+
 def test_an_encoder_in_the_form_of_training_is_refused(tensors: Mapping[str, StoredTensor]) -> None:
     with pytest.raises(CheckpointError, match=r"Expected an encoder in its fused form.*fastvlm convert"):
         changed(tensors, replace(CONFIG, vision=replace(CONFIG.vision, form="train")))

@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 
 from fastvlm.checkpoints.tensors import StoredTensor
-from fastvlm.errors import GenerationError, one_line
+from fastvlm.errors import CheckpointError, GenerationError, one_line
 from fastvlm.files import write_whole
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Engine:
         """Take the compiled graph `name` from the cache, or build, compile and keep it.
 
         One that cannot be read is made anew; a cache that cannot be written is warned of and done without.
+        Raises CheckpointError for a graph that cannot be built or compiled.
         """
         path = None if self._cache_folder is None else self._cache_folder / f"{name}-{self._key(name)}.blob"
         try:
@@ -84,8 +85,14 @@ class Engine:
                 return self._imported(path)
         except (RuntimeError, OSError, ValueError) as error:
             _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
-        graph = build()
-        compiled = self._core.compile_model(graph, _DEVICE, self._properties())
+        try:
+            graph = build()
+            compiled = self._core.compile_model(graph, _DEVICE, self._properties())
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"Expected a configuration that OpenVINO can compile ({name}), got: {one_line(error, max_length=300)}. "
+                "Check config.json, or answer with torch (--runtime torch)."
+            ) from error
         if path is not None:
             self._keep(compiled, path)
         return Compiled(compiled, graph)

@@ -95,11 +95,8 @@ class OpenVINORuntime:
         self._table = weights.stored("decoder.embed_tokens.weight")
         self._encoder = EncoderGraph(config.vision, weights, precision=self._engine.precision)
         graphs = DecoderGraph(config.decoder, weights, precision=self._engine.precision)
-        try:
-            self._many = self._engine.compiled("decoder-many", lambda: graphs.build("many"))
-            self._single = self._engine.compiled("decoder-single", lambda: graphs.build("single"))
-        except (RuntimeError, ValueError, ArithmeticError) as error:
-            raise CheckpointError(f"Expected {folder} to describe a model, got: {one_line(error)}.") from error
+        self._many = self._engine.compiled("decoder-many", lambda: graphs.build("many"))
+        self._single = self._engine.compiled("decoder-single", lambda: graphs.build("single"))
         self._prefill = self._many.request()
         self._encoders: dict[tuple[int, int, int], tuple[Compiled, Any]] = {}
         # A run of a graph serves one caller at a time; each cache decodes in a run of its own.
