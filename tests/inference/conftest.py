@@ -25,7 +25,7 @@ from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
-from fastvlm.runtimes.protocol import Embeddings, Runtime
+from fastvlm.runtimes.protocol import Embeddings, EncodePhase, Runtime, ignore
 from fastvlm.runtimes.torch import TorchRuntime
 from support.runtimes import stored_tensors
 
@@ -48,6 +48,7 @@ class ToyRuntime:
     vocabulary_size: int
     max_positions: int = 128
     name: str = "toy"
+    compile_ms: float = 0.0
     num_encoded: int = 0
     num_decoded: int = 0
     num_resumed: int = 0
@@ -58,12 +59,14 @@ class ToyRuntime:
         self.table = random.normal(size=(self.vocabulary_size, TOY_WIDTH)).astype(np.float32)
         self._recurrent = (0.6 * random.normal(size=(TOY_WIDTH, TOY_WIDTH))).astype(np.float32)
 
-    def encode(self, image: PixelTiles) -> VisualTokens:
+    def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         self.num_encoded += 1
         num_tokens = image.layout.num_visual_tokens
         pieces = np.array_split(image.pixels.astype(np.float32).ravel(), num_tokens)
         waves = np.arange(1, TOY_WIDTH + 1, dtype=np.float32)
-        return VisualTokens(np.stack([np.sin(piece.mean() * waves) for piece in pieces]), num_tokens)
+        tokens = VisualTokens(np.stack([np.sin(piece.mean() * waves) for piece in pieces]), num_tokens)
+        note("encode")
+        return tokens
 
     def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
         rows = self.table[prompt.token_ids].copy()

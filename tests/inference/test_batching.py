@@ -10,6 +10,7 @@ import pytest
 from fastvlm.errors import GenerationError, ImageError, PromptError
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
+from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, user
 
 Build = Callable[..., Any]
@@ -80,13 +81,5 @@ def test_timings_are_those_of_the_batch(assistant: Assistant, conversations: lis
     together = ask_batch(assistant, conversations, max_new_tokens=24)
     timings = together[0].timings
     assert all(answer.timings == timings for answer in together)
-    phases = (
-        timings.image_read_ms
-        + timings.preprocess_ms
-        + timings.encode_ms
-        + timings.tokenize_ms
-        + timings.embed_ms
-        + timings.prefill_ms
-        + timings.decode_ms
-    )
+    phases = sum(getattr(timings, f"{name}_ms") for name in PHASES)
     assert phases == pytest.approx(timings.total_ms, rel=0.1)

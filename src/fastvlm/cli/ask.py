@@ -19,7 +19,7 @@ from fastvlm.cli.options import (
     settings_overrides,
 )
 from fastvlm.cli.output import answer_line, debug_option, note, print_json
-from fastvlm.inference.timings import peak_memory_mb
+from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, system, user
 
 if TYPE_CHECKING:
@@ -108,11 +108,10 @@ def _has_broken_characters(text: str) -> bool:
 
 
 def _as_dict(answer: Answer, model: str) -> dict[str, object]:
-    measured = {**asdict(answer.timings), "peak_memory_mb": peak_memory_mb()}
     return {
         "answer": answer.text,
         "usage": asdict(answer.usage),
-        "timings": {name: None if value is None else round(value, 3) for name, value in measured.items()},
+        "timings": {name: None if value is None else round(value, 3) for name, value in asdict(answer.timings).items()},
         "model": model,
         "finish_reason": answer.finish_reason,
     }
@@ -120,13 +119,13 @@ def _as_dict(answer: Answer, model: str) -> dict[str, object]:
 
 def _note_timings(answer: Answer) -> None:
     usage, timings = answer.usage, answer.timings
-    phases = ("image_read", "preprocess", "encode", "tokenize", "embed", "prefill", "decode")
     rate = 1000 / timings.decode_per_token_ms if timings.decode_per_token_ms else 0.0
     prompt_rate = 1000 * usage.prompt_tokens / timings.prefill_ms if timings.prefill_ms else 0.0
     prompt = f"{usage.prompt_tokens} tokens ({usage.visual_tokens} visual), {prompt_rate:.1f} tokens-per-sec"
     note(f"Prompt: {prompt}, first token after {timings.first_token_ms:.0f} ms")
     note(f"Generation: {usage.completion_tokens} tokens, {rate:.1f} tokens-per-sec, ended by {answer.finish_reason}")
-    note("Phases: " + ", ".join(f"{name} {getattr(timings, f'{name}_ms'):.1f} ms" for name in phases))
-    peak_mb = peak_memory_mb()
+    note("Phases: " + ", ".join(f"{name} {getattr(timings, f'{name}_ms'):.1f} ms" for name in PHASES))
+    peak_mb = timings.peak_memory_mb
     memory = "" if peak_mb is None else f", at most {peak_mb:.0f} MB of memory"
-    note(f"Total: {timings.total_ms:.0f} ms, after {timings.load_ms:.0f} ms of loading{memory}")
+    loading = f"{timings.load_ms:.0f} ms of loading ({timings.load_compile_ms:.0f} of them compiled graphs)"
+    note(f"Total: {timings.total_ms:.0f} ms, after {loading}{memory}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,7 +18,7 @@ from fastvlm.inference.generate import generate
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
-from fastvlm.inference.timings import Stopwatch, Timings, Usage
+from fastvlm.inference.timings import LoadTimings, Stopwatch, Timings, Usage
 from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.images import read_image
@@ -51,7 +52,7 @@ class Assistant:
     """A loaded model that answers questions about pictures.
 
     settings: used where a question brings no others. eos_token_ids: the checkpoint's own end tokens; the template's
-    and the tokenizer's are added. load_ms: how long loading took, for the timings of each answer.
+    and the tokenizer's are added. load_timings: how long loading took, for the timings of each answer.
     Raises CheckpointError where nothing could ever end an answer.
     """
 
@@ -64,7 +65,7 @@ class Assistant:
         image_processor: ImageProcessor,
         eos_token_ids: Iterable[int] = (),
         settings: GenerationSettings | None = None,
-        load_ms: float = 0.0,
+        load_timings: LoadTimings | None = None,
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
@@ -74,7 +75,7 @@ class Assistant:
         self.settings = settings or GenerationSettings()
         self.image_cache = ImageCache()
         self.prompt_memory = PromptMemory()
-        self.load_ms = load_ms
+        self.load_timings = load_timings or LoadTimings()
 
     def ask(
         self,
@@ -137,7 +138,7 @@ class Assistant:
                     break
         finally:
             self.prompt_memory.keep(reading, text.token_ids)
-        return text.finish(prompt, clock.timings(load_ms=self.load_ms), num_cached=reading.num_kept)
+        return text.finish(prompt, clock.timings(self.load_timings), num_cached=reading.num_kept)
 
     def read_images(self, messages: Sequence[Message], clock: Stopwatch) -> list[PixelTiles]:
         """Step 1: every image of the messages becomes tiles of pixels."""
@@ -152,7 +153,7 @@ class Assistant:
     def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
         """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""
         with clock.phase("encode"):
-            return self.image_cache.get_or_encode(images, self.runtime.encode)
+            return self.image_cache.get_or_encode(images, partial(self.runtime.encode, note=clock.note))
 
     def build_prompt(
         self, messages: Sequence[Message], visual_tokens: Sequence[VisualTokens], clock: Stopwatch
@@ -280,13 +281,14 @@ def load(
     processing_in_mode(ProcessingConfig(), image_mode)
     stored = read_checkpoint(folder)
     name = choose_runtime(runtime, device=device, dtype=dtype, form=stored.config.vlm.vision.form)
+    engine = open_runtime(stored, name=name, device=device, dtype=dtype, num_threads=num_threads)
     return Assistant(
-        runtime=open_runtime(stored, name=name, device=device, dtype=dtype, num_threads=num_threads),
+        runtime=engine,
         tokenizer=stored.tokenizer,
         template=chosen_template or stored.config.template,
         image_processor=ImageProcessor(processing_in_mode(stored.config.processing, image_mode)),
         eos_token_ids=stored.config.eos_token_ids,
-        load_ms=(time.perf_counter() - started_s) * 1000,
+        load_timings=LoadTimings(load_ms=(time.perf_counter() - started_s) * 1000, load_compile_ms=engine.compile_ms),
     )
 
 

@@ -68,7 +68,7 @@ def _answer_together(
                     texts[rows[token.row]].push(token)
                     if texts[rows[token.row]].is_finished:
                         stopped.add(token.row)
-    timings = clock.timings(load_ms=assistant.load_ms)
+    timings = clock.timings(assistant.load_timings)
     return [text.finish(prompt, timings) for text, prompt in zip(texts, prompts, strict=True)]
 
 

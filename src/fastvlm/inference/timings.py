@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -9,9 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
-Phase = Literal["image_read", "preprocess", "encode", "tokenize", "embed", "prefill", "decode"]
+Phase = Literal["image_read", "preprocess", "compile", "encode", "project", "tokenize", "embed", "prefill", "decode"]
+"""In the order of an answer."""
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+_TAIL_SHARE = 0.95
 
 Step = TypeVar("Step")
 
@@ -20,26 +26,42 @@ Step = TypeVar("Step")
 class Timings:
     """Milliseconds of one answer; of a whole batch where several questions were answered together.
 
-    load_ms: loading the model, once and before the question. image_read_ms: opening and decoding pictures.
-    preprocess_ms: resizing and normalising. encode_ms: pixels to visual tokens, next to nothing for an image that
-    is in the cache. tokenize_ms: messages to token ids. embed_ms: token ids and visual tokens to embeddings.
-    prefill_ms: reading the prompt and choosing the first token. decode_ms: all later tokens, and text from tokens.
+    load_ms: loading the model, once and before the question. load_compile_ms: the part of it that compiled graphs, or
+    took them from the cache. image_read_ms: opening and decoding pictures. preprocess_ms: resizing and normalising.
+    compile_ms: compiling what a picture of a new size needs. encode_ms: pixels to the encoder's features, next to
+    nothing for an image that is in the cache. project_ms: features to visual tokens. tokenize_ms: messages to token
+    ids. embed_ms: token ids and visual tokens to embeddings. prefill_ms: reading the prompt and choosing the first
+    token. decode_ms: all later tokens, and text from tokens.
     The phases from image_read_ms to decode_ms add up to total_ms; first_token_ms runs from the start to the first
-    token, decode_per_token_ms is the mean of the tokens after it. Time that a reader of the stream takes for itself
-    is not counted.
+    token. decode_per_token_ms is the mean of the tokens after it, decode_tail_ms what 19 of 20 of their steps stay
+    within. Time that a reader of the stream takes for itself is not counted. peak_memory_mb: the most that this process
+    has held until the end of the answer, in MB of 10^6 bytes; None where the system does not tell.
     """
 
     load_ms: float
+    load_compile_ms: float
     image_read_ms: float
     preprocess_ms: float
+    compile_ms: float
     encode_ms: float
+    project_ms: float
     tokenize_ms: float
     embed_ms: float
     prefill_ms: float
     first_token_ms: float
     decode_ms: float
     decode_per_token_ms: float
+    decode_tail_ms: float
     total_ms: float
+    peak_memory_mb: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadTimings:
+    """Milliseconds that loading a model took, and those of it that went into compiled graphs."""
+
+    load_ms: float = 0.0
+    load_compile_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +88,7 @@ class Stopwatch:
         self._lap_started_s = self._started_s
         self._paused_s = 0.0
         self._first_token_s: float | None = None
-        self._num_decode_steps = 0
+        self._decode_steps_s: list[float] = []
         self._phases_s: dict[Phase, float] = {}
 
     @contextmanager
@@ -75,9 +97,13 @@ class Stopwatch:
         try:
             yield
         finally:
-            ended_s = time.perf_counter()
-            self._phases_s[name] = self._phases_s.get(name, 0.0) + ended_s - self._lap_started_s
-            self._lap_started_s = ended_s
+            self.note(name)
+
+    def note(self, name: Phase) -> None:
+        """Count the time since the last phase or pause for a phase that ends now."""
+        ended_s = time.perf_counter()
+        self._phases_s[name] = self._phases_s.get(name, 0.0) + ended_s - self._lap_started_s
+        self._lap_started_s = ended_s
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -94,6 +120,7 @@ class Stopwatch:
         """Pass the steps of a generation on; the first is the prefill and all others are decoding."""
         name: Phase = "prefill"
         while True:
+            started_s = time.perf_counter()
             with self.phase(name):
                 step = next(steps, None)
             if step is None:
@@ -101,28 +128,23 @@ class Stopwatch:
             if self._first_token_s is None:
                 self._first_token_s = self._elapsed_s()
             elif name == "decode":
-                self._num_decode_steps += 1
+                self._decode_steps_s.append(time.perf_counter() - started_s)
             name = "decode"
             yield step
 
-    def timings(self, *, load_ms: float) -> Timings:
-        """Return what has been measured until now."""
-
-        def phase_ms(name: Phase) -> float:
-            return self._phases_s.get(name, 0.0) * 1000
-
+    def timings(self, load: LoadTimings) -> Timings:
+        """Return what has been measured until now, beside what loading took."""
+        phases_ms = {f"{name}_ms": self._phases_s.get(name, 0.0) * 1000 for name in PHASES}
+        steps_s = sorted(self._decode_steps_s)
         return Timings(
-            load_ms=load_ms,
-            image_read_ms=phase_ms("image_read"),
-            preprocess_ms=phase_ms("preprocess"),
-            encode_ms=phase_ms("encode"),
-            tokenize_ms=phase_ms("tokenize"),
-            embed_ms=phase_ms("embed"),
-            prefill_ms=phase_ms("prefill"),
+            load_ms=load.load_ms,
+            load_compile_ms=load.load_compile_ms,
+            **phases_ms,
             first_token_ms=(self._first_token_s or 0.0) * 1000,
-            decode_ms=phase_ms("decode"),
-            decode_per_token_ms=phase_ms("decode") / max(self._num_decode_steps, 1),
+            decode_per_token_ms=phases_ms["decode_ms"] / max(len(steps_s), 1),
+            decode_tail_ms=1000 * steps_s[math.ceil(_TAIL_SHARE * len(steps_s)) - 1] if steps_s else 0.0,
             total_ms=self._elapsed_s() * 1000,
+            peak_memory_mb=peak_memory_mb(),
         )
 
     def _elapsed_s(self) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
 
@@ -15,6 +15,13 @@ class Embeddings:
 
     data: object
     num_positions: int
+
+
+EncodePhase = Literal["compile", "encode", "project"]
+
+
+def ignore(_phase: EncodePhase) -> None:
+    """Note nothing."""
 
 
 class Cache(Protocol):
@@ -36,8 +43,15 @@ class Runtime(Protocol):
     def name(self) -> str:
         """Engine, device and precision, as in `torch cpu float32`."""
 
-    def encode(self, image: PixelTiles) -> VisualTokens:
-        """Turn the tiles of one image into visual tokens in the decoder's width."""
+    @property
+    def compile_ms(self) -> float:
+        """Milliseconds that went into compiling graphs until now, or into taking them from a cache."""
+
+    def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
+        """Turn the tiles of one image into visual tokens in the decoder's width.
+
+        note: called with the name of each phase when it ends.
+        """
 
     def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
         """Look up the words and put the visual tokens into their slots.

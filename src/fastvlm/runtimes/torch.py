@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,7 +26,7 @@ from fastvlm.runtimes.checks import (
     check_visual_tokens,
     order_of_slots,
 )
-from fastvlm.runtimes.protocol import Cache, Embeddings
+from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, ignore
 
 _SPARE_POSITIONS = 256
 """Room that prefill leaves for an answer before the cache has to grow."""
@@ -78,16 +78,27 @@ class TorchRuntime:
         """Engine, device and precision, as in `torch cpu float32`."""
         return f"torch {self.device} {str(self.dtype).removeprefix('torch.')}"
 
+    @property
+    def compile_ms(self) -> float:
+        """0: nothing is compiled."""
+        return 0.0
+
     @torch.inference_mode()
-    def encode(self, image: PixelTiles) -> VisualTokens:
-        """Turn all tiles of one image into visual tokens, in one batch.
+    def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
+        """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
 
         Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
         """
         check_pixels(image)
         pixels = self._to_device(image.pixels).to(self.dtype, memory_format=torch.channels_last)
-        tokens = self.model.encode(pixels).flatten(0, 1)
+        features = self.model.vision(pixels)
+        if note is not ignore and self.device.type != "cpu":
+            # Work on an accelerator is only begun until somebody waits for it.
+            torch.accelerator.synchronize(self.device)
+        note("encode")
+        tokens = self.model.project(features).flatten(0, 1)
         check_visual_tokens(is_finite=bool(tokens.isfinite().all()), runtime=self.name)
+        note("project")
         return VisualTokens(tokens, tokens.shape[0])
 
     @torch.inference_mode()

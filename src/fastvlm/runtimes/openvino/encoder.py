@@ -1,4 +1,4 @@
-"""FastViTHD and the projector as one OpenVINO graph: pixels in, visual tokens out (paper section 3.2, appendix B).
+"""FastViTHD and the projector as OpenVINO graphs: pixels in, visual tokens out (paper section 3.2, appendix B).
 
 Built from the fused form. BatchNorm, layer scales and the weights of LayerNorm are folded into the nearest
 convolution or matrix, which changes no more than the last digits.
@@ -20,6 +20,7 @@ from fastvlm.runtimes.openvino.graph import (
     add_bias,
     convolution,
     depthwise,
+    depthwise_order,
     gelu,
     integer,
     integers,
@@ -32,13 +33,16 @@ _NORM_EPSILON = 1e-5
 
 
 class EncoderGraph:
-    """Builds graphs of one encoder, in its fused form, and its projector, for pictures of given sizes."""
+    """Builds graphs of one encoder, in its fused form, for pictures of given sizes, and of its projector.
+
+    Between the two, features stand in an order of channels that is the engine's own.
+    """
 
     def __init__(self, config: FastViTHDConfig, weights: Weights, *, precision: str) -> None:
         self._config, self._weights, self._precision = config, weights, precision
 
     def build(self, *, num_tiles: int, height_px: int, width_px: int) -> ov.Model:
-        """Map float32 pixels, N x 3 x H x W, to visual tokens, N x (H/64 * W/64) x decoder width; -1 is any size."""
+        """Map float32 pixels, N x 3 x H x W, to features, N x (H/64 * W/64) x channels; -1 is any size."""
         self._constants = Constants(self._precision)
         pixels = ops.parameter([num_tiles, 3, height_px, width_px], ov.Type.f32, name="pixels")
         x = self._stem(pixels)
@@ -46,12 +50,26 @@ class EncoderGraph:
         for index in range(len(self._config.depths)):
             x = self._stage(x, index)
             maps.append(x)
-        x, order = self._expansion(x)
+        x = self._expansion(x)
         if self._config.multi_scale != "none":
             x = ops.concat([x, *self._pooled(maps[1:-1])], 1)
-            order = [*order, *range(len(order), self._config.output_width)]
-        model = ov.Model([ops.result(self._projector(x, order), name="visual_tokens")], [pixels], "encoder")
+        features = ops.reshape(ops.transpose(x, integers(0, 2, 3, 1)), integers(0, -1, self._config.output_width), True)
+        model = ov.Model([ops.result(features, name="features")], [pixels], "encoder")
         # The arrays behind the constants live as long as the graph does.
+        model.constants = self._constants
+        return model
+
+    def build_projector(self) -> ov.Model:
+        """Map features, N x positions x channels, to visual tokens, N x positions x decoder width."""
+        self._constants = Constants(self._precision)
+        features = ops.parameter([-1, -1, self._config.output_width], ov.Type.f32, name="features")
+        first, second = (f"projector.linear_{number}" for number in (1, 2))
+        weight = self._weights.exact(f"{first}.weight")[:, self._order()]
+        hidden = gelu(linear(features, weight, self._weights.exact(f"{first}.bias"), self._constants))
+        tokens = linear(
+            hidden, self._weights.stored(f"{second}.weight"), self._weights.exact(f"{second}.bias"), self._constants
+        )
+        model = ov.Model([ops.result(tokens, name="visual_tokens")], [features], "projector")
         model.constants = self._constants
         return model
 
@@ -118,8 +136,14 @@ class EncoderGraph:
         mixed = linear(mixed, output * scale[:, None], output_bias * scale, self._constants)
         return ops.add(x, ops.transpose(mixed, integers(0, 3, 1, 2)))
 
-    def _expansion(self, x: Node) -> tuple[Node, Sequence[int]]:
-        """The widened map, and which channel of the released order each of its channels is."""
+    def _order(self) -> list[int]:
+        """Which channel of the released order each channel of the features is."""
+        num_expanded = int(self._config.widths[-1] * self._config.expansion_ratio)
+        order = depthwise_order(num_expanded, multiplier=num_expanded // self._config.widths[-1])
+        return [*order, *range(num_expanded, self._config.output_width)]
+
+    def _expansion(self, x: Node) -> Node:
+        """The widened map, its channels in the order of `depthwise_order`."""
         weight, bias = self._kernel("expansion.conv.fused")
         multiplier = len(bias) // self._config.widths[-1]
         x, order = multiplied_depthwise(x, weight, bias, self._constants, multiplier=multiplier)
@@ -128,7 +152,7 @@ class EncoderGraph:
         pooled = ops.relu(convolution(pooled, weight[:, order], bias, self._constants))
         weight, bias = self._kernel("expansion.squeeze_excite.expand")
         share = ops.sigmoid(convolution(pooled, weight[order], bias[order], self._constants))
-        return gelu(ops.multiply(x, share)), order
+        return gelu(ops.multiply(x, share))
 
     def _pooled(self, maps: Sequence[Node]) -> list[Node]:
         """Maps of earlier stages at the last one's size: the i-th from the end is 2**i times as large."""
@@ -143,15 +167,6 @@ class EncoderGraph:
             y = ops.group_convolution(features, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1])
             pooled.append(add_bias(y, bias, self._constants))
         return pooled
-
-    def _projector(self, x: Node, order: Sequence[int]) -> Node:
-        tokens = ops.reshape(ops.transpose(x, integers(0, 2, 3, 1)), integers(0, -1, len(order)), True)
-        first, second = (f"projector.linear_{number}" for number in (1, 2))
-        weight = self._weights.exact(f"{first}.weight")[:, order]
-        tokens = gelu(linear(tokens, weight, self._weights.exact(f"{first}.bias"), self._constants))
-        return linear(
-            tokens, self._weights.stored(f"{second}.weight"), self._weights.exact(f"{second}.bias"), self._constants
-        )
 
     def _convolution(self, x: Node, name: str, *, stride: int = 1) -> Node:
         weight, bias = self._kernel(name)

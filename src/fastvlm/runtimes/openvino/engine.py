@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,7 @@ from fastvlm.files import write_whole
 
 _LOGGER = logging.getLogger(__name__)
 
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 """Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
 
 MAX_CACHE_BYTES = 16_000_000_000
@@ -71,14 +72,23 @@ class Engine:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
         self._num_threads = num_threads
         self._cache_folder = cache_folder
+        self.compile_ms = 0.0
         self._depends_on = (about, _key_of_files({tensor.file for tensor in tensors}))
 
     def compiled(self, name: str, build: Callable[[], ov.Model]) -> Compiled:
         """Take the compiled graph `name` from the cache, or build, compile and keep it.
 
-        One that cannot be read is made anew; a cache that cannot be written is warned of and done without.
+        One that cannot be read is made anew; a cache that cannot be written is warned of and done without. The time
+        that it takes is added to `compile_ms`.
         Raises CheckpointError for a graph that cannot be built or compiled.
         """
+        started_s = time.perf_counter()
+        try:
+            return self._taken_or_made(name, build)
+        finally:
+            self.compile_ms += (time.perf_counter() - started_s) * 1000
+
+    def _taken_or_made(self, name: str, build: Callable[[], ov.Model]) -> Compiled:
         path = None if self._cache_folder is None else self._cache_folder / f"{name}-{self._key(name)}.blob"
         try:
             if path is not None and path.is_file():

@@ -105,8 +105,12 @@ def multiplied_depthwise(
         depthwise(x, weight[part::multiplier], bias[part::multiplier], constants, stride=stride)
         for part in range(multiplier)
     ]
-    order = [channel for part in range(multiplier) for channel in range(part, len(weight), multiplier)]
-    return (parts[0] if multiplier == 1 else ops.concat(parts, 1)), order
+    return (parts[0] if multiplier == 1 else ops.concat(parts, 1)), depthwise_order(len(weight), multiplier=multiplier)
+
+
+def depthwise_order(num_channels: int, *, multiplier: int) -> list[int]:
+    """The number that each output of `multiplied_depthwise` has in the whole convolution."""
+    return [channel for part in range(multiplier) for channel in range(part, num_channels, multiplier)]
 
 
 def linear(x: Node, weight: StoredArray, bias: Float32Array | None, constants: Constants) -> Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,7 @@ from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Compiled, Engine
 from fastvlm.runtimes.openvino.weights import Weights, to_float32
-from fastvlm.runtimes.protocol import Cache, Embeddings
+from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, ignore
 
 _NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster, and each holds the encoder's weights once more."""
@@ -98,6 +98,8 @@ class OpenVINORuntime:
         self._many = self._engine.compiled("decoder-many", lambda: graphs.build("many"))
         self._single = self._engine.compiled("decoder-single", lambda: graphs.build("single"))
         self._prefill = self._many.request()
+        self._projector = self._engine.compiled("projector", self._encoder.build_projector)
+        self._project = self._projector.request()
         self._encoders: dict[tuple[int, int, int], tuple[Compiled, Any]] = {}
         # A run of a graph serves one caller at a time; each cache decodes in a run of its own.
         self._lock = threading.Lock()
@@ -112,16 +114,26 @@ class OpenVINORuntime:
         """Engine, device and precision, as in `openvino cpu float32`."""
         return f"openvino cpu {self._engine.precision}"
 
-    def encode(self, image: PixelTiles) -> VisualTokens:
-        """Turn all tiles of one image into visual tokens, in one batch.
+    @property
+    def compile_ms(self) -> float:
+        """Milliseconds that went into compiling graphs until now, or into taking them from the cache."""
+        return self._engine.compile_ms
+
+    def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
+        """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
 
         Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
         """
         check_pixels(image)
         num_tiles, _, height_px, width_px = image.pixels.shape
         with self._lock:
-            found = self._encoder_for(num_tiles, height_px, width_px).infer([np.ascontiguousarray(image.pixels)])[0]
-            tokens = np.array(found, np.float32).reshape(-1, self._config.decoder.width)
+            encoder = self._encoder_for(num_tiles, height_px, width_px)
+            note("compile")
+            features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
+            note("encode")
+            tokens = np.array(self._project.infer([features])[0], np.float32)
+            tokens = tokens.reshape(-1, self._config.decoder.width)
+            note("project")
         check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
         return VisualTokens(tokens, len(tokens))
 
