@@ -212,6 +212,23 @@ def _interrupting_itself(patch: str, arguments: list[object], folder: Path) -> s
     )
 
 
+def test_ctrl_c_in_compiling_is_one_line_and_leaves_nothing(parrot: Path, tmp_path: Path) -> None:
+    patch = (
+        "from fastvlm.runtimes.openvino.encoder import EncoderGraph\n"
+        "build = EncoderGraph.build_projector\n"
+        "def interrupted(self):\n"
+        "    interrupt()\n"
+        "    return build(self)\n"
+        "EncoderGraph.build_projector = interrupted\n"
+        f"os.environ['FASTVLM_CACHE'] = {str(tmp_path / 'cache')!r}"
+    )
+    finished = _interrupting_itself(patch, ["ask", "What is this?", "--model", parrot], tmp_path)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, "", "Interrupted.\n")
+    kept = sorted((tmp_path / "cache").iterdir())
+    assert [path.name.split("-")[1] for path in kept] == ["many", "single"]
+    assert all(path.suffix == ".blob" for path in kept)
+
+
 def test_interrupted_json_prints_nothing(parrot: Path, tmp_path: Path) -> None:
     patch = (
         "from fastvlm.inference.sampling import Sampler\n"

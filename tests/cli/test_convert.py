@@ -38,3 +38,41 @@ def test_destination_with_content_is_refused(fails: Callable[..., str], parrot: 
 def test_source_that_is_not_there(fails: Callable[..., str], tmp_path: Path) -> None:
     assert "nowhere" in fails("convert", tmp_path / "nowhere", tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_calibrated_checkpoint_answers_in_eight_bits(run: Run, parrot: Path, picture: Path, tmp_path: Path) -> None:
+    finished = run("convert", parrot, tmp_path / "copy", "--calibrate", picture.parent)
+    assert finished.returncode == 0, finished.stderr
+    ranges = json.loads((tmp_path / "copy" / "encoder_ranges.json").read_text())
+    assert ranges and all(value > 0 for value in ranges.values())
+    answer = run(
+        "ask", picture, "What is this?", "--model", tmp_path / "copy", "--quantize", "int4", "--max-tokens", "3"
+    )
+    assert (answer.stdout, answer.stderr) == ("aaa\n", "")
+
+
+def test_what_cannot_be_calibrated(fails: Callable[..., str], parrot: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    copy = tmp_path / "copy"
+    assert "pictures to calibrate on, got none" in fails("convert", parrot, copy, "--calibrate", tmp_path / "empty")
+    words = fails("convert", parrot, copy, "--calibrate", tmp_path, "--to", "apple", code=2)
+    assert "Only our own layout" in words
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert "broken.png" in fails("convert", parrot, copy, "--calibrate", tmp_path)
+    assert not copy.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"stages.0": -1}', "-1 for stages.0"),
+        ("{", "encoder_ranges.json"),
+        ('{"stages.0": 2.0}', "ranges of the layers"),
+    ],
+)
+def test_ranges_that_do_not_fit(
+    run: Run, fails: Callable[..., str], parrot: Path, picture: Path, tmp_path: Path, content: str, words: str
+) -> None:
+    assert run("convert", parrot, tmp_path / "copy").returncode == 0
+    (tmp_path / "copy" / "encoder_ranges.json").write_text(content)
+    assert words in fails("ask", picture, "What is it?", "--model", tmp_path / "copy", "--quantize", "int8")

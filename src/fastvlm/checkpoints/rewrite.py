@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastvlm.checkpoints.load import load_checkpoint
@@ -18,16 +19,20 @@ def rewrite_checkpoint(
     layout: Layout,
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    encoder_ranges: Mapping[str, float] | None = None,
 ) -> Path:
     """Read a model (a folder, a hub id, or `embedded`) and write it into a new folder; returns that folder.
 
     layout: `fastvlm` keeps the encoder's form and its CLIP head, the foreign ones hold what their programs know.
-    dtype: `float32`, `bfloat16` or `float16` for all weights, None keeps every bit. The licence files come along.
+    dtype: `float32`, `bfloat16` or `float16` for all weights, None keeps every bit. encoder_ranges: of a calibration of
+    the source, for the layout `fastvlm`. The licence files come along.
     The folder appears whole or not at all, also where writing is interrupted.
     Raises CheckpointError for an unknown precision, a source that is not whole, or a folder that is not empty.
     """
     if dtype is not None and dtype not in DTYPES:
         raise CheckpointError(f"Expected a precision of {', '.join(DTYPES)}, got {dtype!r}.")
+    if encoder_ranges is not None and layout != "fastvlm":
+        raise CheckpointError(f"Expected the layout fastvlm for a calibrated checkpoint, got {layout}.")
     loaded = load_checkpoint(source, form="stored", clip_head="keep")
     return save_checkpoint(
         folder,
@@ -38,4 +43,5 @@ def rewrite_checkpoint(
         dtype=DTYPES[dtype] if dtype is not None else None,
         max_shard_bytes=max_shard_bytes,
         derived_from=loaded.folder,
+        encoder_ranges=encoder_ranges,
     )

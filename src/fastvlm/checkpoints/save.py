@@ -19,7 +19,7 @@ from fastvlm.checkpoints.convert.chat_template import jinja_source
 from fastvlm.checkpoints.licence import licence_files
 from fastvlm.checkpoints.names import NameTable
 from fastvlm.checkpoints.precision import DTYPES, fuse_in_float32
-from fastvlm.checkpoints.stored import Layout
+from fastvlm.checkpoints.stored import RANGES_FILE, Layout
 from fastvlm.checkpoints.tensors import INDEX_FILE, SINGLE_FILE
 from fastvlm.checkpoints.tokenizer_files import ImageToken, json_text, tokenizer_files, with_image_token
 from fastvlm.errors import CheckpointError, one_line
@@ -43,12 +43,14 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     derived_from: str | Path | None = None,
+    encoder_ranges: Mapping[str, float] | None = None,
 ) -> Path:
     """Write a model into a new folder, which appears whole or not at all.
 
     config: its `vlm` gives way to what the model is. layout: `fastvlm` keeps an encoder's form; the foreign ones hold
     the fused form and no CLIP head in `transformers`. dtype: of all weights, None keeps each. derived_from: a folder
-    whose licence files come along. Raises CheckpointError for a folder that is not empty, and where writing fails.
+    whose licence files come along. encoder_ranges: of a calibration, for the layout `fastvlm`.
+    Raises CheckpointError for a folder that is not empty, and where writing fails.
     """
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -62,6 +64,8 @@ def save_checkpoint(
             state, config = _with_image_row(state, config, image_token)
         stored_dtype = _write_tensors(target, _renamed(state, layout), dtype=dtype, max_shard_bytes=max_shard_bytes)
         texts = _json_files(config, tokenizer, layout=layout, image_token=image_token, dtype=stored_dtype)
+        if encoder_ranges is not None:
+            texts[RANGES_FILE] = json_text(encoder_ranges)
         texts |= licence_files(config, Path(derived_from) if derived_from is not None else None)
         tokenizer.save(target / "tokenizer.json")
         for name, text in texts.items():

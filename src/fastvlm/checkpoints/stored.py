@@ -5,6 +5,7 @@ Nothing here needs torch, and nothing is ever written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +22,23 @@ from fastvlm.processing.tokenizer import Tokenizer
 
 Layout = Literal["fastvlm", "apple", "transformers"]
 
+RANGES_FILE = "encoder_ranges.json"
+"""How far the inputs of the encoder's layers reach, for computing in eight bits; only our layout has it."""
+
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A model on disk. tensors: by our names, with the output head only where it is untied."""
+    """A model on disk. tensors: by our names, with the output head only where it is untied.
+
+    encoder_ranges: of a calibrated checkpoint in our layout, else None; see `runtimes/openvino/calibration`.
+    """
 
     folder: Path
     layout: Layout
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: Mapping[str, StoredTensor]
+    encoder_ranges: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,18 @@ def _read_own(folder: Path, raw: Mapping[str, Any]) -> StoredCheckpoint:
         raise CheckpointError(f"Expected {word} {HEAD_NAME} of its own in {folder}, as {CONFIG_FILE} says.")
     _check_ends(config, tokenizer, where)
     tensors = {name: tensor for name, tensor in tensors.items() if name != HEAD_NAME or not _is_tied(config)}
-    return StoredCheckpoint(folder, "fastvlm", config, tokenizer, tensors)
+    return StoredCheckpoint(folder, "fastvlm", config, tokenizer, tensors, _read_ranges(folder))
+
+
+def _read_ranges(folder: Path) -> dict[str, float] | None:
+    path = folder / RANGES_FILE
+    if not path.is_file():
+        return None
+    ranges = read_json(path)
+    for name, value in ranges.items():
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise CheckpointError(f"Expected numbers from 0 in {path}, got {value!r} for {name}. Calibrate again.")
+    return {name: float(value) for name, value in ranges.items()}
 
 
 def _read_foreign(folder: Path, raw: Mapping[str, Any], foreign: _Foreign) -> StoredCheckpoint:

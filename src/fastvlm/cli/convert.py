@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from fastvlm.cli.options import PICTURE_SUFFIXES
 from fastvlm.cli.output import debug_option
 from fastvlm.errors import CheckpointError, require_extra
 
@@ -22,9 +23,20 @@ from fastvlm.errors import CheckpointError, require_extra
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Precision of the weights; kept if not given.",
 )
+@click.option(
+    "--calibrate",
+    "pictures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Typical pictures, on which to measure what an encoder in eight bits (--quantize) has to know.",
+)
 @debug_option
 def convert_command(
-    source: str, destination: Path, layout: Literal["fastvlm", "apple", "transformers"], dtype: str | None
+    source: str,
+    destination: Path,
+    layout: Literal["fastvlm", "apple", "transformers"],
+    dtype: str | None,
+    pictures: Path | None,
 ) -> None:
     """Rewrite a checkpoint in another layout.
 
@@ -33,7 +45,32 @@ def convert_command(
     """
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise CheckpointError(f"Expected a new or empty folder, got {destination}. Choose another one.")
+    if pictures is not None and layout != "fastvlm":
+        raise click.UsageError(
+            "Only our own layout holds a calibration: leave out '--to'.", click.get_current_context()
+        )
     require_extra("torch", "torch")
     from fastvlm.checkpoints.rewrite import rewrite_checkpoint
 
-    click.echo(rewrite_checkpoint(source, destination, layout=layout, dtype=dtype))
+    ranges = None if pictures is None else _calibrated(source, pictures)
+    click.echo(rewrite_checkpoint(source, destination, layout=layout, dtype=dtype, encoder_ranges=ranges))
+
+
+def _calibrated(source: str, folder: Path) -> dict[str, float]:
+    """Measure the ranges of a model's encoder on the pictures of a folder, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fastvlm.checkpoints.hub import resolve
+    from fastvlm.checkpoints.stored import read_checkpoint
+    from fastvlm.runtimes.openvino.calibration import calibrate
+
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("calibrating", total=None)
+        return calibrate(
+            read_checkpoint(resolve(source)),
+            pictures,
+            report=lambda done, total: progress.update(bar, completed=done, total=total),
+        )

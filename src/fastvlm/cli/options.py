@@ -28,9 +28,11 @@ class ModelOptions(TypedDict):
     device: str
     dtype: str
     runtime: str
+    quantize: str | None
     threads: int | None
     template: str | None
     image_mode: str | None
+    max_ttft: float | None
 
 
 class AnswerOptions(ModelOptions):
@@ -85,6 +87,11 @@ _MODEL_OPTIONS = (
         show_default=True,
         help="What computes; auto takes torch on GPUs and OpenVINO on processors.",
     ),
+    click.option(
+        "--quantize",
+        type=click.Choice(["int8", "int4"]),
+        help="Hold the decoder's weights in so many bits: less memory, faster words; OpenVINO only.",
+    ),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
     click.option(
         "--template", "--conv-mode", metavar="NAME", help="How a conversation is written, such as qwen_2, chatml or v1."
@@ -93,6 +100,12 @@ _MODEL_OPTIONS = (
         "--image-mode",
         type=click.Choice(["pad", "crop", "anyres", "fit"]),
         help="How a picture is cut; both as the model asks for if not given.",
+    ),
+    click.option(
+        "--max-ttft",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MS",
+        help="Lower the resolution of pictures until the first token comes in so many milliseconds.",
     ),
 )
 
@@ -176,9 +189,11 @@ def load_assistant(options: ModelOptions) -> Assistant:
         device=options["device"],
         dtype=options["dtype"],
         runtime=options["runtime"],
+        quantize=options["quantize"],
         num_threads=options["threads"],
         template=options["template"],
         image_mode=options["image_mode"],
+        max_ttft_ms=options["max_ttft"],
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
 from fastvlm.batches import PixelTiles, PromptTokens, UInt8Array, VisualTokens
+from fastvlm.checkpoints.config import CONFIG_FILE
 from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.image_modes import processing_in_mode
 from fastvlm.checkpoints.stored import read_checkpoint
@@ -16,9 +19,11 @@ from fastvlm.errors import CheckpointError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import generate
 from fastvlm.inference.image_cache import ImageCache
+from fastvlm.inference.latency import TEXT_TOKENS, LatencyBudget, kept_profile, measure_latency, warm_up
 from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import LoadTimings, Stopwatch, Timings, Usage
+from fastvlm.machine import cache_folder, describe_processor
 from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.images import read_image
@@ -52,7 +57,8 @@ class Assistant:
     """A loaded model that answers questions about pictures.
 
     settings: used where a question brings no others. eos_token_ids: the checkpoint's own end tokens; the template's
-    and the tokenizer's are added. load_timings: how long loading took, for the timings of each answer.
+    and the tokenizer's are added. load_timings: how long loading took, for the timings of each answer. latency_budget:
+    chooses the resolution of a question's pictures, in place of image_processor.
     Raises CheckpointError where nothing could ever end an answer.
     """
 
@@ -66,6 +72,7 @@ class Assistant:
         eos_token_ids: Iterable[int] = (),
         settings: GenerationSettings | None = None,
         load_timings: LoadTimings | None = None,
+        latency_budget: LatencyBudget | None = None,
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
@@ -75,6 +82,7 @@ class Assistant:
         self.settings = settings or GenerationSettings()
         self.image_cache = ImageCache()
         self.prompt_memory = PromptMemory()
+        self.latency_budget = latency_budget
         self.load_timings = load_timings or LoadTimings()
 
     def ask(
@@ -143,12 +151,30 @@ class Assistant:
     def read_images(self, messages: Sequence[Message], clock: Stopwatch) -> list[PixelTiles]:
         """Step 1: every image of the messages becomes tiles of pixels."""
         images = []
-        for part in images_of(messages):
+        processor = None if self.latency_budget else self.image_processor
+        sources = [part.source for part in images_of(messages)]
+        while sources:
+            # With a time to keep, all pictures are read before their resolution is chosen; else one is held at a time.
             with clock.phase("image_read"):
-                picture = read_image(part.source)
+                pictures = [read_image(sources.pop(0)) for _ in range(len(sources) if processor is None else 1)]
             with clock.phase("preprocess"):
-                images.append(self.image_processor(picture))
+                processor = processor or self._processor_in_time(messages, len(pictures), clock)
+                images += [processor(picture) for picture in pictures]
         return images
+
+    def _processor_in_time(self, messages: Sequence[Message], num_images: int, clock: Stopwatch) -> ImageProcessor:
+        """The processor of the resolution that keeps the time to first token."""
+        assert self.latency_budget is not None
+        prompt = build_prompt(
+            messages,
+            template=self.template,
+            tokenizer=self.tokenizer,
+            visual_token_counts=[1] * num_images,
+            max_positions=self.runtime.max_positions - 1,
+        )
+        return self.latency_budget.processor(
+            num_images=num_images, text_tokens=len(prompt) - num_images, spent_ms=clock.elapsed_ms
+        )
 
     def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
         """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""
@@ -259,17 +285,22 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     runtime: str = "auto",
+    quantize: str | None = None,
     num_threads: int | None = None,
     template: str | None = None,
     image_mode: str | None = None,
+    max_ttft_ms: float | None = None,
 ) -> Assistant:
     """Load a model and return the assistant that answers with it.
 
     model: None for the small model inside the package, a checkpoint folder, or a hub id such as
     `apple/FastVLM-0.5B`. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. dtype: `auto`, `float32`,
     `bfloat16`, `float16`. runtime: `openvino`, `torch`, or `auto` for torch on GPUs and OpenVINO on processors.
-    num_threads: CPU threads, None for the engine's choice. template: a name such as `qwen_2`, and image_mode: `pad`,
-    `crop`, `anyres` or `fit`, each None for what the checkpoint asks for.
+    quantize: `int8` or `int4` for the decoder's weights, smaller and faster to decode with, in OpenVINO; with it the
+    encoder computes in eight bits where the checkpoint was calibrated. num_threads: CPU threads, None for the engine's
+    choice. template: a name such as `qwen_2`, and image_mode: `pad`, `crop`, `anyres` or `fit`, each None for what the
+    checkpoint asks for. max_ttft_ms: a time to first token to keep by lowering the resolution of pictures, None for
+    full resolution; how fast the machine is gets measured the first time, for seconds to a minute.
     Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
     GenerationError for a device, a precision or a runtime that is not there, MissingExtraError where torch is needed
     and not installed.
@@ -280,16 +311,44 @@ def load(
     chosen_template = None if template is None else template_from_dict(template)
     processing_in_mode(ProcessingConfig(), image_mode)
     stored = read_checkpoint(folder)
-    name = choose_runtime(runtime, device=device, dtype=dtype, form=stored.config.vlm.vision.form)
-    engine = open_runtime(stored, name=name, device=device, dtype=dtype, num_threads=num_threads)
+    name = choose_runtime(runtime, device=device, dtype=dtype, form=stored.config.vlm.vision.form, quantize=quantize)
+    processing = processing_in_mode(stored.config.processing, image_mode)
+    engine = open_runtime(
+        stored,
+        name=name,
+        device=device,
+        dtype=dtype,
+        num_threads=num_threads,
+        quantize=quantize,
+        is_any_size=max_ttft_ms is not None,
+    )
+    budget = None
+    if max_ttft_ms is not None:
+        budget = _latency_budget(engine, processing, folder, max_ttft_ms=max_ttft_ms, num_threads=num_threads)
     return Assistant(
         runtime=engine,
         tokenizer=stored.tokenizer,
         template=chosen_template or stored.config.template,
-        image_processor=ImageProcessor(processing_in_mode(stored.config.processing, image_mode)),
+        image_processor=ImageProcessor(processing),
         eos_token_ids=stored.config.eos_token_ids,
         load_timings=LoadTimings(load_ms=(time.perf_counter() - started_s) * 1000, load_compile_ms=engine.compile_ms),
+        latency_budget=budget,
     )
+
+
+def _latency_budget(
+    runtime: Runtime, processing: ProcessingConfig, folder: Path, *, max_ttft_ms: float, num_threads: int | None
+) -> LatencyBudget:
+    """Measure the machine, unless it has been before, and run the engine once at the resolution to expect."""
+    config = folder / CONFIG_FILE
+    key = (
+        describe_processor(), os.cpu_count(), num_threads, runtime.name, processing, str(config.resolve()),
+        config.stat().st_mtime_ns, version("fastvlm"),
+    )  # fmt: skip
+    profile = kept_profile(cache_folder(), key, lambda: measure_latency(runtime, processing))
+    budget = LatencyBudget(profile, max_ttft_ms=max_ttft_ms, processing=processing)
+    warm_up(runtime, budget.processor(num_images=1, text_tokens=TEXT_TOKENS))
+    return budget
 
 
 def end_token_ids(template: ChatTemplate, tokenizer: Tokenizer, from_config: Iterable[int]) -> frozenset[int]:

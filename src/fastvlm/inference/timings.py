@@ -143,9 +143,14 @@ class Stopwatch:
             first_token_ms=(self._first_token_s or 0.0) * 1000,
             decode_per_token_ms=phases_ms["decode_ms"] / max(len(steps_s), 1),
             decode_tail_ms=1000 * steps_s[math.ceil(_TAIL_SHARE * len(steps_s)) - 1] if steps_s else 0.0,
-            total_ms=self._elapsed_s() * 1000,
+            total_ms=self.elapsed_ms,
             peak_memory_mb=peak_memory_mb(),
         )
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the start, without pauses."""
+        return self._elapsed_s() * 1000
 
     def _elapsed_s(self) -> float:
         return time.perf_counter() - self._started_s - self._paused_s

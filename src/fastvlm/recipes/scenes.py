@@ -8,7 +8,8 @@ rates and lengths are our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
@@ -18,17 +19,19 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fastvlm.batches import TrainingBatch
+from fastvlm.batches import PixelTiles, TrainingBatch
 from fastvlm.checkpoints.config import ModelConfig
 from fastvlm.checkpoints.save import save_checkpoint
+from fastvlm.checkpoints.stored import RANGES_FILE, read_checkpoint
 from fastvlm.data.collate import Collator
 from fastvlm.data.grounding import NUM_CLASSES, NUM_COMPARISONS, NUM_MARKS
 from fastvlm.data.sources import NO_PICTURE_ANSWER, SceneBatches
 from fastvlm.data.synthetic.labels import NUM_PAIRS, NUM_TOKEN_FEATURES
 from fastvlm.data.synthetic.palette import COLORS
-from fastvlm.data.synthetic.samples import GENERATOR_VERSION, tokenizer_corpus
+from fastvlm.data.synthetic.samples import GENERATOR_VERSION, scene_sample, tokenizer_corpus
 from fastvlm.data.synthetic.shapes import SHAPES
 from fastvlm.errors import TrainingError
+from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
@@ -40,6 +43,7 @@ from fastvlm.processing.prompt import render_text
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.runtimes.openvino.calibration import measure_ranges
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.task import Task
@@ -97,7 +101,8 @@ class ScenesRecipe:
     row_positions: tokens of a packed row: a picture, a listing and about seven questions. answer_exponent: between
     every token counting the same (0) and every answer (1), since a listing counts more than one word.
     grounding_weight: of the losses of grounding beside that of the words. muon_parts: whose matrices Muon moves; at
-    equal steps losses fall faster than with AdamW alone, the decoder's most of all.
+    equal steps losses fall faster than with AdamW alone, the decoder's most of all. calibration_pictures: on which the
+    ranges of the encoder are measured in the end.
     """
 
     vision: FastViTHDConfig
@@ -117,6 +122,7 @@ class ScenesRecipe:
     seed: int = 0
     num_workers: int = 1
     save_every: int = 200
+    calibration_pictures: int = 56
 
 
 def scenes() -> ScenesRecipe:
@@ -161,6 +167,7 @@ def smoke() -> ScenesRecipe:
         tokenizer_texts=2_000,
         num_workers=0,
         save_every=2,
+        calibration_pictures=2,
     )
 
 
@@ -208,7 +215,7 @@ def run(
 
 def _identity(recipe: ScenesRecipe, number: int) -> str:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
-    own = replace(recipe, num_workers=0, save_every=0, stages=recipe.stages[:number])
+    own = replace(recipe, num_workers=0, save_every=0, calibration_pictures=0, stages=recipe.stages[:number])
     return repr((own, dict(POINTING_WEIGHTS), GENERATOR_VERSION))
 
 
@@ -279,10 +286,28 @@ def _tokenizer(recipe: ScenesRecipe, folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def calibration_tiles(recipe: ScenesRecipe) -> Iterator[PixelTiles]:
+    """Pictures of the training split as the model is given them, for computing the encoder in eight bits."""
+    processor = ImageProcessor(recipe.processing)
+    for index in range(recipe.calibration_pictures):
+        width_px, height_px = recipe.canvases[index % len(recipe.canvases)]
+        sample = scene_sample("train", index, width_px=width_px, height_px=height_px, num_questions=0, phrasing="train")
+        yield processor(sample.image)
+
+
 def _save(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Path) -> Path:
-    """Fuse the encoder and write the checkpoint in bfloat16, unless an earlier call of the same run has."""
-    if folder.is_dir():
-        return folder
+    """Write the checkpoint and the ranges of its encoder, unless an earlier call of the same run has."""
+    if not folder.is_dir():
+        _save_checkpoint(recipe, model, tokenizer, folder)
+    if not (folder / RANGES_FILE).is_file():
+        stored = read_checkpoint(folder)
+        ranges = measure_ranges(stored.config.vlm, stored.tensors, calibration_tiles(recipe))
+        write_whole(folder / RANGES_FILE, json.dumps(ranges, indent=2) + "\n")
+    return folder
+
+
+def _save_checkpoint(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """Fuse the encoder and write the checkpoint in bfloat16."""
     fused = FastVLM(replace(model.config, vision=replace(recipe.vision, form="fused")))
     fused.vision = fuse(model.vision)
     _check_fused(model, fused)
@@ -296,7 +321,6 @@ def _save(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Pa
         licence="Apache-2.0",
     )
     save_checkpoint(folder, fused, config, tokenizer, dtype=torch.bfloat16)
-    return folder
 
 
 @torch.no_grad()

@@ -5,26 +5,50 @@ from __future__ import annotations
 import importlib.util
 import platform
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from fastvlm.checkpoints.stored import StoredCheckpoint
 from fastvlm.errors import GenerationError, require_extra
+from fastvlm.machine import cache_folder
 from fastvlm.models.vision.config import Form
 from fastvlm.runtimes.protocol import Runtime
+
+if TYPE_CHECKING:
+    from fastvlm.runtimes.openvino.quantization import WeightFormat
 
 RuntimeName = Literal["torch", "openvino"]
 
 
+WEIGHT_FORMATS = ("int8", "int4")
+
+
 def open_runtime(
-    stored: StoredCheckpoint, *, name: RuntimeName, device: str, dtype: str, num_threads: int | None
+    stored: StoredCheckpoint,
+    *,
+    name: RuntimeName,
+    device: str,
+    dtype: str,
+    num_threads: int | None,
+    quantize: str | None = None,
+    is_any_size: bool = False,
 ) -> Runtime:
-    """Read the weights of a checkpoint into a runtime; device, dtype and num_threads as the runtimes take them."""
+    """Read the weights of a checkpoint into a runtime; device, dtype and num_threads as the runtimes take them.
+
+    quantize: one of WEIGHT_FORMATS in OpenVINO, or None. is_any_size: pictures of a new size must not have to wait for
+    a graph of their own.
+    """
     if name == "openvino":
-        from fastvlm.runtimes.openvino.engine import cache_folder
-        from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+        from fastvlm.runtimes.openvino.runtime import NUM_FIXED_SIZES, OpenVINORuntime
 
         return OpenVINORuntime(
-            stored.config.vlm, stored.tensors, dtype=dtype, num_threads=num_threads, cache_folder=cache_folder()
+            stored.config.vlm,
+            stored.tensors,
+            dtype=dtype,
+            num_threads=num_threads,
+            cache_folder=cache_folder(),
+            weight_format=cast("WeightFormat | None", quantize),
+            encoder_ranges=stored.encoder_ranges,
+            num_fixed_sizes=0 if is_any_size else NUM_FIXED_SIZES,
         )
     from fastvlm.checkpoints.load import load_stored
     from fastvlm.runtimes.torch import TorchRuntime
@@ -32,14 +56,19 @@ def open_runtime(
     return TorchRuntime(load_stored(stored).model, device=device, dtype=dtype, num_threads=num_threads)
 
 
-def choose_runtime(name: str, *, device: str, dtype: str, form: Form) -> RuntimeName:
+def choose_runtime(name: str, *, device: str, dtype: str, form: Form, quantize: str | None = None) -> RuntimeName:
     """The runtime of a name; `auto` is torch where the device, the precision or the encoder's form needs it.
+
+    quantize: one of WEIGHT_FORMATS, which only OpenVINO has, or None.
 
     A wrong device or precision is told now, and not after gigabytes have been read: raises GenerationError for
     it and for an unknown name, MissingExtraError where torch is needed and not there.
     """
     if name not in ("auto", *get_args(RuntimeName)):
         raise GenerationError(f"Expected a runtime of auto, {', '.join(get_args(RuntimeName))}, got {name!r}.")
+    if quantize is not None:
+        _check_quantize(quantize, name=name, device=device)
+        name = "openvino"
     if name == "auto":
         name = "torch" if form == "train" or _needs_torch(device, dtype) else "openvino"
     if name == "openvino":
@@ -56,6 +85,17 @@ def choose_runtime(name: str, *, device: str, dtype: str, form: Form) -> Runtime
 
     choose_dtype(dtype, choose_device(device))
     return "torch"
+
+
+def _check_quantize(quantize: str, *, name: str, device: str) -> None:
+    if quantize not in WEIGHT_FORMATS:
+        raise GenerationError(f"Expected weights to be quantised to {', '.join(WEIGHT_FORMATS)}, got {quantize!r}.")
+    if name == "torch" or device not in ("auto", "cpu"):
+        where = "torch" if name == "torch" else device
+        raise GenerationError(
+            f"Expected OpenVINO on a processor for quantised weights, got {where}; leave out --quantize, or choose "
+            "--runtime openvino --device cpu."
+        )
 
 
 def _needs_torch(device: str, dtype: str) -> bool:

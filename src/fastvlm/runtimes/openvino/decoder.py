@@ -16,6 +16,7 @@ from openvino.op import util as op_util
 
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, linear, rms_norm, rotate
+from fastvlm.runtimes.openvino.quantization import WeightFormat
 from fastvlm.runtimes.openvino.weights import Weights
 
 DecoderForm = Literal["many", "single"]
@@ -26,10 +27,19 @@ _MASKED = -65504.0
 class DecoderGraph:
     """Builds the graphs of one decoder. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
     where a position of the cache and of the new ones is not padding; rows B, which row of the cache each row goes on
-    (in the form `single`). Output: logits of the last position, B x vocabulary."""
+    (in the form `single`). Output: logits of the last position, B x vocabulary. weight_format: bits of the matrices,
+    None as they are stored; the head never has fewer than 8."""
 
-    def __init__(self, config: DecoderConfig, weights: Weights, *, precision: str) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        weights: Weights,
+        *,
+        precision: str,
+        weight_format: WeightFormat | None = None,
+    ) -> None:
         self._config, self._weights, self._precision = config, weights, precision
+        self._weight_format = weight_format
 
     def build(self, form: DecoderForm) -> ov.Model:
         """Build the graph of one form, for any number of rows and positions."""
@@ -54,7 +64,9 @@ class DecoderGraph:
         x = ops.gather(x, integer(-1), integer(1))
         x = self._normed(x, "decoder.norm.weight")
         head = "decoder.embed_tokens.weight" if config.has_tied_head else "decoder.head.weight"
-        logits = linear(x, self._weights.stored(head), None, self._constants)
+        # Every score passes through the head: it keeps eight bits where the others have four.
+        head_format: WeightFormat | None = None if self._weight_format is None else "int8"
+        logits = linear(x, self._weights.stored(head), None, self._constants, weight_format=head_format)
         model = ov.Model([ops.result(logits, name="logits")], self._sinks, inputs, f"decoder_{form}")
         # The arrays behind the constants live as long as the graph does.
         model.constants = self._constants
@@ -144,7 +156,8 @@ class DecoderGraph:
 
     def _linear(self, x: Node, name: str, *, has_bias: bool = False) -> Node:
         bias = self._weights.exact(f"{name}.bias") if has_bias else None
-        return linear(x, self._weights.stored(f"{name}.weight"), bias, self._constants)
+        weight = self._weights.stored(f"{name}.weight")
+        return linear(x, weight, bias, self._constants, weight_format=self._weight_format)
 
     def _normed(self, x: Node, name: str) -> Node:
         return rms_norm(x, self._weights.exact(name), self._config.norm_epsilon, self._constants)

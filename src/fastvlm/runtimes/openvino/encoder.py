@@ -6,13 +6,14 @@ convolution or matrix, which changes no more than the last digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
 from fastvlm.batches import Float32Array
+from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.runtimes.openvino.graph import (
     Constants,
@@ -26,8 +27,13 @@ from fastvlm.runtimes.openvino.graph import (
     integers,
     linear,
     multiplied_depthwise,
+    rounded,
 )
+from fastvlm.runtimes.openvino.quantization import WHOLE_RANGE, WeightFormat
 from fastvlm.runtimes.openvino.weights import Weights
+
+FEATURES = "features"
+"""Name of the output that the projector takes."""
 
 _NORM_EPSILON = 1e-5
 
@@ -36,14 +42,28 @@ class EncoderGraph:
     """Builds graphs of one encoder, in its fused form, for pictures of given sizes, and of its projector.
 
     Between the two, features stand in an order of channels that is the engine's own.
+    ranges: by name of the layer, how far from zero the inputs of 1 x 1 convolutions and matrices of the stages reach;
+    with them, these layers compute in eight bits. Stem and projector, whose errors are the largest, stay as they are.
+    largest_weight: see `quantization`.
     """
 
-    def __init__(self, config: FastViTHDConfig, weights: Weights, *, precision: str) -> None:
-        self._config, self._weights, self._precision = config, weights, precision
+    def __init__(
+        self,
+        config: FastViTHDConfig,
+        weights: Weights,
+        *,
+        precision: str,
+        ranges: Mapping[str, float] | None = None,
+        largest_weight: int = WHOLE_RANGE,
+    ) -> None:
+        self._config, self._weights, self._precision, self._ranges = config, weights, precision, ranges
+        self._largest_weight = largest_weight
+        self._weight_format: WeightFormat | None = None if ranges is None else "int8"
+        self._reaches: dict[str, Node] = {}
 
     def build(self, *, num_tiles: int, height_px: int, width_px: int) -> ov.Model:
         """Map float32 pixels, N x 3 x H x W, to features, N x (H/64 * W/64) x channels; -1 is any size."""
-        self._constants = Constants(self._precision)
+        self._constants, self._reaches = Constants(self._precision, largest=self._largest_weight), {}
         pixels = ops.parameter([num_tiles, 3, height_px, width_px], ov.Type.f32, name="pixels")
         x = self._stem(pixels)
         maps = []
@@ -54,21 +74,27 @@ class EncoderGraph:
         if self._config.multi_scale != "none":
             x = ops.concat([x, *self._pooled(maps[1:-1])], 1)
         features = ops.reshape(ops.transpose(x, integers(0, 2, 3, 1)), integers(0, -1, self._config.output_width), True)
-        model = ov.Model([ops.result(features, name="features")], [pixels], "encoder")
+        model = ov.Model([ops.result(features, name=FEATURES)], [pixels], "encoder")
         # The arrays behind the constants live as long as the graph does.
         model.constants = self._constants
         return model
+
+    def reaches(self, model: ov.Model) -> ov.Model:
+        """A graph that was just built, with one more output for each layer that can have a range: its input's reach."""
+        outputs = [*model.get_results(), *(ops.result(node, name=name) for name, node in self._reaches.items())]
+        watched = ov.Model(outputs, list(model.get_parameters()), f"{model.get_friendly_name()}_reaches")
+        watched.constants = model.constants
+        return watched
 
     def build_projector(self) -> ov.Model:
         """Map features, N x positions x channels, to visual tokens, N x positions x decoder width."""
         self._constants = Constants(self._precision)
         features = ops.parameter([-1, -1, self._config.output_width], ov.Type.f32, name="features")
         first, second = (f"projector.linear_{number}" for number in (1, 2))
-        weight = self._weights.exact(f"{first}.weight")[:, self._order()]
-        hidden = gelu(linear(features, weight, self._weights.exact(f"{first}.bias"), self._constants))
-        tokens = linear(
-            hidden, self._weights.stored(f"{second}.weight"), self._weights.exact(f"{second}.bias"), self._constants
-        )
+        own_order = self._weights.exact(f"{first}.weight")[:, self._order()]
+        hidden = gelu(linear(features, own_order, self._weights.exact(f"{first}.bias"), self._constants))
+        weight = self._weights.stored(f"{second}.weight")
+        tokens = linear(hidden, weight, self._weights.exact(f"{second}.bias"), self._constants)
         model = ov.Model([ops.result(tokens, name="visual_tokens")], [features], "projector")
         model.constants = self._constants
         return model
@@ -97,14 +123,15 @@ class EncoderGraph:
         weight, bias = self._kernel(f"{name}.spatial.fused")
         x, order = multiplied_depthwise(x, weight, bias, self._constants, multiplier=multiplier, stride=2)
         weight, bias = self._kernel(f"{name}.pointwise.fused")
-        return gelu(convolution(gelu(x), weight[:, order], bias, self._constants))
+        return gelu(self._pointwise(gelu(x), weight[:, order], bias, f"{name}.pointwise"))
 
     def _feed_forward(self, x: Node, name: str, scale: Float32Array) -> Node:
         weight, bias = self._spatial(f"{name}.spatial")
         y = depthwise(x, weight, bias, self._constants)
-        y = gelu(self._convolution(y, f"{name}.expand"))
+        y = gelu(self._pointwise(y, *self._kernel(f"{name}.expand"), f"{name}.expand"))
         weight, bias = self._kernel(f"{name}.contract")
-        return ops.add(x, convolution(y, weight * scale[:, None, None, None], bias * scale, self._constants))
+        y = self._pointwise(y, weight * scale[:, None, None, None], bias * scale, f"{name}.contract")
+        return ops.add(x, y)
 
     def _spatial(self, name: str) -> tuple[Float32Array, Float32Array]:
         """The 7 x 7 convolution of ConvFFN with its BatchNorm folded in."""
@@ -125,7 +152,7 @@ class EncoderGraph:
         # Convolutions have the channels innermost inside the engine, so this moves nothing.
         positions = ops.transpose(x, integers(0, 2, 3, 1))
         normed = ops.mvn(positions, integers(3), True, _NORM_EPSILON, "inside_sqrt")
-        mixed = linear(normed, qkv * gain, qkv @ shift, self._constants)
+        mixed = self._linear(normed, qkv * gain, qkv @ shift, f"{name}.attention.qkv")
         # One transposition for all three would give wrong numbers where there are as many positions as heads.
         query, key, value = (
             ops.transpose(ops.reshape(part, integers(0, -1, num_heads, head_dim), True), integers(0, 2, 1, 3))
@@ -133,7 +160,7 @@ class EncoderGraph:
         )
         mixed = ops.scaled_dot_product_attention(query, key, value, causal=False)
         mixed = ops.reshape(ops.transpose(mixed, integers(0, 2, 1, 3)), ops.shape_of(positions), False)
-        mixed = linear(mixed, output * scale[:, None], output_bias * scale, self._constants)
+        mixed = self._linear(mixed, output * scale[:, None], output_bias * scale, f"{name}.attention.output")
         return ops.add(x, ops.transpose(mixed, integers(0, 3, 1, 2)))
 
     def _order(self) -> list[int]:
@@ -167,6 +194,23 @@ class EncoderGraph:
             y = ops.group_convolution(features, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1])
             pooled.append(add_bias(y, bias, self._constants))
         return pooled
+
+    def _pointwise(self, x: Node, weight: Float32Array, bias: Float32Array, name: str) -> Node:
+        return convolution(self._rounded(x, name), weight, bias, self._constants, weight_format=self._weight_format)
+
+    def _linear(self, x: Node, weight: Float32Array, bias: Float32Array, name: str) -> Node:
+        return linear(self._rounded(x, name), weight, bias, self._constants, weight_format=self._weight_format)
+
+    def _rounded(self, x: Node, name: str) -> Node:
+        """The input of a layer: as it is, or in eight bits."""
+        self._reaches[name] = ops.reduce_max(ops.absolute(ops.reshape(x, integers(-1), False)), integers(0), False)
+        if self._ranges is None:
+            return x
+        if name not in self._ranges:
+            raise CheckpointError(
+                f"Expected ranges of the layers of this encoder, found none of {name}. Calibrate this checkpoint again."
+            )
+        return rounded(x, self._ranges[name], self._constants)
 
     def _convolution(self, x: Node, name: str, *, stride: int = 1) -> Node:
         weight, bias = self._kernel(name)

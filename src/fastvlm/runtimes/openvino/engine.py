@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
 import re
 import time
@@ -19,6 +18,8 @@ import openvino as ov
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError, one_line
 from fastvlm.files import write_whole
+from fastvlm.machine import describe_processor
+from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ class Engine:
 
     def _key(self, name: str) -> str:
         depends_on = (
-            name, BUILDER_VERSION, ov.get_version(), _processor(), self.precision, self._num_threads, *self._depends_on,
+            name, BUILDER_VERSION, ov.get_version(), describe_processor(), self.precision, self._num_threads,
+            *self._depends_on,
         )  # fmt: skip
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
 
@@ -175,13 +177,11 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def cache_folder() -> Path:
-    """Where compiled graphs of this user are kept: `FASTVLM_CACHE`, or `fastvlm` in the usual folder for caches."""
-    named = os.environ.get("FASTVLM_CACHE")
-    if named:
-        return Path(named)
-    usual = os.environ.get("XDG_CACHE_HOME")
-    return (Path(usual) if usual else Path.home() / ".cache") / "fastvlm"
+def largest_weight() -> int:
+    """The largest number that a weight in eight bits may have on this processor, where inputs have eight bits too."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return WHOLE_RANGE
+    return WHOLE_RANGE if re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()) else HALF_RANGE
 
 
 def _make_room(folder: Path) -> None:
@@ -205,13 +205,3 @@ def _key_of_files(files: set[Path]) -> str:
                 stream.seek(start)
                 digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-def _processor() -> str:
-    """The processor and its instructions: a graph compiled for one need not run on another."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() + platform.machine()
-    lines = re.findall(r"^(?:model name|flags|Features)\s*:.*$", text, re.MULTILINE)
-    return "".join(dict.fromkeys(lines))

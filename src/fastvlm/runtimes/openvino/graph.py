@@ -13,6 +13,14 @@ import openvino as ov
 from openvino import opset15 as ops
 
 from fastvlm.batches import Float32Array
+from fastvlm.runtimes.openvino.quantization import (
+    GROUP_SIZE,
+    WHOLE_RANGE,
+    WeightFormat,
+    fits_int4,
+    quantized_int4,
+    quantized_int8,
+)
 from fastvlm.runtimes.openvino.weights import StoredArray, to_bfloat16
 
 Node = Any
@@ -20,16 +28,18 @@ Node = Any
 
 _FLOAT = "f32"
 _IS_DECOMPRESSION = "decompression_0"
+_SMALLEST_RANGE = 1e-6
 
 
 class Constants:
     """Makes constants that share the memory of arrays, and keeps these arrays alive.
 
     precision: `float32`, or `bfloat16` for matrices and kernels; a graph computes in what it is compiled for.
+    largest: the largest number of a weight in eight bits, WHOLE_RANGE or HALF_RANGE.
     """
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, *, largest: int = WHOLE_RANGE) -> None:
+        self.precision, self._largest = precision, largest
         self._kept: list[object] = []
 
     def exact(self, values: Float32Array) -> Node:
@@ -45,6 +55,28 @@ class Constants:
         if values.dtype == np.float16:
             return _widened(self._shared(np.ascontiguousarray(values), None))
         return self._shared(np.ascontiguousarray(values, np.float32), None)
+
+    def matrix(self, values: StoredArray, weight_format: WeightFormat | None) -> Node:
+        """A matrix out x in, or a kernel out x in x 1 x 1, in so many bits; None as `weight` has it.
+
+        Where four bits do not fit, it is eight.
+        """
+        if weight_format is None:
+            return self.weight(values)
+        if weight_format == "int4" and fits_int4(values):
+            return self._int4(values)
+        numbers, scales = quantized_int8(values, largest=self._largest)
+        wide = ops.convert(self._shared(numbers, None), _FLOAT)
+        return ops.multiply(wide, self.exact(scales.reshape(-1, *[1] * (values.ndim - 1))))
+
+    def _int4(self, values: StoredArray) -> Node:
+        packed, scales = quantized_int4(values)
+        shape = ov.Shape([*packed.shape[:2], GROUP_SIZE])
+        self._kept.append(packed)
+        numbers = ov.op.Constant(ov.Tensor(packed, shape, ov.Type.u4), shared_memory=True)
+        middle = ops.convert(self._shared(np.full(1, 8, np.uint8), None), _FLOAT)
+        wide = ops.multiply(ops.subtract(ops.convert(numbers, _FLOAT), middle), self.exact(scales[..., None]))
+        return ops.reshape(wide, integers(*values.shape), False)
 
     def _shared(self, values: StoredArray, element_type: ov.Type | None) -> Node:
         self._kept.append(values)
@@ -77,10 +109,18 @@ def add_bias(x: Node, bias: Float32Array, constants: Constants) -> Node:
     return ops.add(x, constants.exact(bias.reshape(1, -1, 1, 1)))
 
 
-def convolution(x: Node, weight: StoredArray, bias: Float32Array, constants: Constants, *, stride: int = 1) -> Node:
+def convolution(
+    x: Node,
+    weight: StoredArray,
+    bias: Float32Array,
+    constants: Constants,
+    *,
+    stride: int = 1,
+    weight_format: WeightFormat | None = None,
+) -> Node:
     """An ordinary convolution, out x in x k x k, that keeps the size but for its stride."""
     border = [weight.shape[-1] // 2] * 2
-    y = ops.convolution(x, constants.weight(weight), [stride] * 2, border, border, [1, 1])
+    y = ops.convolution(x, constants.matrix(weight, weight_format), [stride] * 2, border, border, [1, 1])
     return add_bias(y, bias, constants)
 
 
@@ -113,10 +153,24 @@ def depthwise_order(num_channels: int, *, multiplier: int) -> list[int]:
     return [channel for part in range(multiplier) for channel in range(part, num_channels, multiplier)]
 
 
-def linear(x: Node, weight: StoredArray, bias: Float32Array | None, constants: Constants) -> Node:
+def linear(
+    x: Node,
+    weight: StoredArray,
+    bias: Float32Array | None,
+    constants: Constants,
+    *,
+    weight_format: WeightFormat | None = None,
+) -> Node:
     """Multiply the last axis by out x in, and add a bias where there is one."""
-    y = ops.matmul(x, constants.weight(weight), False, True)
+    y = ops.matmul(x, constants.matrix(weight, weight_format), False, True)
     return y if bias is None else ops.add(y, constants.exact(bias))
+
+
+def rounded(x: Node, largest: float, constants: Constants) -> Node:
+    """Round to 256 steps around zero, up to +-`largest`: what reads it computes in eight bits where its weights do."""
+    largest = max(largest, _SMALLEST_RANGE)
+    low, high = (constants.exact(np.array(value, np.float32)) for value in (-largest * 128 / 127, largest))
+    return ops.fake_quantize(x, low, high, low, high, 256)
 
 
 def gelu(x: Node) -> Node:

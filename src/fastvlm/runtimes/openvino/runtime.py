@@ -28,12 +28,13 @@ from fastvlm.runtimes.checks import (
 )
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Compiled, Engine
+from fastvlm.runtimes.openvino.engine import Compiled, Engine, largest_weight
+from fastvlm.runtimes.openvino.quantization import WeightFormat
 from fastvlm.runtimes.openvino.weights import Weights, to_float32
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, ignore
 
-_NUM_FIXED_SIZES = 2
-"""Graphs of a fixed size are faster, and each holds the encoder's weights once more."""
+NUM_FIXED_SIZES = 2
+"""Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
 
 
 @dataclass
@@ -57,7 +58,10 @@ class OpenVINORuntime:
     """Computes a model with OpenVINO's CPU plugin, from the tensors of a checkpoint by our names.
 
     dtype: `auto` (bfloat16 where the processor computes in it, else float32), `float32` or `bfloat16`. num_threads:
-    None for the engine's choice. cache_folder: where compiled graphs are kept, None to keep none.
+    None for the engine's choice. cache_folder: where compiled graphs are kept, None to keep none. weight_format: bits
+    of the decoder's matrices, None as they are stored. encoder_ranges: as `calibration` measures them; beside a
+    weight_format they let the encoder compute in eight bits. num_fixed_sizes: so many sizes of pictures get graphs of
+    their own, the others share one.
     Raises CheckpointError for tensors that are missing, unexpected or misshaped, GenerationError for a precision that
     the processor lacks.
     """
@@ -70,6 +74,9 @@ class OpenVINORuntime:
         dtype: str = "auto",
         num_threads: int | None = None,
         cache_folder: Path | None = None,
+        weight_format: WeightFormat | None = None,
+        encoder_ranges: Mapping[str, float] | None = None,
+        num_fixed_sizes: int = NUM_FIXED_SIZES,
     ) -> None:
         if config.vision.form != "fused":
             raise CheckpointError(
@@ -88,18 +95,31 @@ class OpenVINORuntime:
             raise CheckpointError(f"Expected {folder} to describe a model, got: {one_line(error)}.") from error
         check_tensors(expected, wanted, folder)
         self._config = config
+        ranges = None if weight_format is None else encoder_ranges
         self._engine = Engine(
-            wanted.values(), about=repr(config), precision=dtype, num_threads=num_threads, cache_folder=cache_folder
+            wanted.values(),
+            about=repr((config, weight_format, None if ranges is None else sorted(ranges.items()))),
+            precision=dtype,
+            num_threads=num_threads,
+            cache_folder=cache_folder,
+        )
+        self._formats = "".join(
+            f" {part} {name}"
+            for part, name in (("encoder", ranges and "int8"), ("decoder", weight_format))
+            if name is not None
         )
         weights = Weights(wanted)
         self._table = weights.stored("decoder.embed_tokens.weight")
-        self._encoder = EncoderGraph(config.vision, weights, precision=self._engine.precision)
-        graphs = DecoderGraph(config.decoder, weights, precision=self._engine.precision)
+        self._encoder = EncoderGraph(
+            config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
+        )
+        graphs = DecoderGraph(config.decoder, weights, precision=self._engine.precision, weight_format=weight_format)
         self._many = self._engine.compiled("decoder-many", lambda: graphs.build("many"))
         self._single = self._engine.compiled("decoder-single", lambda: graphs.build("single"))
         self._prefill = self._many.request()
         self._projector = self._engine.compiled("projector", self._encoder.build_projector)
         self._project = self._projector.request()
+        self._num_fixed_sizes = num_fixed_sizes
         self._encoders: dict[tuple[int, int, int], tuple[Compiled, Any]] = {}
         # A run of a graph serves one caller at a time; each cache decodes in a run of its own.
         self._lock = threading.Lock()
@@ -111,8 +131,8 @@ class OpenVINORuntime:
 
     @property
     def name(self) -> str:
-        """Engine, device and precision, as in `openvino cpu float32`."""
-        return f"openvino cpu {self._engine.precision}"
+        """Engine, device and precision, as in `openvino cpu float32` or `openvino cpu float32 decoder int4`."""
+        return f"openvino cpu {self._engine.precision}{self._formats}"
 
     @property
     def compile_ms(self) -> float:
@@ -139,7 +159,7 @@ class OpenVINORuntime:
 
     def _encoder_for(self, num_tiles: int, height_px: int, width_px: int) -> Any:
         size = (num_tiles, height_px, width_px)
-        if size not in self._encoders and len(self._encoders) >= _NUM_FIXED_SIZES:
+        if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
             size = (-1, -1, -1)
         if size not in self._encoders:
             num_tiles, height_px, width_px = size

@@ -1,0 +1,188 @@
+"""How soon a first token comes on this machine, by resolution: measured once, kept, and used to keep a budget.
+
+The paper finds the input resolution to be the best dial between accuracy and time to first token (section 3.2, figure
+1); here it is turned by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fastvlm.batches import PromptTokens, VisualTokens
+from fastvlm.errors import GenerationError, one_line
+from fastvlm.files import write_whole
+from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.runtimes.protocol import Runtime
+from fastvlm.tiles import ENCODER_STRIDE_PX
+
+_LOGGER = logging.getLogger(__name__)
+
+TEXT_TOKENS = 32
+"""Words around the picture while measuring."""
+
+_PICTURE_PX = 1400
+_NUM_SIZES = 4
+_NUM_RUNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyProfile:
+    """Medians in milliseconds. encode_ms: from a picture in memory to visual tokens, by their number; prefill_ms: from
+    visual tokens to the first token, by the length of the prompt."""
+
+    visual_tokens: tuple[float, ...]
+    encode_ms: tuple[float, ...]
+    prompt_tokens: tuple[float, ...]
+    prefill_ms: tuple[float, ...]
+
+    def first_token_ms(self, *, visual_tokens: int, num_images: int, text_tokens: int) -> float:
+        """Milliseconds that `num_images` pictures of so many visual tokens each and a text take; interpolated."""
+        encode_ms = _interpolated(visual_tokens, self.visual_tokens, self.encode_ms)
+        prompt = num_images * visual_tokens + text_tokens
+        return num_images * encode_ms + _interpolated(prompt, self.prompt_tokens, self.prefill_ms)
+
+
+class LatencyBudget:
+    """Chooses the resolution at which the first token comes in time.
+
+    processing: the checkpoint's own, whose resolution is the largest that is ever chosen.
+    Raises GenerationError for a budget that is not positive, and for pictures cut into tiles.
+    """
+
+    def __init__(self, profile: LatencyProfile, *, max_ttft_ms: float, processing: ProcessingConfig) -> None:
+        if not max_ttft_ms > 0:
+            raise GenerationError(f"Expected a time to first token above 0 ms, got {max_ttft_ms:g}.")
+        self.profile, self.max_ttft_ms = profile, max_ttft_ms
+        self._sizes = sizes_of(processing)
+        self._processors: dict[int, ImageProcessor] = {}
+
+    def processor(self, *, num_images: int, text_tokens: int, spent_ms: float = 0.0) -> ImageProcessor:
+        """What prepares the pictures of a question, `spent_ms` after it came; the smallest where none is in time."""
+        for tokens in sorted(self._sizes, reverse=True):
+            needed_ms = self.profile.first_token_ms(
+                visual_tokens=tokens, num_images=num_images, text_tokens=text_tokens
+            )
+            if spent_ms + needed_ms <= self.max_ttft_ms:
+                break
+        if tokens not in self._processors:
+            self._processors[tokens] = ImageProcessor(self._sizes[tokens])
+        return self._processors[tokens]
+
+
+def sizes_of(processing: ProcessingConfig) -> dict[int, ProcessingConfig]:
+    """The checkpoint's processing at each resolution down to a quarter of its own, by visual tokens of a square.
+
+    Raises GenerationError for pictures cut into tiles, whose number is not a matter of resolution alone.
+    """
+    if processing.mode == "anyres":
+        raise GenerationError(
+            "Expected pictures in one piece for a time to first token to keep, this checkpoint cuts them into tiles "
+            "(anyres). Choose --image-mode pad, or leave out --max-ttft."
+        )
+    if processing.mode == "fit":
+        most = int(processing.max_visual_tokens**0.5)
+        return {
+            side**2: replace(processing, max_visual_tokens=side**2) for side in range(max(1, most // 4), most + 1)
+        } | {processing.max_visual_tokens: processing}
+    most = processing.size_px // ENCODER_STRIDE_PX
+    return {
+        side**2: replace(processing, size_px=side * ENCODER_STRIDE_PX) for side in range(max(1, most // 4), most + 1)
+    }
+
+
+def measure_latency(
+    runtime: Runtime, processing: ProcessingConfig, *, report: Callable[[int, int], None] = lambda _done, _total: None
+) -> LatencyProfile:
+    """Measure a runtime at a few of the resolutions; report: called with how many are done, and of how many."""
+    sizes = sizes_of(processing)
+    places = np.linspace(0, len(sizes) - 1, _NUM_SIZES).round().astype(int)
+    chosen = [sorted(sizes)[place] for place in dict.fromkeys(places.tolist())]
+    encode_ms, prefill_ms, prompt_tokens = [], [], []
+    for number, tokens in enumerate(chosen):
+        report(number, len(chosen))
+        measured = _Question(runtime, ImageProcessor(sizes[tokens]))
+        encode_ms.append(_median_ms(measured.encode))
+        prefill_ms.append(_median_ms(measured.read))
+        prompt_tokens.append(len(measured.prompt))
+    report(len(chosen), len(chosen))
+    return LatencyProfile(
+        visual_tokens=tuple(chosen),
+        encode_ms=_rising(encode_ms),
+        prompt_tokens=tuple(prompt_tokens),
+        prefill_ms=_rising(prefill_ms),
+    )
+
+
+def kept_profile(folder: Path, key: object, measure: Callable[[], LatencyProfile]) -> LatencyProfile:
+    """Read the profile of `key` (whatever it depends on) from a folder, or measure it and keep it there if possible."""
+    path = folder / f"latency-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return LatencyProfile(**{name: tuple(map(float, numbers)) for name, numbers in values.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        profile = measure()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(profile)) + "\n")
+    except OSError as error:
+        _LOGGER.warning("Cannot keep what was measured in %s (%s); it is measured again.", folder, one_line(error))
+    return profile
+
+
+def warm_up(runtime: Runtime, processor: ImageProcessor) -> None:
+    """Answer once about a picture prepared so: the engine's first run of a size is slower than later ones."""
+    _Question(runtime, processor).read()
+
+
+class _Question:
+    """A picture of noise and some words, encoded."""
+
+    def __init__(self, runtime: Runtime, processor: ImageProcessor) -> None:
+        self._runtime, self._processor = runtime, processor
+        self._picture = np.random.default_rng(0).integers(0, 256, (_PICTURE_PX, _PICTURE_PX, 3), dtype=np.uint8)
+        self._visual_tokens = self.encode()
+        image_index = np.full(self._visual_tokens.num_tokens + TEXT_TOKENS, -1, np.int64)
+        image_index[2 : 2 + self._visual_tokens.num_tokens] = 0
+        zeros = np.zeros(len(image_index), np.int64)
+        self.prompt = PromptTokens(zeros, image_index, zeros.astype(bool))
+
+    def encode(self) -> VisualTokens:
+        """From the picture in memory to visual tokens."""
+        return self._runtime.encode(self._processor(self._picture))
+
+    def read(self) -> None:
+        """From visual tokens to the first token."""
+        self._runtime.prefill([self._runtime.embed(self.prompt, [self._visual_tokens])])[0].argmax(-1)
+
+
+def _median_ms(run: Callable[[], object]) -> float:
+    times_ms = []
+    for _ in range(_NUM_RUNS + 1):
+        started_s = time.perf_counter()
+        run()
+        times_ms.append((time.perf_counter() - started_s) * 1000)
+    # The first run is one to warm up.
+    return statistics.median(times_ms[1:])
+
+
+def _rising(values: Sequence[float]) -> tuple[float, ...]:
+    """Larger is never faster: what noise says to the contrary is levelled."""
+    return tuple(np.maximum.accumulate(values).tolist())
+
+
+def _interpolated(x: float, places: Sequence[float], values: Sequence[float]) -> float:
+    """A line through the measured places: level before the first, and beyond the last as steep as before it."""
+    if len(places) > 1 and x > places[-1]:
+        steepness = (values[-1] - values[-2]) / (places[-1] - places[-2])
+        return values[-1] + steepness * (x - places[-1])
+    return float(np.interp(x, places, values))

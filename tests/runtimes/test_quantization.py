@@ -1,0 +1,231 @@
+"""Weights and activations in fewer bits: how far from exact they may be, and that the engine takes them as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastvlm.checkpoints.config import ModelConfig
+from fastvlm.checkpoints.stored import StoredCheckpoint
+from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.errors import CheckpointError, GenerationError
+from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.templates import TEMPLATES
+from fastvlm.processing.tokenizer import train_byte_level_bpe
+from fastvlm.runtimes.choice import choose_runtime
+from fastvlm.runtimes.openvino import engine as engine_module
+from fastvlm.runtimes.openvino.calibration import calibrate, measure_ranges
+from fastvlm.runtimes.openvino.decoder import DecoderGraph
+from fastvlm.runtimes.openvino.encoder import EncoderGraph
+from fastvlm.runtimes.openvino.engine import Compiled, Engine
+from fastvlm.runtimes.openvino.quantization import (
+    GROUP_SIZE,
+    HALF_RANGE,
+    WHOLE_RANGE,
+    WeightFormat,
+    fits_int4,
+    quantized_int4,
+    quantized_int8,
+)
+from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+from fastvlm.runtimes.openvino.weights import Weights, to_bfloat16
+from fastvlm.tiles import TileLayout
+from support.runtimes import CONFIG, prompt, random_model, stored_tensors, tiles
+
+LAYERS = CONFIG.decoder.num_layers
+
+
+@pytest.fixture(scope="module")
+def tensors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredTensor]:
+    return stored_tensors(random_model(), tmp_path_factory.mktemp("weights"))
+
+
+def matrix(num_out: int = 9, num_in: int = 2 * GROUP_SIZE) -> np.ndarray:
+    values = np.random.default_rng(3).standard_normal((num_out, num_in), dtype=np.float32)
+    values[2] = 0
+    values[3] *= 1e-3
+    values[4, 5] = -40
+    return values
+
+
+def test_eight_bits_are_within_half_a_step() -> None:
+    values = matrix()
+    whole, scales = quantized_int8(values)
+    assert whole.dtype == np.int8 and whole.shape == values.shape and scales.shape == (9,)
+    assert np.abs(whole).max(1).tolist() == [127, 127, 0, *[127] * 6]
+    assert (np.abs(whole * scales[:, None] - values) <= scales[:, None] * 0.501).all()
+
+
+def test_half_the_range_cannot_overflow() -> None:
+    """Two products of the largest unsigned input fit into sixteen bits."""
+    whole, scales = quantized_int8(matrix(), largest=HALF_RANGE)
+    assert np.abs(whole).max() == HALF_RANGE and 2 * 255 * HALF_RANGE < 2**15
+    assert (np.abs(whole * scales[:, None] - matrix()) <= scales[:, None] * 0.501).all()
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "fma avx2 avx512_bf16", HALF_RANGE),
+        ("x86_64", "fma avx2 avx512_vnni amx_int8", WHOLE_RANGE),
+        ("AMD64", "avx_vnni avx2", WHOLE_RANGE),
+        ("AMD64", "", HALF_RANGE),
+        ("aarch64", "asimddp", WHOLE_RANGE),
+    ],
+)
+def test_the_range_that_a_processor_bears(
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, expected: int
+) -> None:
+    monkeypatch.setattr(engine_module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(engine_module, "describe_processor", lambda: f"flags : {flags}")
+    assert engine_module.largest_weight() == expected
+
+
+def test_eight_bits_of_a_kernel_and_of_bfloat16() -> None:
+    kernel = to_bfloat16(matrix())[:, :, None, None]
+    whole, scales = quantized_int8(kernel)
+    expected, expected_scales = quantized_int8(kernel[:, :, 0, 0])
+    assert np.array_equal(whole[:, :, 0, 0], expected) and np.array_equal(scales, expected_scales)
+
+
+def test_four_bits_are_within_a_step_and_meet_the_farthest_number() -> None:
+    values = matrix()
+    packed, scales = quantized_int4(values)
+    assert packed.dtype == np.uint8 and packed.shape == (9, 2, GROUP_SIZE // 2) and scales.shape == (9, 2)
+    numbers = np.stack([packed & 15, packed >> 4], axis=-1).reshape(9, 2, GROUP_SIZE).astype(np.int32) - 8
+    restored = (numbers * scales[..., None]).reshape(values.shape)
+    steps = np.abs(scales).repeat(GROUP_SIZE, axis=1)
+    # A number as far on the other side as the farthest one is a whole step off: 8 is not among -8 ... 7.
+    assert (np.abs(restored - values) <= steps * 1.001).all()
+    assert (np.abs(restored - values) <= steps * 0.501).mean() > 0.97
+    assert restored[4, 5] == pytest.approx(-40)
+    assert not restored[2].any()
+
+
+def test_inputs_that_make_no_groups_keep_eight_bits() -> None:
+    assert fits_int4(matrix()) and not fits_int4(matrix(num_in=GROUP_SIZE + 2))
+    assert not fits_int4(matrix()[:, :, None, None])
+
+
+def node_kinds(compiled: Compiled) -> Counter[str]:
+    nodes = compiled.model.get_runtime_model().get_ops()
+    return Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
+
+
+@pytest.mark.parametrize("weight_format", ["int8", "int4"])
+def test_the_plugin_takes_the_decoders_bits_as_they_are(
+    tensors: Mapping[str, StoredTensor], weight_format: WeightFormat
+) -> None:
+    """Were they widened, there would be nodes that convert or multiply weights, or plain products in their place."""
+    graphs = DecoderGraph(CONFIG.decoder, Weights(tensors), precision="float32", weight_format=weight_format)
+    engine = Engine(tensors.values(), about="", precision="float32")
+    kinds = node_kinds(engine.compiled("decoder", lambda: graphs.build("single")))
+    assert kinds["FullyConnected"] == 7 * LAYERS + 1
+    plain = DecoderGraph(CONFIG.decoder, Weights(tensors), precision="float32")
+    expected = node_kinds(engine.compiled("decoder", lambda: plain.build("single")))
+    assert {kind: kinds[kind] for kind in ("Eltwise", "MatMul", "Convert", "RMS", "RoPE")} == {
+        kind: expected[kind] for kind in ("Eltwise", "MatMul", "Convert", "RMS", "RoPE")
+    }
+
+
+def logits_of(runtime: OpenVINORuntime) -> np.ndarray:
+    encoded = runtime.encode(tiles(TileLayout(64, 128)))
+    logits, cache = runtime.prefill([runtime.embed(prompt([5, 6], (0, 2), [7]), [encoded])])
+    return np.stack([logits, *(runtime.decode(np.array([number]), cache) for number in (4, 9))])
+
+
+@pytest.mark.parametrize(("weight_format", "limit"), [("int8", 0.03), ("int4", 0.4)])
+def test_fewer_bits_stay_near(tensors: Mapping[str, StoredTensor], weight_format: WeightFormat, limit: float) -> None:
+    exact = logits_of(OpenVINORuntime(CONFIG, tensors, dtype="float32"))
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=weight_format)
+    error = np.linalg.norm(logits_of(runtime) - exact) / np.linalg.norm(exact)
+    assert runtime.name == f"openvino cpu float32 decoder {weight_format}"
+    assert 0 < error < limit
+
+
+def test_ranges_are_those_of_the_inputs(tensors: Mapping[str, StoredTensor]) -> None:
+    images = [tiles(TileLayout(64, 128), seed) for seed in range(3)]
+    ranges = measure_ranges(CONFIG, tensors, images)
+    num_blocks, mixers = CONFIG.vision.depths, CONFIG.vision.token_mixers
+    num_attention = sum(depth for depth, kind in zip(num_blocks, mixers, strict=True) if kind == "attention")
+    assert len(ranges) == len(num_blocks) - 1 + 2 * sum(num_blocks) + 2 * num_attention
+    assert min(ranges.values()) > 0
+    each = [measure_ranges(CONFIG, tensors, [image]) for image in images]
+    assert ranges == pytest.approx({name: max(one[name] for one in each) for name in ranges})
+
+
+def test_a_calibrated_encoder_computes_in_eight_bits(tensors: Mapping[str, StoredTensor]) -> None:
+    image = tiles(TileLayout(64, 128))
+    ranges = measure_ranges(CONFIG, tensors, [image])
+    exact = OpenVINORuntime(CONFIG, tensors, dtype="float32").encode(image).data
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format="int8", encoder_ranges=ranges)
+    error = np.linalg.norm(runtime.encode(image).data - exact) / np.linalg.norm(exact)
+    assert runtime.name == "openvino cpu float32 encoder int8 decoder int8"
+    assert 0 < error < 0.1
+    graphs = EncoderGraph(CONFIG.vision, Weights(tensors), precision="float32", ranges=ranges, largest_weight=63)
+    engine = Engine(tensors.values(), about="", precision="float32")
+    compiled = engine.compiled("encoder", lambda: graphs.build(num_tiles=1, height_px=64, width_px=128))
+    nodes = [node.get_rt_info() for node in compiled.model.get_runtime_model().get_ops()]
+    in_eight = [info for info in nodes if "8" in info["runtimePrecision"].astype(str)]
+    kinds = Counter(info["layerType"].astype(str) for info in in_eight)
+    assert kinds["Convolution"] + kinds["FullyConnected"] == len(ranges), kinds
+
+
+def test_without_a_weight_format_ranges_change_nothing(tensors: Mapping[str, StoredTensor]) -> None:
+    image = tiles(TileLayout(64, 128))
+    ranges = measure_ranges(CONFIG, tensors, [image])
+    exact = OpenVINORuntime(CONFIG, tensors, dtype="float32").encode(image).data
+    np.testing.assert_array_equal(
+        OpenVINORuntime(CONFIG, tensors, dtype="float32", encoder_ranges=ranges).encode(image).data, exact
+    )
+
+
+def test_a_dark_picture_calibrates_too(tensors: Mapping[str, StoredTensor]) -> None:
+    """Ranges of zero, of layers that were given nothing, must not divide by it."""
+    ranges = dict.fromkeys(measure_ranges(CONFIG, tensors, [tiles(TileLayout(64, 64))]), 0.0)
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format="int4", encoder_ranges=ranges)
+    assert np.isfinite(runtime.encode(tiles(TileLayout(64, 64))).data).all()
+
+
+def test_calibration_reads_pictures_as_the_checkpoint_wants_them(
+    tensors: Mapping[str, StoredTensor], tmp_path: Path
+) -> None:
+    for number in range(2):
+        Image.new("RGB", (90, 60), (200 * number, 40, 90)).save(tmp_path / f"{number}.png")
+    config = ModelConfig(
+        name="small",
+        vlm=CONFIG,
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=8),
+        template=TEMPLATES["compact"],
+        eos_token_ids=(0,),
+    )
+    tokenizer = train_byte_level_bpe(["a b"], vocabulary_size=260, special_tokens=("<|end|>",))
+    stored = StoredCheckpoint(tmp_path, "fastvlm", config, tokenizer, tensors)
+    seen: list[tuple[int, int]] = []
+    ranges = calibrate(stored, sorted(tmp_path.glob("*.png")), report=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 2), (1, 2), (2, 2)] and ranges["stages.1.patch_embedding.pointwise"] > 0
+    with pytest.raises(CheckpointError, match="got none"):
+        calibrate(stored, [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"quantize": "int3"}, "int8, int4, got 'int3'"),
+        ({"quantize": "int8", "device": "cuda"}, "OpenVINO on a processor for quantised weights, got cuda"),
+        ({"quantize": "int4", "name": "torch"}, "got torch"),
+    ],
+)
+def test_what_cannot_be_quantised_is_told(asked: dict[str, str], words: str) -> None:
+    given = {"name": "auto", "device": "auto", "dtype": "auto", "form": "fused", **asked}
+    with pytest.raises(GenerationError, match=words):
+        choose_runtime(given.pop("name"), **given)  # type: ignore[arg-type]
+
+
+def test_quantised_weights_choose_openvino() -> None:
+    assert choose_runtime("auto", device="auto", dtype="auto", form="fused", quantize="int4") == "openvino"
