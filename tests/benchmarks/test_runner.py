@@ -73,6 +73,7 @@ def test_every_system_is_measured_at_every_size(plan: Plan, tmp_path: Path) -> N
     for row in rows:
         assert row.error is None and row.ttft_ms is not None and row.decode_tokens_per_second is not None
         assert 0 < row.ttft_ms.low <= row.ttft_ms.median <= row.ttft_ms.high and row.ttft_ms.n == 3
+        assert row.second_ttft_ms is not None and row.second_ttft_ms.n == 3
         assert row.peak_memory_mb is not None and row.peak_memory_mb > 30
     runs = [text.rpartition(" ")[2] for text in told if text.startswith("128 px")]
     assert runs == ["fastvlm-openvino", "fastvlm-torch"] * 4, "systems take turns"
@@ -82,6 +83,24 @@ def test_every_system_is_measured_at_every_size(plan: Plan, tmp_path: Path) -> N
     assert {"system", "precision", "size_px", "visual_tokens", "text_tokens", "ttft_ms", "decode_tokens_per_second",
             "peak_memory_mb", "floor_ttft_ms"} <= stored["rows"][0].keys()  # fmt: skip
     assert stored["rows"][0]["ttft_ms"].keys() == {"median", "low", "high", "n"}
+
+
+@pytest.mark.parametrize("name", ["fastvlm-openvino-int8", "fastvlm-openvino-int4"])
+def test_fewer_bits_are_systems_of_their_own(plan: Plan, name: str) -> None:
+    system: Any = build_system(name, shape="tiny", folder=plan.folder, precision="float32", num_threads=1)
+    assert system._runtime.name == f"openvino cpu float32 encoder int8 decoder {name[-4:]}"
+    answered = system.answer(Question(128, 6), num_tokens=3)
+    assert len(answered.times_ms) == 3 and answered.second_ms > 0
+
+
+def test_a_second_question_shares_the_picture() -> None:
+    question = Question(256, 30)
+    first = question.prompt(vocabulary_size=1000)
+    second = question.another(first)
+    assert np.array_equal(first.image_index, second.image_index)
+    assert np.array_equal(first.token_ids[: question.num_kept], second.token_ids[: question.num_kept])
+    assert (first.image_index[question.num_kept :] == -1).all() and question.num_kept == 14 + 16
+    assert not np.array_equal(first.token_ids, second.token_ids)
 
 
 def test_a_system_that_fails_spoils_no_other(plan: Plan) -> None:

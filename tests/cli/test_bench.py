@@ -17,7 +17,8 @@ def test_bench_prints_a_table_and_writes_rows(run: Run, tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert "fastvlm-openvino" in finished.stdout and "fastvlm-torch" in finished.stdout
     rows = json.loads(file.read_text())["rows"]
-    assert [row["system"] for row in rows] == ["fastvlm-openvino", "fastvlm-torch"]
+    names = ["fastvlm-openvino", "fastvlm-openvino-int8", "fastvlm-openvino-int4", "fastvlm-torch"]
+    assert [row["system"] for row in rows] == names
     assert all(row["floor_ttft_ms"] > 0 and row["ttft_ms"]["n"] == 2 for row in rows)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from fastvlm.files import replacing, write_whole
 
 FORMAT_VERSION = 1
 
+_HEADINGS = (
+    "system", "precision", "px", "visual tokens", "TTFT ms", "2nd question", "times floor", "sooner", "tokens/s", "MB",
+)  # fmt: skip
 _BASELINE = "transformers"
 _PLOT_INCHES = (8, 4.5)
 
@@ -51,21 +55,23 @@ class BenchReport:
             title=f"{self.plan.shape}: time to first token and decoding, {self.plan.num_threads} threads",
             caption=f"{self.machine}; medians of {self.plan.num_runs} alternating runs, with quarter-points",
         )
-        for heading in (
-            "system",
-            "precision",
-            "px",
-            "visual tokens",
-            "TTFT ms",
-            "times floor",
-            "sooner",
-            "tokens/s",
-            "MB",
-        ):
-            table.add_column(heading, justify="left" if heading in ("system", "precision") else "right")
+        for heading in _HEADINGS:
+            is_name = heading in ("system", "precision")
+            table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
         for row in self.rows:
             table.add_row(*_cells(row, _baseline_ms(self.rows, row)))
         return table
+
+
+def markdown(report: BenchReport) -> str:
+    """The table for documents."""
+    return markdown_table(_HEADINGS, [_cells(row, _baseline_ms(report.rows, row)) for row in report.rows])
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown; rows that are too short are filled up."""
+    filled = [[*row, *[""] * (len(headings) - len(row))] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (headings, ["---"] * len(headings), *filled))
 
 
 def write_json(report: BenchReport, path: Path) -> None:
@@ -73,8 +79,9 @@ def write_json(report: BenchReport, path: Path) -> None:
     write_whole(path, json.dumps(report.to_dict(), indent=2) + "\n")
 
 
-def write_plot(report: BenchReport, path: Path) -> None:
-    """Draw time to first token over resolution, one line for each system, as PNG, SVG or PDF by the file's suffix.
+@contextmanager
+def saved_figure(path: Path, *, machine: str) -> Iterator[Any]:
+    """Give axes to draw on, which are then written as PNG, SVG or PDF by the file's suffix, whole or not at all.
 
     Raises MissingExtraError without matplotlib.
     """
@@ -85,32 +92,44 @@ def write_plot(report: BenchReport, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=_PLOT_INCHES, layout="constrained")
-    for name in dict.fromkeys((row.system, row.precision) for row in report.rows):
-        own = [row for row in report.rows if (row.system, row.precision) == name and row.ttft_ms is not None]
-        if own:
-            spreads = [row.ttft_ms for row in own if row.ttft_ms is not None]
-            below = [spread.median - spread.low for spread in spreads]
-            above = [spread.high - spread.median for spread in spreads]
-            sizes = [row.size_px for row in own]
-            medians = [spread.median for spread in spreads]
-            axes.errorbar(sizes, medians, yerr=[below, above], marker="o", capsize=3, label=" ".join(name))
-    for precision in dict.fromkeys(row.precision for row in report.rows if row.floor_ttft_ms is not None):
-        floors = {row.size_px: row.floor_ttft_ms for row in report.rows if row.precision == precision}
-        sizes = sorted(floors)
-        axes.plot(sizes, [floors[size] for size in sizes], linestyle="--", color="grey", label=f"floor {precision}")
-    axes.set(
-        title=f"{report.plan.shape}: time to first token",
-        xlabel="side of the picture in pixels",
-        ylabel="milliseconds, median and quarter-points",
-        yscale="log",
-    )
-    axes.set_xticks(sorted({row.size_px for row in report.rows}))
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    figure.text(0.99, 0.005, report.machine, ha="right", fontsize=6)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=150)
-    pyplot.close(figure)
+    try:
+        yield axes
+        axes.grid(visible=True, which="both", alpha=0.3)
+        figure.text(0.99, 0.005, machine, ha="right", fontsize=6)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=150)
+    finally:
+        pyplot.close(figure)
+
+
+def write_plot(report: BenchReport, path: Path) -> None:
+    """Draw time to first token over resolution, one line for each system, as PNG, SVG or PDF by the file's suffix.
+
+    Raises MissingExtraError without matplotlib.
+    """
+    with saved_figure(path, machine=report.machine) as axes:
+        for name in dict.fromkeys((row.system, row.precision) for row in report.rows):
+            own = [row for row in report.rows if (row.system, row.precision) == name and row.ttft_ms is not None]
+            if own:
+                spreads = [row.ttft_ms for row in own if row.ttft_ms is not None]
+                below = [spread.median - spread.low for spread in spreads]
+                above = [spread.high - spread.median for spread in spreads]
+                sizes = [row.size_px for row in own]
+                medians = [spread.median for spread in spreads]
+                axes.errorbar(sizes, medians, yerr=[below, above], marker="o", capsize=3, label=" ".join(name))
+        for precision in dict.fromkeys(row.precision for row in report.rows if row.floor_ttft_ms is not None):
+            floors = {row.size_px: row.floor_ttft_ms for row in report.rows if row.precision == precision}
+            sizes = sorted(floors)
+            heights = [floors[size] for size in sizes]
+            axes.plot(sizes, heights, linestyle="--", color="grey", label=f"floor {precision}")
+        axes.set(
+            title=f"{report.plan.shape}: time to first token",
+            xlabel="side of the picture in pixels",
+            ylabel="milliseconds, median and quarter-points",
+            yscale="log",
+        )
+        axes.set_xticks(sorted({row.size_px for row in report.rows}))
+        axes.legend()
 
 
 def _baseline_ms(rows: Sequence[Row], row: Row) -> float | None:
@@ -131,10 +150,16 @@ def _cells(row: Row, baseline_ms: float | None) -> tuple[str, ...]:
     floor = "" if row.floor_ttft_ms is None else f"{ttft_ms.median / row.floor_ttft_ms:.2f}"
     sooner = "" if baseline_ms is None else f"{baseline_ms / ttft_ms.median:.1f} x"
     memory = "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
-    return (*start, _spread(ttft_ms, 0), floor, sooner, _spread(row.decode_tokens_per_second, 1), memory)
+    second, rate = _median(row.second_ttft_ms), spread_text(row.decode_tokens_per_second, 1)
+    return (*start, spread_text(ttft_ms, 0), second, floor, sooner, rate, memory)
 
 
-def _spread(spread: Spread | None, digits: int) -> str:
+def _median(spread: Spread | None) -> str:
+    return "" if spread is None else f"{spread.median:.0f}"
+
+
+def spread_text(spread: Spread | None, digits: int) -> str:
+    """Median and quarter-points in words; nothing for None."""
     if spread is None:
         return ""
     return f"{spread.median:.{digits}f} ({spread.low:.{digits}f} to {spread.high:.{digits}f})"

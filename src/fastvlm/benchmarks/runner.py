@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from fastvlm.benchmarks.cost import MachinePeak, first_token_macs
-from fastvlm.benchmarks.systems import Question
+from fastvlm.benchmarks.systems import Answered, Question
 from fastvlm.errors import GenerationError
 from fastvlm.models.config import VLMConfig
 
@@ -39,7 +39,8 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One system in one precision at one size. error: why there is nothing else, or None."""
+    """One system in one precision at one size. second_ttft_ms: of another question about the same picture, None where
+    an engine keeps nothing of the first. error: why there is nothing else, or None."""
 
     system: str
     precision: str
@@ -47,6 +48,7 @@ class Row:
     visual_tokens: int
     text_tokens: int
     ttft_ms: Spread | None = None
+    second_ttft_ms: Spread | None = None
     decode_tokens_per_second: Spread | None = None
     peak_memory_mb: float | None = None
     floor_ttft_ms: float | None = None
@@ -92,13 +94,12 @@ class Worker:
             }
         )
 
-    def answer(self, question: Question, *, num_tokens: int) -> list[float]:
-        """When each token came, in milliseconds; none where the system failed, now or before."""
+    def answer(self, question: Question, *, num_tokens: int) -> Answered:
+        """When tokens came; none did where the system failed, now or before."""
         reply = self._ask(
             {"size_px": question.size_px, "num_text_tokens": question.num_text_tokens, "num_tokens": num_tokens}
         )
-        times_ms: list[float] = reply.get("times_ms", [])
-        return times_ms
+        return Answered(reply.get("times_ms", []), reply.get("second_ms"))
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self.error is not None:
@@ -148,16 +149,20 @@ def _measure_size(
     plan: Plan, workers: Sequence[Worker], question: Question, report: Callable[[str], None]
 ) -> Iterator[Row]:
     first_ms: list[list[float]] = [[] for _ in workers]
+    second_ms: list[list[float]] = [[] for _ in workers]
     rates: list[list[float]] = [[] for _ in workers]
     for run in range(-plan.num_warm_ups, plan.num_runs):
         for number, worker in enumerate(workers):
             report(f"{question.size_px} px, run {max(0, run + 1)} of {plan.num_runs}: {worker.system}")
-            times_ms = worker.answer(question, num_tokens=1 + plan.num_decoded_tokens)
+            answered = worker.answer(question, num_tokens=1 + plan.num_decoded_tokens)
+            times_ms = answered.times_ms
             if run < 0 or len(times_ms) < 2:
                 continue
             first_ms[number].append(times_ms[0])
+            if answered.second_ms is not None:
+                second_ms[number].append(answered.second_ms)
             rates[number].append(1000 * (len(times_ms) - 1) / (times_ms[-1] - times_ms[0]))
-    for worker, firsts, decoded in zip(workers, first_ms, rates, strict=True):
+    for worker, firsts, seconds, decoded in zip(workers, first_ms, second_ms, rates, strict=True):
         row = Row(
             system=worker.system,
             precision=worker.precision,
@@ -171,6 +176,7 @@ def _measure_size(
             yield replace(
                 row,
                 ttft_ms=Spread.of(firsts),
+                second_ttft_ms=Spread.of(seconds) if seconds else None,
                 decode_tokens_per_second=Spread.of(decoded),
                 peak_memory_mb=worker.peak_memory_mb,
             )

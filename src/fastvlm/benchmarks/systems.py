@@ -11,20 +11,29 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from fastvlm.batches import PixelTiles, PromptTokens
+from fastvlm.batches import Float32Array, PixelTiles, PromptTokens
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, shape_config, tensors_of
 from fastvlm.errors import GenerationError
-from fastvlm.runtimes.protocol import Runtime
+from fastvlm.models.vision.config import PRESETS as ENCODERS
+from fastvlm.runtimes.protocol import Embeddings, Runtime
 from fastvlm.tiles import TileLayout
+
+if TYPE_CHECKING:
+    from fastvlm.benchmarks.encoders import EncoderShape
+
+FASTVITHD = "fastvithd"
 
 _NUM_BEFORE = 14
 """Words before the picture, as the template of the released models has them."""
+
+_CALIBRATION_PX = 256
+"""Side of the picture on which an encoder is calibrated; speed does not depend on what is measured there."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,32 @@ class Question:
         image_index = np.where(token_ids == IMAGE_TOKEN_ID, 0, -1).astype(np.int64)
         return PromptTokens(token_ids, image_index, np.zeros(len(token_ids), bool))
 
+    @property
+    def num_kept(self) -> int:
+        """Positions of a prompt that another question about the picture shares: some words, and the picture."""
+        return min(_NUM_BEFORE, self.num_text_tokens - 1) + self.num_visual_tokens
+
+    def another(self, prompt: PromptTokens) -> PromptTokens:
+        """A prompt with other words after the picture."""
+        token_ids = prompt.token_ids.copy()
+        token_ids[self.num_kept :] = token_ids[self.num_kept :][::-1]
+        return replace(prompt, token_ids=token_ids)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """times_ms: milliseconds after the start when each token came. second_ms: time to first token of another question
+    about the same picture, asked after that; None where an engine has no way to keep what it read."""
+
+    times_ms: list[float]
+    second_ms: float | None = None
+
 
 class System(Protocol):
     """An engine with a model in it."""
 
-    def answer(self, question: Question, *, num_tokens: int) -> list[float]:
-        """Answer greedily, never ending early; returns the milliseconds after the start when each token came."""
+    def answer(self, question: Question, *, num_tokens: int) -> Answered:
+        """Answer greedily, never ending early."""
 
 
 class OurSystem:
@@ -68,8 +97,8 @@ class OurSystem:
     def __init__(self, runtime: Runtime, *, vocabulary_size: int) -> None:
         self._runtime, self._vocabulary_size = runtime, vocabulary_size
 
-    def answer(self, question: Question, *, num_tokens: int) -> list[float]:
-        """Encode, embed, prefill and decode."""
+    def answer(self, question: Question, *, num_tokens: int) -> Answered:
+        """Encode, embed, prefill and decode, then take up picture and cache for a second question."""
         pixels, prompt = question.pixels(), question.prompt(vocabulary_size=self._vocabulary_size)
         started_s = time.perf_counter()
         visual_tokens = self._runtime.encode(pixels)
@@ -79,19 +108,29 @@ class OurSystem:
         while len(times_ms) < num_tokens:
             token_ids = self._runtime.decode(token_ids, cache).argmax(-1)
             times_ms.append((time.perf_counter() - started_s) * 1000)
-        return times_ms
+        started_s = time.perf_counter()
+        again = self._runtime.embed(question.another(prompt), [visual_tokens])
+        self._runtime.resume(cache, again, num_kept=question.num_kept)[0].argmax(-1)
+        return Answered(times_ms, second_ms=(time.perf_counter() - started_s) * 1000)
+
+
+def _transformers_library() -> Any:
+    """transformers, quiet, and able to import a torchvision that does not match torch."""
+    # torchvision asks for operators that no wheel of torch for processors has; none of them is used.
+    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    return transformers
 
 
 class TransformersSystem:
     """transformers' own FastVLM and its `generate`. best: channels innermost, which it does not choose by itself."""
 
     def __init__(self, folder: Path, *, precision: str, best: bool) -> None:
-        # torchvision asks for operators that no wheel of torch for processors has; none of them is used.
-        sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
         import torch
-        import transformers
 
-        transformers.logging.set_verbosity_error()
+        transformers = _transformers_library()
         self._torch = torch
         self._dtype = getattr(torch, precision)
         model = transformers.FastVlmForConditionalGeneration.from_pretrained(folder, dtype=self._dtype)
@@ -99,7 +138,7 @@ class TransformersSystem:
         self._model.generation_config.eos_token_id = None
         self._best = best
 
-    def answer(self, question: Question, *, num_tokens: int) -> list[float]:
+    def answer(self, question: Question, *, num_tokens: int) -> Answered:
         """Generate with a streamer that looks at the clock."""
         torch = self._torch
         vocabulary_size = self._model.config.text_config.vocab_size
@@ -118,7 +157,7 @@ class TransformersSystem:
                 min_new_tokens=num_tokens,
                 streamer=clock,
             )
-        return clock.times_ms
+        return Answered(clock.times_ms)
 
 
 class _Clock:
@@ -142,12 +181,26 @@ class _Clock:
 Builder = Callable[[str, Path, str, int], System]
 
 
-def _openvino(shape: str, folder: Path, precision: str, num_threads: int) -> System:
-    from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
+    def build(shape: str, folder: Path, precision: str, num_threads: int) -> System:
+        from fastvlm.runtimes.openvino.calibration import measure_ranges
+        from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 
-    config = shape_config(shape)
-    runtime = OpenVINORuntime(config, tensors_of(folder), dtype=precision, num_threads=num_threads)
-    return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
+        config, tensors = shape_config(shape), tensors_of(folder)
+        ranges = None
+        if weight_format is not None:
+            ranges = measure_ranges(config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
+        runtime = OpenVINORuntime(
+            config,
+            tensors,
+            dtype=precision,
+            num_threads=num_threads,
+            weight_format=weight_format,
+            encoder_ranges=ranges,
+        )
+        return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
+
+    return build
 
 
 def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System:
@@ -175,6 +228,118 @@ def _transformers(*, best: bool) -> Builder:
     return build
 
 
+class EncoderSystem:
+    """An encoder alone; its one time is that of the features. It holds one size at a time."""
+
+    def __init__(self, prepare: Callable[[int], Callable[[Float32Array], object]]) -> None:
+        self._prepare = prepare
+        self._size_px = 0
+        self._run: Callable[[Float32Array], object] | None = None
+
+    def answer(self, question: Question, *, num_tokens: int) -> Answered:
+        """Encode the question's picture."""
+        if self._run is None or self._size_px != question.size_px:
+            self._run = None  # the old one goes before the new one comes: some are large
+            self._run, self._size_px = self._prepare(question.size_px), question.size_px
+        pixels = question.pixels().pixels
+        started_s = time.perf_counter()
+        self._run(pixels)
+        return Answered([(time.perf_counter() - started_s) * 1000])
+
+
+def _encoder(name: str, folder: Path, precision: str, num_threads: int) -> System:
+    """FastViTHD with its checkpoint's weights, or another encoder, in OpenVINO."""
+    from fastvlm.benchmarks.encoders import RandomEncoder, other_shape
+    from fastvlm.runtimes.openvino.encoder import EncoderGraph
+    from fastvlm.runtimes.openvino.engine import Engine
+    from fastvlm.runtimes.openvino.weights import Weights
+
+    engine = Engine([], about="", precision=precision, num_threads=num_threads)
+
+    def prepare(size_px: int) -> Callable[[Float32Array], object]:
+        if name == FASTVITHD:
+            graphs = EncoderGraph(ENCODERS[FASTVITHD], Weights(tensors_of(folder)), precision=engine.precision)
+            compiled = engine.compiled(name, lambda: graphs.build(num_tiles=1, height_px=size_px, width_px=size_px))
+        else:
+            other = RandomEncoder(other_shape(name), size_px=size_px, precision=engine.precision)
+            compiled = engine.compiled(name, other.build)
+        request = compiled.request()
+
+        def run(pixels: Float32Array) -> object:
+            # The graph reads its weights from memory that must live as long as it runs.
+            return compiled, request.infer([pixels])
+
+        return run
+
+    return EncoderSystem(prepare)
+
+
+def _shipped_encoder(name: str, folder: Path, precision: str, num_threads: int) -> System:
+    """The same encoder as transformers has it."""
+    import torch
+
+    torch.set_num_threads(num_threads)
+    dtype = getattr(torch, precision)
+
+    def prepare(size_px: int) -> Callable[[Float32Array], object]:
+        if name == FASTVITHD:
+            run_images = TransformersSystem(folder, precision=precision, best=False)._model.get_image_features
+        else:
+            module = _module_of_transformers(other_shape(name), size_px=size_px).to(dtype)
+            run_images = module
+
+        def run(pixels: Float32Array) -> object:
+            with torch.inference_mode():
+                return run_images(pixel_values=torch.from_numpy(pixels).to(dtype))
+
+        return run
+
+    from fastvlm.benchmarks.encoders import other_shape
+
+    return EncoderSystem(prepare)
+
+
+def _module_of_transformers(shape: EncoderShape, *, size_px: int) -> Any:
+    """A torch module with random weights."""
+    from fastvlm.benchmarks.encoders import ViTShape
+
+    transformers = _transformers_library()
+    if not isinstance(shape, ViTShape):
+        stages = {"num_stages": len(shape.depths), "depths": [*shape.depths], "hidden_sizes": [*shape.widths]}
+        return transformers.ConvNextModel(transformers.ConvNextConfig(**stages)).eval()
+    given = {
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "intermediate_size": shape.feed_forward_width,
+        "patch_size": shape.patch_px,
+        "image_size": size_px,
+    }
+    if shape.has_class_token:
+        return transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**given)).eval()
+    return transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**given, vision_use_head=False)).eval()
+
+
+class PrefillSystem:
+    """A decoder alone; its one time is that of the first token after a prompt of the question's length."""
+
+    def __init__(self, shape: str, folder: Path, precision: str, num_threads: int) -> None:
+        from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+
+        config = shape_config(shape)
+        self._width = config.decoder.width
+        self._runtime = OpenVINORuntime(config, tensors_of(folder), dtype=precision, num_threads=num_threads)
+
+    def answer(self, question: Question, *, num_tokens: int) -> Answered:
+        """Read so many random embeddings."""
+        generator = np.random.default_rng(0)
+        shape = (question.num_visual_tokens + question.num_text_tokens, self._width)
+        prompt = Embeddings(generator.standard_normal(shape, dtype=np.float32), shape[0])
+        started_s = time.perf_counter()
+        self._runtime.prefill([prompt])[0].argmax(-1)
+        return Answered([(time.perf_counter() - started_s) * 1000])
+
+
 @dataclass(frozen=True)
 class SystemKind:
     """How a system is built, which packages it needs, and whether it is one of ours."""
@@ -190,16 +355,26 @@ class SystemKind:
 
 
 SYSTEMS: dict[str, SystemKind] = {
-    "fastvlm-openvino": SystemKind(_openvino, ("openvino",), is_ours=True),
+    "fastvlm-openvino": SystemKind(_openvino(None), ("openvino",), is_ours=True),
+    "fastvlm-openvino-int8": SystemKind(_openvino("int8"), ("openvino",), is_ours=True),
+    "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True),
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
     "transformers": SystemKind(_transformers(best=False), ("torch", "transformers", "timm")),
     "transformers-channels-last": SystemKind(_transformers(best=True), ("torch", "transformers", "timm")),
 }
-"""What can be measured, by name."""
+"""What answers questions, by name."""
+
+PARTS: dict[str, SystemKind] = {
+    "encoder": SystemKind(_encoder, ("openvino",), is_ours=True),
+    "encoder-transformers": SystemKind(_shipped_encoder, ("torch", "transformers", "timm")),
+    "prefill": SystemKind(PrefillSystem, ("openvino",), is_ours=True),
+}
+"""Parts of models. The first two take the name of an encoder as their shape."""
 
 
 def build_system(name: str, *, shape: str, folder: Path, precision: str, num_threads: int) -> System:
     """Build a system with the checkpoint of a shape in it. Raises GenerationError for an unknown name."""
-    if name not in SYSTEMS:
-        raise GenerationError(f"Expected one of the systems {', '.join(SYSTEMS)}, got {name!r}.")
-    return SYSTEMS[name].build(shape, folder, precision, num_threads)
+    known = SYSTEMS | PARTS
+    if name not in known:
+        raise GenerationError(f"Expected one of the systems {', '.join(known)}, got {name!r}.")
+    return known[name].build(shape, folder, precision, num_threads)

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def main() -> None:
                 reply: dict[str, Any] = {"load_ms": (time.perf_counter() - started_s) * 1000}
             else:
                 question = Question(request["size_px"], request["num_text_tokens"])
-                reply = {"times_ms": system.answer(question, num_tokens=request["num_tokens"])}
+                reply = asdict(system.answer(question, num_tokens=request["num_tokens"]))
             reply["peak_memory_mb"] = peak_memory_mb()
         except Exception as error:  # whatever a system raises is told, and the others go on
             reply = {"error": f"{type(error).__name__}: {one_line(error, max_length=300)}"}

@@ -18,7 +18,7 @@ from fastvlm.cli.options import (
     picture_source,
     settings_overrides,
 )
-from fastvlm.cli.output import answer_line, debug_option, note, print_json
+from fastvlm.cli.output import answer_line, debug_option, note, print_json, waiting
 from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, system, user
 
@@ -59,6 +59,9 @@ def ask_command(
     else:
         stream = assistant.stream(messages, **overrides)
         with answer_line() as write:
+            with waiting("Looking"):
+                first = next(stream, "")
+            write(first)
             for piece in stream:
                 write(piece)
         answer = stream.answer

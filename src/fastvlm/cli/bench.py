@@ -14,11 +14,13 @@ import click
 
 from fastvlm.cli.output import check_place, debug_option, note
 from fastvlm.errors import require_extra
+from fastvlm.files import write_whole
 
 if TYPE_CHECKING:
+    from fastvlm.benchmarks.encoder_report import EncoderReport
     from fastvlm.benchmarks.report import BenchReport
 
-PIPE_WIDTH = 140
+PIPE_WIDTH = 160
 """Columns of a table that no terminal shows."""
 
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -31,7 +33,29 @@ def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tu
     return values
 
 
-@click.command("bench", short_help="Measure time to first token and decoding.")
+_threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
+)
+_json_option = click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write rows as JSON."
+)
+_plot_option = click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw a PNG, SVG or PDF.",
+)
+_markdown_option = click.option(
+    "--markdown",
+    "markdown_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the tables as Markdown.",
+)
+
+
+@click.group("bench", invoke_without_command=True, short_help="Measure time to first token and decoding.")
 @click.option(
     "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
 )
@@ -65,21 +89,14 @@ def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tu
 @click.option(
     "--decode-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens after the first."
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
-)
-@click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write rows as JSON."
-)
-@click.option(
-    "--plot",
-    "plot_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Draw a PNG, SVG or PDF.",
-)
+@_threads_option
+@_json_option
+@_plot_option
+@_markdown_option
 @debug_option
+@click.pass_context
 def bench_command(
+    context: click.Context,
     shape: str,
     sizes: tuple[int, ...],
     precisions: tuple[str, ...],
@@ -90,6 +107,7 @@ def bench_command(
     threads: int | None,
     json_file: Path | None,
     plot_file: Path | None,
+    markdown_file: Path | None,
 ) -> None:
     """Measure time to first token and decoding.
 
@@ -97,10 +115,10 @@ def bench_command(
     to token ids. Prints medians and quarter-points, how far from what the machine's measured peak would allow, and how
     much sooner than transformers as it comes.
     """
-    if plot_file is not None and plot_file.suffix not in _PLOT_SUFFIXES:
-        raise click.UsageError(f"Expected a plot file of {', '.join(_PLOT_SUFFIXES)}, got {plot_file}.")
+    if context.invoked_subcommand is not None:
+        return
     from fastvlm.benchmarks.cost import measure_peak
-    from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
+    from fastvlm.benchmarks.report import BenchReport, markdown, write_json, write_plot
     from fastvlm.benchmarks.runner import Plan, measure
     from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
     from fastvlm.benchmarks.systems import SYSTEMS
@@ -108,10 +126,7 @@ def bench_command(
     from fastvlm.runtimes.openvino.engine import choose_precision
 
     config, num_threads = shape_config(shape), threads or os.cpu_count() or 1
-    if plot_file is not None:
-        require_extra("matplotlib", "bench")
-    check_place(json_file, flag="--json")
-    check_place(plot_file, flag="--plot")
+    _check_files(json_file, plot_file, markdown_file)
     chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
     names = [name for name, kind in SYSTEMS.items() if kind.is_installed and (kind.is_ours or peers == "installed")]
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
@@ -139,10 +154,114 @@ def bench_command(
     if plot_file is not None:
         write_plot(result, plot_file)
         note(f"Written: {plot_file}")
+    if markdown_file is not None:
+        write_whole(markdown_file, markdown(result))
+        note(f"Written: {markdown_file}")
 
 
-def _show(result: BenchReport) -> None:
-    """Print the table, wide where no terminal sets its width."""
+@bench_command.command("encoders", short_help="Measure vision encoders beside each other.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of all encoders; auto is bfloat16 where the processor computes in it.",
+)
+@click.option(
+    "--peers",
+    type=click.Choice(["none", "installed"]),
+    default="installed",
+    show_default=True,
+    help="Measure the encoders as transformers ships them, too.",
+)
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Of each encoder at each size.")
+@_threads_option
+@_json_option
+@_plot_option
+@_markdown_option
+@debug_option
+def encoders_command(
+    precision: str,
+    peers: Literal["none", "installed"],
+    runs: int,
+    threads: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+    markdown_file: Path | None,
+) -> None:
+    """Measure vision encoders beside each other.
+
+    FastViTHD, ViT-L/14, SigLIP-SO400M/14, ConvNeXt-L and ConvLLaVA's, with random weights: first all in the same
+    engine, then as transformers ships them. Then the time to first token of models made of them, with one decoder,
+    beside the ratios of the paper. Takes several gigabytes of memory.
+    """
+    from fastvlm.benchmarks.encoder_report import (
+        EncoderReport,
+        encoder_markdown,
+        write_encoder_json,
+        write_encoder_plot,
+    )
+    from fastvlm.benchmarks.encoder_runner import DECODER, measure_encoders, measure_first_tokens
+    from fastvlm.benchmarks.runner import Plan
+    from fastvlm.benchmarks.shapes import random_checkpoint
+    from fastvlm.benchmarks.systems import PARTS
+    from fastvlm.evaluation.provenance import describe_machine, installed_versions
+    from fastvlm.runtimes.openvino.engine import choose_precision
+
+    _check_files(json_file, plot_file, markdown_file)
+    chosen = choose_precision(precision)
+    engines = [name for name in ("encoder", "encoder-transformers") if peers == "installed" or PARTS[name].is_ours]
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
+        report(f"drawing random weights of the shape {DECODER}")
+        plan = Plan(
+            shape=DECODER,
+            folder=random_checkpoint(DECODER, Path(folder) / DECODER),
+            systems=(("encoder", chosen),),
+            sizes_px=(),
+            num_runs=runs,
+            num_warm_ups=1,
+            num_threads=threads or os.cpu_count() or 1,
+        )
+        rows = [
+            row
+            for engine in engines
+            if PARTS[engine].is_installed
+            for row in measure_encoders(plan, engine, report=report)
+        ]
+        ours = [row for row in rows if row.engine == "openvino"]
+        first_tokens = measure_first_tokens(plan, ours, report=report)
+    result = EncoderReport(
+        plan=plan,
+        encoders=tuple(rows),
+        first_tokens=tuple(first_tokens),
+        machine=describe_machine(),
+        versions=installed_versions("transformers"),
+    )
+    _show(result)
+    if json_file is not None:
+        write_encoder_json(result, json_file)
+        note(f"Written: {json_file}")
+    if plot_file is not None:
+        write_encoder_plot(result, plot_file)
+        note(f"Written: {plot_file}")
+    if markdown_file is not None:
+        write_whole(markdown_file, "\n".join(encoder_markdown(result)))
+        note(f"Written: {markdown_file}")
+
+
+def _check_files(json_file: Path | None, plot_file: Path | None, markdown_file: Path | None) -> None:
+    """Refuse places that cannot be written to, and plots that cannot be drawn, before minutes of measuring."""
+    if plot_file is not None:
+        if plot_file.suffix not in _PLOT_SUFFIXES:
+            raise click.UsageError(f"Expected a plot file of {', '.join(_PLOT_SUFFIXES)}, got {plot_file}.")
+        require_extra("matplotlib", "bench")
+    check_place(json_file, flag="--json")
+    check_place(plot_file, flag="--plot")
+    check_place(markdown_file, flag="--markdown")
+
+
+def _show(result: BenchReport | EncoderReport) -> None:
+    """Print the tables, wide where no terminal sets their width."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)

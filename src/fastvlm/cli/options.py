@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypedDict, cast
 
 import click
 
+from fastvlm.cli.output import waiting
 from fastvlm.errors import GenerationError
 
 if TYPE_CHECKING:
@@ -184,17 +185,18 @@ def load_assistant(options: ModelOptions) -> Assistant:
     """Load the chosen model; this is where its engine is imported."""
     from fastvlm.inference.assistant import load
 
-    return load(
-        options["model"],
-        device=options["device"],
-        dtype=options["dtype"],
-        runtime=options["runtime"],
-        quantize=options["quantize"],
-        num_threads=options["threads"],
-        template=options["template"],
-        image_mode=options["image_mode"],
-        max_ttft_ms=options["max_ttft"],
-    )
+    with waiting("Getting the model ready; the first time on a machine takes longer"):
+        return load(
+            options["model"],
+            device=options["device"],
+            dtype=options["dtype"],
+            runtime=options["runtime"],
+            quantize=options["quantize"],
+            num_threads=options["threads"],
+            template=options["template"],
+            image_mode=options["image_mode"],
+            max_ttft_ms=options["max_ttft"],
+        )
 
 
 def _with_options(

@@ -8,22 +8,28 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from fastvlm.errors import FastVLMError, one_line
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
 EXIT_CLOSED_PIPE = 128 + 13
 DEBUG_VARIABLE = "FASTVLM_DEBUG"
+
+_PATIENCE_S = 0.7
 
 
 def run(command: click.Command) -> NoReturn:
@@ -81,6 +87,33 @@ def answer_line() -> Iterator[Callable[[str], None]]:
         if last != "\n":
             sys.stdout.write("\n")
             sys.stdout.flush()
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say on a terminal what is being waited for, once that takes a while; nothing of it stays there."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    shown: list[Status] = []
+
+    def show() -> None:
+        # Imported here, since those who need not wait should not wait for this.
+        from rich.console import Console
+
+        shown.append(Console(stderr=True).status(text))
+        shown[0].start()
+
+    timer = threading.Timer(_PATIENCE_S, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        for status in shown:
+            status.stop()
 
 
 def _prepare_streams() -> None:
