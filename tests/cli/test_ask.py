@@ -97,3 +97,21 @@ def test_answers_stream_as_they_come(start: Callable[..., subprocess.Popen[str]]
     assert process.poll() is None
     process.kill()
     process.communicate()
+
+
+def test_a_time_to_first_token_lowers_the_resolution(run: Run, picture: Path, tmp_path: Path) -> None:
+    """No machine is done in a tenth of a millisecond, so the smallest resolution is taken; every one is in an hour."""
+    environment = {"FASTVLM_CACHE": str(tmp_path)}
+    visual_tokens = []
+    for budget in ("0.1", "3600000"):
+        finished = run("ask", picture, "What is this?", "--max-ttft", budget, "--json", environment=environment)
+        assert finished.returncode == 0, finished.stderr
+        visual_tokens.append(json.loads(finished.stdout)["usage"]["visual_tokens"])
+    full = json.loads(run("ask", picture, "What is this?", "--json").stdout)["usage"]["visual_tokens"]
+    assert visual_tokens[0] <= 4 < visual_tokens[1] == full
+    assert len(list(tmp_path.glob("latency-*.json"))) == 1
+
+
+def test_a_budget_that_is_none(run: Run, picture: Path) -> None:
+    finished = run("ask", picture, "What is this?", "--max-ttft", "0")
+    assert finished.returncode == 2 and "--max-ttft" in finished.stderr

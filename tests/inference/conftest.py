@@ -48,6 +48,7 @@ class ToyRuntime:
     vocabulary_size: int
     max_positions: int = 128
     name: str = "toy"
+    version: str = "toy 1"
     compile_ms: float = 0.0
     num_encoded: int = 0
     num_decoded: int = 0

@@ -21,6 +21,7 @@ from fastvlm.errors import CheckpointError, GenerationError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vlm import FastVLM
 from fastvlm.runtimes.openvino import engine as engine_module
+from fastvlm.runtimes.openvino import runtime as runtime_module
 from fastvlm.runtimes.openvino.decoder import DecoderForm, DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Compiled, Engine
@@ -312,3 +313,15 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stdout) == (0, "asked to stop\n"), finished.stderr
+
+
+def test_a_long_prompt_is_read_in_pieces(tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of different lengths, padded on the left, some of whose pieces are nothing but padding."""
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    rows = [runtime.embed(prompt(list(range(length))), []) for length in (23, 4, 11)]
+    whole, whole_cache = runtime.prefill(rows)
+    monkeypatch.setattr(runtime_module, "MAX_POSITIONS_AT_ONCE", 5)
+    pieces, cache = runtime.prefill(rows)
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)
+    token_ids = whole.argmax(-1)
+    np.testing.assert_allclose(runtime.decode(token_ids, cache), runtime.decode(token_ids, whole_cache), atol=1e-5)

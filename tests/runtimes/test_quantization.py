@@ -27,13 +27,13 @@ from fastvlm.runtimes.openvino.quantization import (
     GROUP_SIZE,
     HALF_RANGE,
     WHOLE_RANGE,
-    WeightFormat,
     fits_int4,
     quantized_int4,
     quantized_int8,
 )
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.runtimes.openvino.weights import Weights, to_bfloat16
+from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.tiles import TileLayout
 from support.runtimes import CONFIG, prompt, random_model, stored_tensors, tiles
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from rich.table import Table
 from fastvlm.benchmarks.encoder_runner import EncoderRow, FirstTokenRow
 from fastvlm.benchmarks.report import FORMAT_VERSION, markdown_table, saved_figure, spread_text
 from fastvlm.benchmarks.runner import Plan
-from fastvlm.files import write_whole
 
 _ENCODER_HEADINGS = ("encoder", "engine", "precision", "px", "visual tokens", "M parameters", "GMAC", "ms")
 _MODEL_HEADINGS = (
@@ -40,6 +38,7 @@ class EncoderReport:
             "versions": dict(self.versions),
             "decoder": self.plan.shape,
             "num_threads": self.plan.num_threads,
+            "num_runs": self.plan.num_runs,
             "num_warm_ups": self.plan.num_warm_ups,
             "num_text_tokens": self.plan.num_text_tokens,
             "encoders": [asdict(row) for row in self.encoders],
@@ -92,11 +91,6 @@ def encoder_markdown(report: EncoderReport) -> tuple[str, str]:
         markdown_table(_ENCODER_HEADINGS, [_encoder_cells(row) for row in report.encoders]),
         markdown_table(_MODEL_HEADINGS, [_model_cells(row) for row in report.first_tokens]),
     )
-
-
-def write_encoder_json(report: EncoderReport, path: Path) -> None:
-    """Write a report as JSON, whole or not at all."""
-    write_whole(path, json.dumps(report.to_dict(), indent=2) + "\n")
 
 
 def write_encoder_plot(report: EncoderReport, path: Path) -> None:

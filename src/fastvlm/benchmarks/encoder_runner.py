@@ -5,6 +5,7 @@ Large pictures come first, so that each encoder's usual size meets FastViTHD's i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -96,11 +97,14 @@ def measure_encoders(plan: Plan, engine: str, *, report: Callable[[str], None] =
         raise GenerationError(f"Expected {', '.join(PARTS[engine].packages)} to be installed for {engine}. Install it.")
     ((_, precision),) = plan.systems
     rows: list[EncoderRow] = []
-    with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(engine, precision, replace(plan, shape=name))) for name in SIZES_PX}
-        for sizes in zip_longest(*SIZES_PX.values()):
-            asked = {name: size_px for name, size_px in zip(SIZES_PX, sizes, strict=True) if size_px is not None}
-            found = _in_turn(plan, {name: workers[name] for name in asked}, asked, report)
+    for sizes in zip_longest(*SIZES_PX.values()):
+        asked = {name: size_px for name, size_px in zip(SIZES_PX, sizes, strict=True) if size_px is not None}
+        # Anew for each round: what one encoder cannot hold at one size it may hold at the next.
+        with ExitStack() as stack:
+            workers = {
+                name: stack.enter_context(Worker(engine, precision, replace(plan, shape=name))) for name in asked
+            }
+            found = _in_turn(plan, workers, asked, report)
             rows += [
                 _row(plan, engine, precision, name, asked[name], times_ms, workers[name].error)
                 for name, times_ms in found.items()
@@ -133,7 +137,7 @@ def _row(
         visual_tokens=_num_tokens(name, size_px),
         million_parameters=parameters / 1e6,
         giga_macs=macs / 1e9,
-        encode_ms=Spread.of(times_ms) if times_ms else None,
+        encode_ms=Spread.of(times_ms) if times_ms and error is None else None,
         error=error,
     )
 
@@ -147,39 +151,29 @@ def _cost(plan: Plan, name: str, size_px: int) -> tuple[int, int]:
     if name == FASTVITHD:
         config = shape_config(plan.shape)
         shapes = {key: shape for key, shape in fused_shapes(config).items() if key.startswith("vision.")}
-        parameters = sum(_product(shape) for key, shape in shapes.items() if "running_" not in key)
+        parameters = sum(math.prod(shape) for key, shape in shapes.items() if "running_" not in key)
         return parameters, encoder_macs(config.vision, height_px=size_px, width_px=size_px)
     counted = RandomEncoder(OTHERS[name], size_px=size_px, precision="float32", is_empty=True)
     counted.build()
     return counted.num_parameters, counted.macs
 
 
-def _product(shape: Sequence[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
-
-
 def measure_first_tokens(
     plan: Plan, rows: Sequence[EncoderRow], *, report: Callable[[str], None] = lambda _: None
 ) -> list[FirstTokenRow]:
-    """Put the rivals together from the encoders' times and from prefills that are measured here, in turn."""
+    """Put the rivals together from the encoders' times and from prefills that are measured here, in turn.
+
+    Preparing pictures and projecting features, next to nothing, are left out of all. A prompt that could not be read
+    leaves its models out, and nothing comes of it where FastVLM itself could not be measured.
+    """
     ((_, precision),) = plan.systems
     encode_ms = {(row.encoder, row.size_px): row.encode_ms.median for row in rows if row.encode_ms is not None}
     models = [model for model in MODELS if (model.encoder, model.size_px) in encode_ms]
     lengths = {model: model.visual_tokens or _num_tokens(model.encoder, model.size_px) for model in models}
-    prefills: dict[int, list[float]] = {length: [] for length in lengths.values()}
-    with Worker("prefill", precision, plan) as worker:
-        for run in range(-1, plan.num_runs):
-            for length in prefills:
-                report(f"prefill of {length} visual tokens, run {max(0, run + 1)} of {plan.num_runs}")
-                # A picture of no size: all positions count as words, which cost the same.
-                answered = worker.answer(Question(0, length + plan.num_text_tokens), num_tokens=1)
-                if run >= 0:
-                    prefills[length] += answered.times_ms
-        if worker.error is not None:
-            raise GenerationError(f"The decoder could not be measured: {worker.error}")
+    prefills = _measure_prefills(plan, precision, sorted(set(lengths.values())), report)
+    models = [model for model in models if prefills[lengths[model]]]
+    if MODELS[0] not in models:
+        return []
     totals = {
         model: model.num_pictures * encode_ms[model.encoder, model.size_px] + Spread.of(prefills[lengths[model]]).median
         for model in models
@@ -199,3 +193,19 @@ def measure_first_tokens(
         )
         for model in models
     ]
+
+
+def _measure_prefills(
+    plan: Plan, precision: str, lengths: Sequence[int], report: Callable[[str], None]
+) -> dict[int, list[float]]:
+    """Milliseconds of reading prompts of so many visual tokens; none for those that failed, which come last."""
+    times_ms: dict[int, list[float]] = {length: [] for length in lengths}
+    with Worker("prefill", precision, plan) as worker:
+        for run in range(-plan.num_warm_ups, plan.num_runs):
+            for length in lengths:
+                report(f"prefill of {length} visual tokens, run {max(0, run + 1)} of {plan.num_runs}")
+                # A picture of no size: all positions count as words, which cost the same.
+                answered = worker.answer(Question(0, length + plan.num_text_tokens), num_tokens=1)
+                if run >= 0:
+                    times_ms[length] += answered.times_ms
+    return times_ms

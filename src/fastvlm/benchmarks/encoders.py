@@ -1,7 +1,8 @@
 """Other vision encoders by shape, with random weights, in the same engine: the paper's figure 1 and table 10, here.
 
 Like for like: every encoder is an OpenVINO graph of the same pieces and in the same precision. As shipped: as
-transformers runs it. Random weights take as long as trained ones.
+transformers runs it. Random weights take as long as trained ones. What is left out of the others is theirs to gain:
+CLIP's norm before the first layer, and ConvNeXt's norms between stages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import openvino as ov
 from openvino import opset15 as ops
 
 from fastvlm.errors import GenerationError
-from fastvlm.runtimes.openvino.graph import Constants, Node, convolution, depthwise, gelu, integers, linear
+from fastvlm.runtimes.openvino.graph import Constants, Node, depthwise, gelu, integers, linear
 
 _NORM_EPSILON = 1e-6
 
@@ -129,11 +130,8 @@ class RandomEncoder:
 
     def _convolution(self, x: Node, num_in: int, num_out: int, *, kernel_px: int, stride: int) -> Node:
         weight = self._random(num_out, num_in, kernel_px, kernel_px)
-        if kernel_px == 1:
-            y = convolution(x, weight, self._random(num_out), self._constants)
-        else:
-            y = ops.convolution(x, self._constants.weight(weight), [stride] * 2, [0, 0], [0, 0], [1, 1])
-            y = ops.add(y, self._constants.exact(self._random(num_out).reshape(1, -1, 1, 1)))
+        y = ops.convolution(x, self._constants.weight(weight), [stride] * 2, [0, 0], [0, 0], [1, 1])
+        y = ops.add(y, self._constants.exact(self._random(num_out).reshape(1, -1, 1, 1)))
         self.macs += _num_elements(y) * num_in * kernel_px**2
         return y
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.table import Table
 
@@ -43,6 +43,7 @@ class BenchReport:
             "versions": dict(self.versions),
             "shape": self.plan.shape,
             "num_threads": self.plan.num_threads,
+            "num_runs": self.plan.num_runs,
             "num_warm_ups": self.plan.num_warm_ups,
             "num_decoded_tokens": self.plan.num_decoded_tokens,
             "peak": None if self.peak is None else asdict(self.peak),
@@ -74,7 +75,14 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "".join(f"| {' | '.join(row)} |\n" for row in (headings, ["---"] * len(headings), *filled))
 
 
-def write_json(report: BenchReport, path: Path) -> None:
+class Described(Protocol):
+    """A report of any kind."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it as JSON values."""
+
+
+def write_json(report: Described, path: Path) -> None:
     """Write a report as JSON, whole or not at all."""
     write_whole(path, json.dumps(report.to_dict(), indent=2) + "\n")
 

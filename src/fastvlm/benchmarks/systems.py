@@ -275,8 +275,10 @@ def _encoder(name: str, folder: Path, precision: str, num_threads: int) -> Syste
 
 
 def _shipped_encoder(name: str, folder: Path, precision: str, num_threads: int) -> System:
-    """The same encoder as transformers has it."""
+    """The same encoder as transformers has it; FastViTHD with its projector, which it does not come without."""
     import torch
+
+    from fastvlm.benchmarks.encoders import other_shape
 
     torch.set_num_threads(num_threads)
     dtype = getattr(torch, precision)
@@ -293,8 +295,6 @@ def _shipped_encoder(name: str, folder: Path, precision: str, num_threads: int) 
                 return run_images(pixel_values=torch.from_numpy(pixels).to(dtype))
 
         return run
-
-    from fastvlm.benchmarks.encoders import other_shape
 
     return EncoderSystem(prepare)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastvlm.checkpoints.load import load_checkpoint
+from fastvlm.checkpoints.hub import resolve
+from fastvlm.checkpoints.load import load_stored
 from fastvlm.checkpoints.precision import DTYPES
 from fastvlm.checkpoints.save import MAX_SHARD_BYTES, save_checkpoint
-from fastvlm.checkpoints.stored import Layout
+from fastvlm.checkpoints.stored import Layout, read_checkpoint
 from fastvlm.errors import CheckpointError
 
 
@@ -25,7 +26,7 @@ def rewrite_checkpoint(
 
     layout: `fastvlm` keeps the encoder's form and its CLIP head, the foreign ones hold what their programs know.
     dtype: `float32`, `bfloat16` or `float16` for all weights, None keeps every bit. encoder_ranges: of a calibration of
-    the source, for the layout `fastvlm`. The licence files come along.
+    the source, for the layout `fastvlm`; None keeps the source's own. The licence files come along.
     The folder appears whole or not at all, also where writing is interrupted.
     Raises CheckpointError for an unknown precision, a source that is not whole, or a folder that is not empty.
     """
@@ -33,7 +34,10 @@ def rewrite_checkpoint(
         raise CheckpointError(f"Expected a precision of {', '.join(DTYPES)}, got {dtype!r}.")
     if encoder_ranges is not None and layout != "fastvlm":
         raise CheckpointError(f"Expected the layout fastvlm for a calibrated checkpoint, got {layout}.")
-    loaded = load_checkpoint(source, form="stored", clip_head="keep")
+    stored = read_checkpoint(resolve(source))
+    loaded = load_stored(stored, form="stored", clip_head="keep")
+    if encoder_ranges is None and layout == "fastvlm":
+        encoder_ranges = stored.encoder_ranges
     return save_checkpoint(
         folder,
         loaded.model,

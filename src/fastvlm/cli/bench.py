@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+from click.core import ParameterSource
 
 from fastvlm.cli.output import check_place, debug_option, note
 from fastvlm.errors import require_extra
@@ -116,6 +117,10 @@ def bench_command(
     much sooner than transformers as it comes.
     """
     if context.invoked_subcommand is not None:
+        given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            flag = given[0].removesuffix("_file").replace("_", "-")
+            raise click.UsageError(f"Options of {context.invoked_subcommand} stand behind it: --{flag}.", context)
         return
     from fastvlm.benchmarks.cost import measure_peak
     from fastvlm.benchmarks.report import BenchReport, markdown, write_json, write_plot
@@ -147,16 +152,14 @@ def bench_command(
     result = BenchReport(
         plan=plan, rows=tuple(rows), machine=describe_machine(), versions=installed_versions("transformers"), peak=peak
     )
-    _show(result)
-    if json_file is not None:
-        write_json(result, json_file)
-        note(f"Written: {json_file}")
-    if plot_file is not None:
-        write_plot(result, plot_file)
-        note(f"Written: {plot_file}")
-    if markdown_file is not None:
-        write_whole(markdown_file, markdown(result))
-        note(f"Written: {markdown_file}")
+    _finish(
+        result,
+        {
+            json_file: lambda path: write_json(result, path),
+            plot_file: lambda path: write_plot(result, path),
+            markdown_file: lambda path: write_whole(path, markdown(result)),
+        },
+    )
 
 
 @bench_command.command("encoders", short_help="Measure vision encoders beside each other.")
@@ -198,10 +201,10 @@ def encoders_command(
     from fastvlm.benchmarks.encoder_report import (
         EncoderReport,
         encoder_markdown,
-        write_encoder_json,
         write_encoder_plot,
     )
     from fastvlm.benchmarks.encoder_runner import DECODER, measure_encoders, measure_first_tokens
+    from fastvlm.benchmarks.report import write_json
     from fastvlm.benchmarks.runner import Plan
     from fastvlm.benchmarks.shapes import random_checkpoint
     from fastvlm.benchmarks.systems import PARTS
@@ -237,16 +240,14 @@ def encoders_command(
         machine=describe_machine(),
         versions=installed_versions("transformers"),
     )
-    _show(result)
-    if json_file is not None:
-        write_encoder_json(result, json_file)
-        note(f"Written: {json_file}")
-    if plot_file is not None:
-        write_encoder_plot(result, plot_file)
-        note(f"Written: {plot_file}")
-    if markdown_file is not None:
-        write_whole(markdown_file, "\n".join(encoder_markdown(result)))
-        note(f"Written: {markdown_file}")
+    _finish(
+        result,
+        {
+            json_file: lambda path: write_json(result, path),
+            plot_file: lambda path: write_encoder_plot(result, path),
+            markdown_file: lambda path: write_whole(path, "\n".join(encoder_markdown(result))),
+        },
+    )
 
 
 def _check_files(json_file: Path | None, plot_file: Path | None, markdown_file: Path | None) -> None:
@@ -260,8 +261,12 @@ def _check_files(json_file: Path | None, plot_file: Path | None, markdown_file: 
     check_place(markdown_file, flag="--markdown")
 
 
-def _show(result: BenchReport | EncoderReport) -> None:
-    """Print the tables, wide where no terminal sets their width."""
+def _finish(result: BenchReport | EncoderReport, writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
+    """Write the files that were asked for, then print the tables, wide where no terminal sets their width."""
+    for path, write in writers.items():
+        if path is not None:
+            write(path)
+            note(f"Written: {path}")
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)

@@ -183,11 +183,14 @@ def standard_input() -> TextIO:
 
 def load_assistant(options: ModelOptions) -> Assistant:
     """Load the chosen model; this is where its engine is imported."""
+    from fastvlm.checkpoints.hub import resolve
     from fastvlm.inference.assistant import load
 
+    # A download has a progress bar of its own.
+    folder = resolve(options["model"])
     with waiting("Getting the model ready; the first time on a machine takes longer"):
         return load(
-            options["model"],
+            folder,
             device=options["device"],
             dtype=options["dtype"],
             runtime=options["runtime"],

@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
+import fastvlm
 from fastvlm.batches import PixelTiles, PromptTokens, UInt8Array, VisualTokens
 from fastvlm.checkpoints.config import CONFIG_FILE
 from fastvlm.checkpoints.hub import resolve
@@ -19,7 +19,13 @@ from fastvlm.errors import CheckpointError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import generate
 from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.latency import TEXT_TOKENS, LatencyBudget, kept_profile, measure_latency, warm_up
+from fastvlm.inference.latency import (
+    LatencyBudget,
+    check_budget,
+    kept_profile,
+    measure_latency,
+    warm_up,
+)
 from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import LoadTimings, Stopwatch, Timings, Usage
@@ -148,33 +154,27 @@ class Assistant:
             self.prompt_memory.keep(reading, text.token_ids)
         return text.finish(prompt, clock.timings(self.load_timings), num_cached=reading.num_kept)
 
-    def read_images(self, messages: Sequence[Message], clock: Stopwatch) -> list[PixelTiles]:
-        """Step 1: every image of the messages becomes tiles of pixels."""
-        images = []
-        processor = None if self.latency_budget else self.image_processor
+    def read_images(
+        self, messages: Sequence[Message], clock: Stopwatch, *, started_ms: float = 0.0
+    ) -> list[PixelTiles]:
+        """Step 1: every image of the messages becomes tiles of pixels. started_ms: when, by the clock, they came."""
         sources = [part.source for part in images_of(messages)]
-        while sources:
-            # With a time to keep, all pictures are read before their resolution is chosen; else one is held at a time.
-            with clock.phase("image_read"):
-                pictures = [read_image(sources.pop(0)) for _ in range(len(sources) if processor is None else 1)]
-            with clock.phase("preprocess"):
-                processor = processor or self._processor_in_time(messages, len(pictures), clock)
-                images += [processor(picture) for picture in pictures]
-        return images
-
-    def _processor_in_time(self, messages: Sequence[Message], num_images: int, clock: Stopwatch) -> ImageProcessor:
-        """The processor of the resolution that keeps the time to first token."""
-        assert self.latency_budget is not None
-        prompt = build_prompt(
-            messages,
-            template=self.template,
-            tokenizer=self.tokenizer,
-            visual_token_counts=[1] * num_images,
-            max_positions=self.runtime.max_positions - 1,
-        )
-        return self.latency_budget.processor(
-            num_images=num_images, text_tokens=len(prompt) - num_images, spent_ms=clock.elapsed_ms
-        )
+        if self.latency_budget is None or not sources:
+            return [_tiles(_picture(source, clock), self.image_processor, clock) for source in sources]
+        # What reading takes is known before a resolution is chosen; only then are all pictures held at once.
+        pictures = [_picture(source, clock) for source in sources]
+        with clock.phase("preprocess"):
+            prompt = build_prompt(
+                messages,
+                template=self.template,
+                tokenizer=self.tokenizer,
+                visual_token_counts=[1] * len(pictures),
+                max_positions=self.runtime.max_positions - 1,
+            )
+            processors = self.latency_budget.processors(
+                pictures, text_tokens=len(prompt) - len(pictures), spent_ms=clock.elapsed_ms - started_ms
+            )
+        return [_tiles(picture, processor, clock) for picture, processor in zip(pictures, processors, strict=True)]
 
     def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
         """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""
@@ -206,6 +206,16 @@ class Assistant:
         """
         chosen = (settings or self.settings).with_overrides(overrides)
         return chosen.with_overrides({"stop": [*chosen.stop, *self.template.stop_strings]})
+
+
+def _picture(source: object, clock: Stopwatch) -> UInt8Array:
+    with clock.phase("image_read"):
+        return read_image(source)
+
+
+def _tiles(picture: UInt8Array, processor: ImageProcessor, clock: Stopwatch) -> PixelTiles:
+    with clock.phase("preprocess"):
+        return processor(picture)
 
 
 class Chat:
@@ -313,6 +323,8 @@ def load(
     stored = read_checkpoint(folder)
     name = choose_runtime(runtime, device=device, dtype=dtype, form=stored.config.vlm.vision.form, quantize=quantize)
     processing = processing_in_mode(stored.config.processing, image_mode)
+    if max_ttft_ms is not None:
+        check_budget(max_ttft_ms, processing)
     engine = open_runtime(
         stored,
         name=name,
@@ -342,12 +354,12 @@ def _latency_budget(
     """Measure the machine, unless it has been before, and run the engine once at the resolution to expect."""
     config = folder / CONFIG_FILE
     key = (
-        describe_processor(), os.cpu_count(), num_threads, runtime.name, processing, str(config.resolve()),
-        config.stat().st_mtime_ns, version("fastvlm"),
+        describe_processor(), os.cpu_count(), num_threads, runtime.name, runtime.version, processing,
+        str(config.resolve()), config.stat().st_mtime_ns, fastvlm.__version__,
     )  # fmt: skip
     profile = kept_profile(cache_folder(), key, lambda: measure_latency(runtime, processing))
     budget = LatencyBudget(profile, max_ttft_ms=max_ttft_ms, processing=processing)
-    warm_up(runtime, budget.processor(num_images=1, text_tokens=TEXT_TOKENS))
+    warm_up(runtime, budget.expected_processor())
     return budget
 
 

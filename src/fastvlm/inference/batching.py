@@ -48,7 +48,7 @@ def _answer_together(
     prompts: list[PromptTokens] = []
     embeddings: list[Embeddings] = []
     for messages in conversations:
-        images = assistant.read_images(messages, clock)
+        images = assistant.read_images(messages, clock, started_ms=clock.elapsed_ms)
         visual_tokens = assistant.encode(images, clock)
         prompts.append(assistant.build_prompt(messages, visual_tokens, clock))
         embeddings.append(assistant.embed(prompts[-1], visual_tokens, clock))

@@ -11,15 +11,17 @@ import json
 import logging
 import statistics
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fastvlm.batches import PromptTokens, VisualTokens
+from fastvlm.batches import PromptTokens, UInt8Array, VisualTokens
 from fastvlm.errors import GenerationError, one_line
 from fastvlm.files import write_whole
+from fastvlm.inference.image_cache import ImageCache
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.runtimes.protocol import Runtime
@@ -31,6 +33,7 @@ TEXT_TOKENS = 32
 """Words around the picture while measuring."""
 
 _PICTURE_PX = 1400
+_MAX_REMEMBERED, _FINGERPRINT_ROWS = 64, 64
 _NUM_SIZES = 4
 _NUM_RUNS = 5
 
@@ -38,12 +41,16 @@ _NUM_RUNS = 5
 @dataclass(frozen=True, kw_only=True)
 class LatencyProfile:
     """Medians in milliseconds. encode_ms: from a picture in memory to visual tokens, by their number; prefill_ms: from
-    visual tokens to the first token, by the length of the prompt."""
+    visual tokens to the first token, by the length of the prompt. Raises ValueError for lengths that do not fit."""
 
     visual_tokens: tuple[float, ...]
     encode_ms: tuple[float, ...]
     prompt_tokens: tuple[float, ...]
     prefill_ms: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.visual_tokens) == len(self.encode_ms) == len(self.prompt_tokens) == len(self.prefill_ms):
+            raise ValueError("a profile has as many times as places, and at least one")
 
     def first_token_ms(self, *, visual_tokens: int, num_images: int, text_tokens: int) -> float:
         """Milliseconds that `num_images` pictures of so many visual tokens each and a text take; interpolated."""
@@ -56,27 +63,61 @@ class LatencyBudget:
     """Chooses the resolution at which the first token comes in time.
 
     processing: the checkpoint's own, whose resolution is the largest that is ever chosen.
-    Raises GenerationError for a budget that is not positive, and for pictures cut into tiles.
+    Raises GenerationError as `check_budget` does.
     """
 
     def __init__(self, profile: LatencyProfile, *, max_ttft_ms: float, processing: ProcessingConfig) -> None:
-        if not max_ttft_ms > 0:
-            raise GenerationError(f"Expected a time to first token above 0 ms, got {max_ttft_ms:g}.")
+        check_budget(max_ttft_ms, processing)
         self.profile, self.max_ttft_ms = profile, max_ttft_ms
-        self._sizes = sizes_of(processing)
-        self._processors: dict[int, ImageProcessor] = {}
+        sizes = sizes_of(processing)
+        self._processors = {tokens: ImageProcessor(sizes[tokens]) for tokens in sorted(sizes, reverse=True)}
+        self._chosen: OrderedDict[bytes, int] = OrderedDict()
 
-    def processor(self, *, num_images: int, text_tokens: int, spent_ms: float = 0.0) -> ImageProcessor:
-        """What prepares the pictures of a question, `spent_ms` after it came; the smallest where none is in time."""
-        for tokens in sorted(self._sizes, reverse=True):
+    def processors(
+        self, pictures: Sequence[UInt8Array], *, text_tokens: int, spent_ms: float = 0.0
+    ) -> list[ImageProcessor]:
+        """What prepares each picture of a question, `spent_ms` after it came; the smallest where none is in time.
+
+        A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns.
+        """
+        keys = [_fingerprint(picture) for picture in pictures]
+        new = [key for key in dict.fromkeys(keys) if key not in self._chosen]
+        if new:
+            known_tokens = sum(self._chosen.get(key, 0) for key in keys)
+            tokens = self._largest(len(new), other_tokens=known_tokens + text_tokens, spent_ms=spent_ms)
+            self._chosen.update(dict.fromkeys(new, tokens))
+        chosen = [self._chosen[key] for key in keys]
+        while len(self._chosen) > _MAX_REMEMBERED:
+            self._chosen.popitem(last=False)
+        return [self._processors[tokens] for tokens in chosen]
+
+    def _largest(self, num_images: int, *, other_tokens: int, spent_ms: float) -> int:
+        """The most visual tokens for each of so many new pictures that keep the time; the fewest where none do."""
+        tokens = 0
+        for tokens in self._processors:
             needed_ms = self.profile.first_token_ms(
-                visual_tokens=tokens, num_images=num_images, text_tokens=text_tokens
+                visual_tokens=tokens, num_images=num_images, text_tokens=other_tokens
             )
             if spent_ms + needed_ms <= self.max_ttft_ms:
                 break
-        if tokens not in self._processors:
-            self._processors[tokens] = ImageProcessor(self._sizes[tokens])
-        return self._processors[tokens]
+        return tokens
+
+    def expected_processor(self) -> ImageProcessor:
+        """What will prepare one picture with a few words."""
+        return self._processors[self._largest(1, other_tokens=TEXT_TOKENS, spent_ms=0.0)]
+
+
+def _fingerprint(picture: UInt8Array) -> bytes:
+    """Tells pictures apart by their size and some of their rows: all of them would take as long as preparing one."""
+    step = max(1, len(picture) // _FINGERPRINT_ROWS)
+    return hashlib.blake2b(repr(picture.shape).encode() + np.ascontiguousarray(picture[::step]).tobytes()).digest()
+
+
+def check_budget(max_ttft_ms: float, processing: ProcessingConfig) -> None:
+    """Raise GenerationError for a budget that is not positive, and for pictures cut into tiles."""
+    if not max_ttft_ms > 0:
+        raise GenerationError(f"Expected a time to first token above 0 ms, got {max_ttft_ms:g}.")
+    sizes_of(processing)
 
 
 def sizes_of(processing: ProcessingConfig) -> dict[int, ProcessingConfig]:
@@ -100,23 +141,20 @@ def sizes_of(processing: ProcessingConfig) -> dict[int, ProcessingConfig]:
     }
 
 
-def measure_latency(
-    runtime: Runtime, processing: ProcessingConfig, *, report: Callable[[int, int], None] = lambda _done, _total: None
-) -> LatencyProfile:
-    """Measure a runtime at a few of the resolutions; report: called with how many are done, and of how many."""
+def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyProfile:
+    """Measure a runtime at a few of the resolutions."""
     sizes = sizes_of(processing)
     places = np.linspace(0, len(sizes) - 1, _NUM_SIZES).round().astype(int)
     chosen = [sorted(sizes)[place] for place in dict.fromkeys(places.tolist())]
-    encode_ms, prefill_ms, prompt_tokens = [], [], []
-    for number, tokens in enumerate(chosen):
-        report(number, len(chosen))
+    visual_tokens, encode_ms, prefill_ms, prompt_tokens = [], [], [], []
+    for tokens in chosen:
         measured = _Question(runtime, ImageProcessor(sizes[tokens]))
+        visual_tokens.append(measured.visual_tokens.num_tokens)
         encode_ms.append(_median_ms(measured.encode))
         prefill_ms.append(_median_ms(measured.read))
         prompt_tokens.append(len(measured.prompt))
-    report(len(chosen), len(chosen))
     return LatencyProfile(
-        visual_tokens=tuple(chosen),
+        visual_tokens=tuple(visual_tokens),
         encode_ms=_rising(encode_ms),
         prompt_tokens=tuple(prompt_tokens),
         prefill_ms=_rising(prefill_ms),
@@ -150,19 +188,19 @@ class _Question:
     def __init__(self, runtime: Runtime, processor: ImageProcessor) -> None:
         self._runtime, self._processor = runtime, processor
         self._picture = np.random.default_rng(0).integers(0, 256, (_PICTURE_PX, _PICTURE_PX, 3), dtype=np.uint8)
-        self._visual_tokens = self.encode()
-        image_index = np.full(self._visual_tokens.num_tokens + TEXT_TOKENS, -1, np.int64)
-        image_index[2 : 2 + self._visual_tokens.num_tokens] = 0
+        self.visual_tokens = self.encode()
+        image_index = np.full(self.visual_tokens.num_tokens + TEXT_TOKENS, -1, np.int64)
+        image_index[2 : 2 + self.visual_tokens.num_tokens] = 0
         zeros = np.zeros(len(image_index), np.int64)
         self.prompt = PromptTokens(zeros, image_index, zeros.astype(bool))
 
     def encode(self) -> VisualTokens:
-        """From the picture in memory to visual tokens."""
-        return self._runtime.encode(self._processor(self._picture))
+        """From the picture in memory to visual tokens, as an assistant does it."""
+        return ImageCache().get_or_encode([self._processor(self._picture)], self._runtime.encode)[0]
 
     def read(self) -> None:
         """From visual tokens to the first token."""
-        self._runtime.prefill([self._runtime.embed(self.prompt, [self._visual_tokens])])[0].argmax(-1)
+        self._runtime.prefill([self._runtime.embed(self.prompt, [self.visual_tokens])])[0].argmax(-1)
 
 
 def _median_ms(run: Callable[[], object]) -> float:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import importlib.util
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 from fastvlm.checkpoints.stored import StoredCheckpoint
 from fastvlm.errors import GenerationError, require_extra
 from fastvlm.machine import cache_folder
 from fastvlm.models.vision.config import Form
-from fastvlm.runtimes.protocol import Runtime
-
-if TYPE_CHECKING:
-    from fastvlm.runtimes.openvino.quantization import WeightFormat
+from fastvlm.runtimes.protocol import Runtime, WeightFormat
 
 RuntimeName = Literal["torch", "openvino"]
 
 
-WEIGHT_FORMATS = ("int8", "int4")
+WEIGHT_FORMATS = get_args(WeightFormat)
 
 
 def open_runtime(
@@ -46,7 +43,7 @@ def open_runtime(
             dtype=dtype,
             num_threads=num_threads,
             cache_folder=cache_folder(),
-            weight_format=cast("WeightFormat | None", quantize),
+            weight_format=cast(WeightFormat | None, quantize),
             encoder_ranges=stored.encoder_ranges,
             num_fixed_sizes=0 if is_any_size else NUM_FIXED_SIZES,
         )
@@ -67,7 +64,7 @@ def choose_runtime(name: str, *, device: str, dtype: str, form: Form, quantize: 
     if name not in ("auto", *get_args(RuntimeName)):
         raise GenerationError(f"Expected a runtime of auto, {', '.join(get_args(RuntimeName))}, got {name!r}.")
     if quantize is not None:
-        _check_quantize(quantize, name=name, device=device)
+        _check_quantize(quantize, name=name, device=device, form=form)
         name = "openvino"
     if name == "auto":
         name = "torch" if form == "train" or _needs_torch(device, dtype) else "openvino"
@@ -87,7 +84,7 @@ def choose_runtime(name: str, *, device: str, dtype: str, form: Form, quantize: 
     return "torch"
 
 
-def _check_quantize(quantize: str, *, name: str, device: str) -> None:
+def _check_quantize(quantize: str, *, name: str, device: str, form: Form) -> None:
     if quantize not in WEIGHT_FORMATS:
         raise GenerationError(f"Expected weights to be quantised to {', '.join(WEIGHT_FORMATS)}, got {quantize!r}.")
     if name == "torch" or device not in ("auto", "cpu"):
@@ -95,6 +92,11 @@ def _check_quantize(quantize: str, *, name: str, device: str) -> None:
         raise GenerationError(
             f"Expected OpenVINO on a processor for quantised weights, got {where}; leave out --quantize, or choose "
             "--runtime openvino --device cpu."
+        )
+    if form == "train":
+        raise GenerationError(
+            "Expected an encoder in its fused form for quantised weights, got one in the form of training. Fuse it "
+            "with `fastvlm convert SOURCE DESTINATION --to apple`, or leave out --quantize."
         )
 
 

@@ -17,6 +17,9 @@ class Embeddings:
     num_positions: int
 
 
+WeightFormat = Literal["int8", "int4"]
+"""Bits that a decoder's matrices can be held in, beside their own."""
+
 EncodePhase = Literal["compile", "encode", "project"]
 
 
@@ -42,6 +45,10 @@ class Runtime(Protocol):
     @property
     def name(self) -> str:
         """Engine, device and precision, as in `torch cpu float32`."""
+
+    @property
+    def version(self) -> str:
+        """The engine's version and the device's name: what was measured of it holds for these."""
 
     @property
     def compile_ms(self) -> float:

@@ -79,6 +79,12 @@ class TorchRuntime:
         return f"torch {self.device} {str(self.dtype).removeprefix('torch.')}"
 
     @property
+    def version(self) -> str:
+        """The version of torch and the name of the GPU, if it is one."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return f"torch {torch.__version__} {name}"
+
+    @property
     def compile_ms(self) -> float:
         """0: nothing is compiled."""
         return 0.0

@@ -26,7 +26,8 @@ def measure_ranges(
     graphs = EncoderGraph(config.vision, Weights(tensors), precision="float32")
     engine = Engine(tensors.values(), about="", precision="float32")
     encoder = engine.compiled(
-        "encoder-reaches", lambda: graphs.reaches(graphs.build(num_tiles=-1, height_px=-1, width_px=-1))
+        "encoder-reaches",
+        lambda: graphs.build(num_tiles=-1, height_px=-1, width_px=-1, with_reaches=True),
     )
     request = encoder.request()
     ranges: dict[str, float] = {}

@@ -16,8 +16,8 @@ from openvino.op import util as op_util
 
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, linear, rms_norm, rotate
-from fastvlm.runtimes.openvino.quantization import WeightFormat
 from fastvlm.runtimes.openvino.weights import Weights
+from fastvlm.runtimes.protocol import WeightFormat
 
 DecoderForm = Literal["many", "single"]
 

@@ -29,8 +29,9 @@ from fastvlm.runtimes.openvino.graph import (
     multiplied_depthwise,
     rounded,
 )
-from fastvlm.runtimes.openvino.quantization import WHOLE_RANGE, WeightFormat
+from fastvlm.runtimes.openvino.quantization import WHOLE_RANGE
 from fastvlm.runtimes.openvino.weights import Weights
+from fastvlm.runtimes.protocol import WeightFormat
 
 FEATURES = "features"
 """Name of the output that the projector takes."""
@@ -59,11 +60,15 @@ class EncoderGraph:
         self._config, self._weights, self._precision, self._ranges = config, weights, precision, ranges
         self._largest_weight = largest_weight
         self._weight_format: WeightFormat | None = None if ranges is None else "int8"
-        self._reaches: dict[str, Node] = {}
 
-    def build(self, *, num_tiles: int, height_px: int, width_px: int) -> ov.Model:
-        """Map float32 pixels, N x 3 x H x W, to features, N x (H/64 * W/64) x channels; -1 is any size."""
-        self._constants, self._reaches = Constants(self._precision, largest=self._largest_weight), {}
+    def build(self, *, num_tiles: int, height_px: int, width_px: int, with_reaches: bool = False) -> ov.Model:
+        """Map float32 pixels, N x 3 x H x W, to features, N x (H/64 * W/64) x channels; -1 is any size.
+
+        with_reaches: there is one more output for each layer that can have a range, the largest absolute value of its
+        input, by its name.
+        """
+        self._constants = Constants(self._precision, largest=self._largest_weight)
+        self._reaches: list[Node] | None = [] if with_reaches else None
         pixels = ops.parameter([num_tiles, 3, height_px, width_px], ov.Type.f32, name="pixels")
         x = self._stem(pixels)
         maps = []
@@ -74,17 +79,11 @@ class EncoderGraph:
         if self._config.multi_scale != "none":
             x = ops.concat([x, *self._pooled(maps[1:-1])], 1)
         features = ops.reshape(ops.transpose(x, integers(0, 2, 3, 1)), integers(0, -1, self._config.output_width), True)
-        model = ov.Model([ops.result(features, name=FEATURES)], [pixels], "encoder")
+        outputs = [ops.result(features, name=FEATURES), *(self._reaches or ())]
+        model = ov.Model(outputs, [pixels], "encoder")
         # The arrays behind the constants live as long as the graph does.
         model.constants = self._constants
         return model
-
-    def reaches(self, model: ov.Model) -> ov.Model:
-        """A graph that was just built, with one more output for each layer that can have a range: its input's reach."""
-        outputs = [*model.get_results(), *(ops.result(node, name=name) for name, node in self._reaches.items())]
-        watched = ov.Model(outputs, list(model.get_parameters()), f"{model.get_friendly_name()}_reaches")
-        watched.constants = model.constants
-        return watched
 
     def build_projector(self) -> ov.Model:
         """Map features, N x positions x channels, to visual tokens, N x positions x decoder width."""
@@ -203,7 +202,9 @@ class EncoderGraph:
 
     def _rounded(self, x: Node, name: str) -> Node:
         """The input of a layer: as it is, or in eight bits."""
-        self._reaches[name] = ops.reduce_max(ops.absolute(ops.reshape(x, integers(-1), False)), integers(0), False)
+        if self._reaches is not None:
+            reach = ops.reduce_max(ops.absolute(ops.reshape(x, integers(-1), False)), integers(0), False)
+            self._reaches.append(ops.result(reach, name=name))
         if self._ranges is None:
             return x
         if name not in self._ranges:

@@ -23,7 +23,7 @@ from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
 _LOGGER = logging.getLogger(__name__)
 
-BUILDER_VERSION = 2
+BUILDER_VERSION = 3
 """Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
 
 MAX_CACHE_BYTES = 16_000_000_000
@@ -114,6 +114,8 @@ class Engine:
             "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
             # Left to itself the plugin would round keys and values to eight bits.
             "KV_CACHE_PRECISION": _TYPES[self.precision],
+            # And, beside weights in fewer bits, the inputs of matrices.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         if self._num_threads is not None:
             properties["INFERENCE_NUM_THREADS"] = self._num_threads

@@ -16,12 +16,12 @@ from fastvlm.batches import Float32Array
 from fastvlm.runtimes.openvino.quantization import (
     GROUP_SIZE,
     WHOLE_RANGE,
-    WeightFormat,
     fits_int4,
     quantized_int4,
     quantized_int8,
 )
 from fastvlm.runtimes.openvino.weights import StoredArray, to_bfloat16
+from fastvlm.runtimes.protocol import WeightFormat
 
 Node = Any
 """An output of an operation: openvino's own classes have no types that mypy could read."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
 from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.runtimes.openvino.weights import StoredArray, to_float32
-
-WeightFormat = Literal["int8", "int4"]
 
 GROUP_SIZE = 64
 """Inputs that share a scale in four bits."""

@@ -29,9 +29,11 @@ from fastvlm.runtimes.checks import (
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Compiled, Engine, largest_weight
-from fastvlm.runtimes.openvino.quantization import WeightFormat
 from fastvlm.runtimes.openvino.weights import Weights, to_float32
-from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, ignore
+from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
+
+MAX_POSITIONS_AT_ONCE = 1024
+"""A longer prompt is read in pieces, for whose attention over all of it there is memory."""
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
@@ -105,7 +107,7 @@ class OpenVINORuntime:
         )
         self._formats = "".join(
             f" {part} {name}"
-            for part, name in (("encoder", ranges and "int8"), ("decoder", weight_format))
+            for part, name in (("encoder", None if ranges is None else "int8"), ("decoder", weight_format))
             if name is not None
         )
         weights = Weights(wanted)
@@ -135,6 +137,11 @@ class OpenVINORuntime:
         return f"openvino cpu {self._engine.precision}{self._formats}"
 
     @property
+    def version(self) -> str:
+        """The version of OpenVINO; the processor is told by `machine`."""
+        return f"openvino {ov.get_version()}"
+
+    @property
     def compile_ms(self) -> float:
         """Milliseconds that went into compiling graphs until now, or into taking them from the cache."""
         return self._engine.compile_ms
@@ -147,8 +154,8 @@ class OpenVINORuntime:
         check_pixels(image)
         num_tiles, _, height_px, width_px = image.pixels.shape
         with self._lock:
-            encoder = self._encoder_for(num_tiles, height_px, width_px)
-            note("compile")
+            note("encode")
+            encoder = self._encoder_for(num_tiles, height_px, width_px, note)
             features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
             note("encode")
             tokens = np.array(self._project.infer([features])[0], np.float32)
@@ -157,7 +164,10 @@ class OpenVINORuntime:
         check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
         return VisualTokens(tokens, len(tokens))
 
-    def _encoder_for(self, num_tiles: int, height_px: int, width_px: int) -> Any:
+    def _encoder_for(
+        self, num_tiles: int, height_px: int, width_px: int, note: Callable[[EncodePhase], None] = ignore
+    ) -> Any:
+        """A run of the graph for pictures of this size, which is compiled where there is none yet."""
         size = (num_tiles, height_px, width_px)
         if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
             size = (-1, -1, -1)
@@ -168,6 +178,7 @@ class OpenVINORuntime:
                 lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
             )
             self._encoders[size] = compiled, compiled.request()
+            note("compile")
         return self._encoders[size][1]
 
     def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
@@ -203,7 +214,9 @@ class OpenVINORuntime:
         request = self._single.request()
         with self._lock:
             self._prefill.reset_state()
-            logits = self._read(embeddings, positions, is_word)
+            for start in range(0, num_positions, MAX_POSITIONS_AT_ONCE):
+                end = start + MAX_POSITIONS_AT_ONCE
+                logits = self._read(embeddings[:, start:end], positions[:, start:end], is_word[:, :end])
             _hand_over(self._prefill, request)
         return logits, OpenVINOCache(request, is_word, num_padding)
 
