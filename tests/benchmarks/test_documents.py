@@ -1,42 +1,61 @@
-"""Every measured number of docs/performance.md is that of a stored result."""
+"""The tables of docs/performance.md are those of the stored results."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from fastvlm.benchmarks.encoder_report import EncoderReport, encoder_markdown
+from fastvlm.benchmarks.encoder_runner import EncoderRow, FirstTokenRow
+from fastvlm.benchmarks.report import BenchReport, markdown
+from fastvlm.benchmarks.runner import Plan, Row, Spread
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
 
 
-def spread(values: dict[str, float]) -> str:
-    return f"{values['median']:.0f} ({values['low']:.0f} to {values['high']:.0f})"
+def read(name: str) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
+    return stored
+
+
+def with_spreads(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**{name: Spread(**value) if isinstance(value, dict) else value for name, value in values.items()})
 
 
 def test_first_tokens_are_the_stored_ones() -> None:
-    stored = json.loads((ROOT / "docs" / "results" / "bench-0.5b.json").read_text())
-    for row in stored["rows"]:
-        start = f"| {row['system']} | {row['precision']} | {row['size_px']} | {row['visual_tokens']} | "
-        assert start + spread(row["ttft_ms"]) in DOCUMENT
+    stored = read("bench-0.5b")
+    rows = tuple(with_spreads(Row, row) for row in stored["rows"])
+    plan = Plan(shape=stored["shape"], folder=Path(), systems=(), sizes_px=())
+    assert markdown(BenchReport(plan=plan, rows=rows, machine="", versions={}, peak=None)) in DOCUMENT
     assert stored["machine"] in DOCUMENT.replace(" (Milan: AVX2, neither bfloat16 nor VNNI)", "")
+    assert f"{stored['peak']['tera_ops_per_second']['float32']:.3f} tera-operations" in DOCUMENT
+    shares = [
+        row.second_ttft_ms.median / row.ttft_ms.median
+        for row in rows
+        if row.size_px == 1024 and row.second_ttft_ms is not None and row.ttft_ms is not None
+    ]
+    assert f"{100 * min(shares):.0f} to\n  {100 * max(shares):.0f} % of the first at 1024 px" in DOCUMENT
 
 
 def test_encoders_are_the_stored_ones() -> None:
-    stored = json.loads((ROOT / "docs" / "results" / "bench-encoders.json").read_text())
-    for row in stored["encoders"]:
-        start = f"| {row['encoder']} | {row['engine']} | {row['precision']} | {row['size_px']} | "
-        (line,) = (line for line in DOCUMENT.splitlines() if line.startswith(start))
-        assert line.endswith(f"| {row['error'] or spread(row['encode_ms'])} |")
-    for row in stored["first_tokens"]:
-        (line,) = (line for line in DOCUMENT.splitlines() if line.startswith(f"| {row['name']} | {row['encoder']} |"))
-        assert f"| {row['ttft_ms']:.0f} | {row['slower']:.1f} x |" in line
+    stored = read("bench-encoders")
+    report = EncoderReport(
+        plan=Plan(shape=stored["decoder"], folder=Path(), systems=(), sizes_px=()),
+        encoders=tuple(with_spreads(EncoderRow, row) for row in stored["encoders"]),
+        first_tokens=tuple(with_spreads(FirstTokenRow, row) for row in stored["first_tokens"]),
+        machine="",
+        versions={},
+    )
+    assert all(table in DOCUMENT for table in encoder_markdown(report))
 
 
 @pytest.mark.parametrize(("place", "name"), [(1, "scenes"), (2, "scenes-int8"), (3, "scenes-int4")])
 def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
-    stored = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
+    stored = read(name)
     table = DOCUMENT.split("| family | float32 | int8 | int4 |")[1].splitlines()
     for entry in (*stored["families"], {**stored["overall"], "family": "overall"}):
         (line,) = (line for line in table if line.startswith(f"| {entry['family']} |"))

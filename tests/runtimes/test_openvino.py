@@ -325,3 +325,15 @@ def test_a_long_prompt_is_read_in_pieces(tensors: Mapping[str, StoredTensor], mo
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
     token_ids = whole.argmax(-1)
     np.testing.assert_allclose(runtime.decode(token_ids, cache), runtime.decode(token_ids, whole_cache), atol=1e-5)
+
+
+def test_what_follows_a_kept_prompt_is_read_in_pieces_too(
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    first, second = (runtime.embed(prompt([*range(6), *rest]), []) for rest in ([8, 9], range(30, 47)))
+    expected, _ = runtime.prefill([second])
+    _, cache = runtime.prefill([first])
+    monkeypatch.setattr(runtime_module, "MAX_POSITIONS_AT_ONCE", 5)
+    found, _ = runtime.resume(cache, second, num_kept=6)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -214,9 +214,7 @@ class OpenVINORuntime:
         request = self._single.request()
         with self._lock:
             self._prefill.reset_state()
-            for start in range(0, num_positions, MAX_POSITIONS_AT_ONCE):
-                end = start + MAX_POSITIONS_AT_ONCE
-                logits = self._read(embeddings[:, start:end], positions[:, start:end], is_word[:, :end])
+            logits = self._read(embeddings, positions, is_word)
             _hand_over(self._prefill, request)
         return logits, OpenVINOCache(request, is_word, num_padding)
 
@@ -242,9 +240,17 @@ class OpenVINORuntime:
         return logits, OpenVINOCache(held.request, is_word, held.num_padding)
 
     def _read(self, embeddings: Float32Array, positions: Int64Array, is_word: Int64Array) -> Float32Array:
-        """Read many positions after those that the states hold."""
-        inputs = {"embeddings": np.ascontiguousarray(embeddings), "positions": positions, "is_word": is_word}
-        return np.array(self._prefill.infer(inputs)["logits"], np.float32)
+        """Read positions after those that the states hold, in pieces; returns the logits after the last one."""
+        num_held = is_word.shape[1] - embeddings.shape[1]
+        for start in range(0, embeddings.shape[1], MAX_POSITIONS_AT_ONCE):
+            end = start + MAX_POSITIONS_AT_ONCE
+            inputs = {
+                "embeddings": np.ascontiguousarray(embeddings[:, start:end]),
+                "positions": np.ascontiguousarray(positions[:, start:end]),
+                "is_word": np.ascontiguousarray(is_word[:, : num_held + end]),
+            }
+            logits = self._prefill.infer(inputs)["logits"]
+        return np.array(logits, np.float32)
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
