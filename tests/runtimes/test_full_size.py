@@ -52,11 +52,11 @@ def test_openvino_equals_torch(folder: Path, record_property: Any) -> None:
     expected, tokens = found["fastvlm-torch"]
     np.testing.assert_allclose(found["fastvlm-openvino"][0], expected, atol=1e-3)
     assert found["fastvlm-openvino"][1] == tokens
-    for name in ("fastvlm-openvino-int8", "fastvlm-openvino-int4"):
+    for name, limit in (("fastvlm-openvino-int8", 0.1), ("fastvlm-openvino-int4", 0.7)):
         error = float(np.linalg.norm(found[name][0] - expected) / np.linalg.norm(expected))
         print(f"{name}: relative error of the logits {error:.3f}")
         record_property(name, error)
-        assert error < 1
+        assert 0 < error < limit
 
 
 def test_a_question_is_answered_without_torch(folder: Path, tmp_path: Path) -> None:
