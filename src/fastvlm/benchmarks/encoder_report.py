@@ -53,7 +53,7 @@ class EncoderReport:
             encoders.add_row(*_encoder_cells(row))
         models = _table(
             f"Time to first token with the decoder of {self.plan.shape}, all in one engine",
-            f"{self.plan.num_text_tokens} words beside the picture; paper: the ratio there, on an Apple M1",
+            f"{self.plan.num_text_tokens} words beside the picture; paper: the ratio there, on an Apple M1 Max",
             _MODEL_HEADINGS,
             num_left=2,
         )
