@@ -54,8 +54,8 @@ class EncoderRow:
 class FirstTokenRow:
     """A model by its parts: so many pictures through an encoder, then a prompt through the decoder of `Plan.shape`.
 
-    slower: how many times FastVLM's at 1024 px. paper: the same ratio there, with the same decoder on an M1 Max; None where
-    the paper has none.
+    slower: how many times FastVLM's at 1024 px. paper: the same ratio there, with the same decoder on an M1 Max; None
+    where the paper has none.
     """
 
     name: str
