@@ -25,6 +25,6 @@ def test_a_processor_is_described_by_what_it_can(monkeypatch: pytest.MonkeyPatch
     assert described and described == describe_processor()
     text = "processor : 0\nmodel name : A\nflags : avx2\n\nprocessor : 1\nmodel name : A\nflags : avx2\ncpu MHz : 17\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
-    assert describe_processor() == "model name : Aflags : avx2"
+    assert describe_processor.__wrapped__() == "model name : Aflags : avx2"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError("none here")))
-    assert describe_processor()
+    assert describe_processor.__wrapped__()

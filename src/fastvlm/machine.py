@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from functools import cache
 from pathlib import Path
 
 
@@ -17,6 +18,7 @@ def cache_folder() -> Path:
     return (Path(usual) if usual else Path.home() / ".cache") / "fastvlm"
 
 
+@cache
 def describe_processor() -> str:
     """The processor and its instructions: a graph compiled for one need not run on another."""
     try:

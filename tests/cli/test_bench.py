@@ -27,3 +27,8 @@ def test_wrong_flags_are_told_in_one_line(run: Run, fails: Callable[..., str], t
     for arguments, words in ((["--size", "100"], "multiple of 64"), (["--plot", tmp_path / "plot.jpg"], ".png, .svg")):
         finished = run("bench", "--shape", "tiny", *arguments)
         assert finished.returncode == 2 and words in finished.stderr
+
+
+def test_options_before_the_subcommand_are_not_lost_silently(run: Run) -> None:
+    finished = run("bench", "--size", "512", "encoders")
+    assert finished.returncode == 2 and "Options of encoders stand behind it: --size." in finished.stderr

@@ -34,6 +34,13 @@ def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tu
     return values
 
 
+_peers_option = click.option(
+    "--peers",
+    type=click.Choice(["none", "installed"]),
+    default="installed",
+    show_default=True,
+    help="Other engines to measure beside ours.",
+)
 _threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
 )
@@ -78,13 +85,7 @@ _markdown_option = click.option(
     default=("auto",),
     help="Of all systems; may be repeated. auto is bfloat16 where the processor computes in it.  [default: auto]",
 )
-@click.option(
-    "--peers",
-    type=click.Choice(["none", "installed"]),
-    default="installed",
-    show_default=True,
-    help="Other engines to measure beside ours.",
-)
+@_peers_option
 @click.option("--runs", type=click.IntRange(min=1), default=7, show_default=True, help="Of each system at each size.")
 @click.option("--text-tokens", type=click.IntRange(min=2), default=30, show_default=True, help="Words of the prompt.")
 @click.option(
@@ -117,10 +118,7 @@ def bench_command(
     much sooner than transformers as it comes.
     """
     if context.invoked_subcommand is not None:
-        given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-        if given:
-            flag = given[0].removesuffix("_file").replace("_", "-")
-            raise click.UsageError(f"Options of {context.invoked_subcommand} stand behind it: --{flag}.", context)
+        _refuse_options_before(context.invoked_subcommand, context)
         return
     from fastvlm.benchmarks.cost import measure_peak
     from fastvlm.benchmarks.report import BenchReport, markdown, write_json, write_plot
@@ -170,13 +168,7 @@ def bench_command(
     show_default=True,
     help="Of all encoders; auto is bfloat16 where the processor computes in it.",
 )
-@click.option(
-    "--peers",
-    type=click.Choice(["none", "installed"]),
-    default="installed",
-    show_default=True,
-    help="Measure the encoders as transformers ships them, too.",
-)
+@_peers_option
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Of each encoder at each size.")
 @_threads_option
 @_json_option
@@ -198,11 +190,7 @@ def encoders_command(
     engine, then as transformers ships them. Then the time to first token of models made of them, with one decoder,
     beside the ratios of the paper. Takes several gigabytes of memory.
     """
-    from fastvlm.benchmarks.encoder_report import (
-        EncoderReport,
-        encoder_markdown,
-        write_encoder_plot,
-    )
+    from fastvlm.benchmarks.encoder_report import EncoderReport, encoder_markdown, write_encoder_plot
     from fastvlm.benchmarks.encoder_runner import DECODER, measure_encoders, measure_first_tokens
     from fastvlm.benchmarks.report import write_json
     from fastvlm.benchmarks.runner import Plan
@@ -213,7 +201,9 @@ def encoders_command(
 
     _check_files(json_file, plot_file, markdown_file)
     chosen = choose_precision(precision)
-    engines = [name for name in ("encoder", "encoder-transformers") if peers == "installed" or PARTS[name].is_ours]
+    engines = ["encoder"]
+    if peers == "installed" and PARTS["encoder-transformers"].is_installed:
+        engines.append("encoder-transformers")
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
         report(f"drawing random weights of the shape {DECODER}")
         plan = Plan(
@@ -225,12 +215,7 @@ def encoders_command(
             num_warm_ups=1,
             num_threads=threads or os.cpu_count() or 1,
         )
-        rows = [
-            row
-            for engine in engines
-            if PARTS[engine].is_installed
-            for row in measure_encoders(plan, engine, report=report)
-        ]
+        rows = [row for engine in engines for row in measure_encoders(plan, engine, report=report)]
         ours = [row for row in rows if row.engine == "openvino"]
         first_tokens = measure_first_tokens(plan, ours, report=report)
     result = EncoderReport(
@@ -248,6 +233,13 @@ def encoders_command(
             markdown_file: lambda path: write_whole(path, "\n".join(encoder_markdown(result))),
         },
     )
+
+
+def _refuse_options_before(subcommand: str, context: click.Context) -> None:
+    """Raise UsageError for an option that would be lost, since it belongs behind the subcommand."""
+    for option in context.command.params:
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"Options of {subcommand} stand behind it: {option.opts[0]}.", context)
 
 
 def _check_files(json_file: Path | None, plot_file: Path | None, markdown_file: Path | None) -> None:
