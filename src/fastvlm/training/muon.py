@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024): momentum whose singular values are made alike before it moves a matrix.
 
 torch.optim.Muon does the same in bfloat16 only, which is thirty times slower than float32 on processors without
-instructions for it; this one works in the weights' own precision, on all matrices of one shape at once.
+instructions for it; this one works in bfloat16 only where that is fast, and on all matrices of one shape at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fastvlm.training.precision import has_fast_bfloat16
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _NUM_ITERATIONS = 5
@@ -38,7 +40,9 @@ class Muon(torch.optim.Optimizer):
                 self._move(parameters, group)
 
     def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        updates = orthogonalised(torch.stack([self._direction(parameter, group) for parameter in parameters]))
+        directions = torch.stack([self._direction(parameter, group) for parameter in parameters])
+        is_rounded = directions.dtype == torch.float32 and has_fast_bfloat16(directions.device)
+        updates = orthogonalised(directions.bfloat16() if is_rounded else directions)
         rate = group["lr"] * _RMS_OF_ADAMW * max(updates.shape[1:]) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.view_as(parameter), alpha=-rate)

@@ -22,6 +22,22 @@ class Kernel(NamedTuple):
     bias: Tensor
 
 
+class _MultiplyingConv(nn.Conv2d):
+    """Depthwise with several outputs for each input, without bias.
+
+    torch has a slow path for its gradient, and a fast one, with the same numbers, for one output for each input.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
+        multiplier = self.out_channels // self.groups
+        outputs = [
+            F.conv2d(input, weight[index::multiplier], None, self.stride, self.kernel_size[0] // 2, groups=self.groups)
+            for index in range(multiplier)
+        ]
+        # Joined with the channels last, where they lie side by side in memory.
+        return torch.stack([output.movedim(1, -1) for output in outputs], -1).flatten(-2).movedim(-1, 1)
+
+
 class ConvNorm(nn.Module):
     """A convolution without bias, then BatchNorm."""
 
@@ -29,25 +45,16 @@ class ConvNorm(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
+        multiplies = groups == in_channels and out_channels > in_channels
+        self.conv = (_MultiplyingConv if multiplies else nn.Conv2d)(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
         )
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x in x H x W to B x out x H/stride x W/stride."""
-        out: Tensor = self.norm(self._convolved(x))
+        out: Tensor = self.norm(self.conv(x))
         return out
-
-    def _convolved(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        if conv.groups != conv.in_channels or conv.out_channels == conv.groups:
-            convolved: Tensor = conv(x)
-            return convolved
-        # Depthwise with several outputs for each input: torch has a slow path for the gradient, and a fast one, with
-        # the same numbers, when each output has an input of its own.
-        repeated = x.repeat_interleave(conv.out_channels // conv.groups, 1)
-        return F.conv2d(repeated, conv.weight, None, conv.stride, conv.padding, groups=conv.out_channels)
 
     def merged_kernel(self) -> Kernel:
         """The one convolution that equals this pair in evaluation mode."""
