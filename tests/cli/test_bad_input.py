@@ -225,7 +225,7 @@ def test_ctrl_c_in_compiling_is_one_line_and_leaves_nothing(parrot: Path, tmp_pa
     finished = _interrupting_itself(patch, ["ask", "What is this?", "--model", parrot], tmp_path)
     assert (finished.returncode, finished.stdout, finished.stderr) == (130, "", "Interrupted.\n")
     kept = sorted((tmp_path / "cache").iterdir())
-    assert [path.name.split("-")[1] for path in kept] == ["many", "single"]
+    assert [path.name.split("-")[1] for path in kept] == ["fused"]
     assert all(path.suffix == ".blob" for path in kept)
 
 

@@ -32,3 +32,24 @@ def test_wrong_flags_are_told_in_one_line(run: Run, fails: Callable[..., str], t
 def test_options_before_the_subcommand_are_not_lost_silently(run: Run) -> None:
     finished = run("bench", "--size", "512", "encoders")
     assert finished.returncode == 2 and "Options of encoders stand behind it: --size." in finished.stderr
+
+
+def test_budgets_are_drawn_and_judged(run: Run, tmp_path: Path) -> None:
+    """What takes the tiny model milliseconds is in time for a minute, and late for a thousandth of one."""
+    file = tmp_path / "budgets.json"
+    arguments = ["budgets", "--shape", "tiny", "--count", "2", "--threads", "1", "--json", file]
+    environment = {"FASTVLM_CACHE": str(tmp_path / "cache")}
+    for span, num_kept in ((["--from", "60s", "--to", "61s"], 2), (["--from", "0.001", "--to", "0.002ms"], 0)):
+        finished = run("bench", *arguments, *span, environment=environment)
+        assert finished.returncode == 0, finished.stderr
+        assert f"{num_kept} of 2 budgets kept" in finished.stdout
+        written = json.loads(file.read_text())
+        assert written["num_kept"] == num_kept and len(written["rows"]) == 2
+        assert all(row["ttft_ms"] > 0 and row["is_possible"] == bool(num_kept) for row in written["rows"])
+
+
+def test_a_span_of_budgets_that_is_none(run: Run) -> None:
+    finished = run("bench", "budgets", "--shape", "tiny", "--from", "2s", "--to", "150ms")
+    assert finished.returncode == 2 and "--from to be at most --to" in finished.stderr
+    finished = run("bench", "budgets", "--from", "soon")
+    assert finished.returncode == 2 and "'soon' is no time above zero; write it as 400ms or 1.5s." in finished.stderr

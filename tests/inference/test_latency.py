@@ -161,7 +161,7 @@ def slow(toy_runtime: Build, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_measuring_finds_what_sleeping_takes(slow: Any) -> None:
     profile = measure_latency(slow, ProcessingConfig(mode="pad", size_px=768))
-    assert profile.visual_tokens == (9, 36, 81, 144)
+    assert profile.visual_tokens == (9, 25, 49, 100, 144)
     assert profile.prompt_tokens == tuple(tokens + TEXT_TOKENS for tokens in profile.visual_tokens)
     assert profile.encode_ms == pytest.approx([0.2 * tokens for tokens in profile.visual_tokens])
     assert profile.prefill_ms == pytest.approx([0.1 * tokens for tokens in profile.prompt_tokens])

@@ -45,7 +45,7 @@ def node_kinds(compiled: Compiled) -> Counter[str]:
     return Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
 
 
-@pytest.mark.parametrize("form", ["many", "single"])
+@pytest.mark.parametrize("form", ["fused", "plain"])
 def test_the_plugin_fuses_the_decoder(tensors: Mapping[str, StoredTensor], form: DecoderForm) -> None:
     graphs = DecoderGraph(CONFIG.decoder, Weights(tensors), precision="float32")
     engine = Engine(tensors.values(), about="", precision="float32")
@@ -54,7 +54,7 @@ def test_the_plugin_fuses_the_decoder(tensors: Mapping[str, StoredTensor], form:
     assert kinds["RoPE"] == 2 * LAYERS
     assert kinds["FullyConnected"] == 7 * LAYERS + 1
     # Only with its cache in place is attention one node; apart, it is the product that is fast for many positions.
-    assert kinds["ScaledDotProductAttention"] == (LAYERS if form == "single" else 0)
+    assert kinds["ScaledDotProductAttention"] == (LAYERS if form == "fused" else 0)
 
 
 def test_the_plugin_fuses_the_encoder(tensors: Mapping[str, StoredTensor]) -> None:
@@ -158,7 +158,7 @@ def answer_of(runtime: OpenVINORuntime) -> list[int]:
 def test_compiled_graphs_are_kept_and_taken_again(tensors: Mapping[str, StoredTensor], tmp_path: Path) -> None:
     cold = answer_of(OpenVINORuntime(CONFIG, tensors, dtype="float32", cache_folder=tmp_path))
     kept = compiled_files(tmp_path)
-    assert len(kept) == 4
+    assert len(kept) == 3
     assert answer_of(OpenVINORuntime(CONFIG, tensors, dtype="float32", cache_folder=tmp_path)) == cold
     assert compiled_files(tmp_path) == kept
 
@@ -196,7 +196,7 @@ def test_other_weights_take_no_graph_of_these(tmp_path: Path) -> None:
         )
         answers.append(answer_of(runtime))
     assert answers[0] != answers[1]
-    assert len(compiled_files(tmp_path / "kept")) == 8
+    assert len(compiled_files(tmp_path / "kept")) == 6
 
 
 def test_another_configuration_takes_no_graph_of_this_one(tensors: Mapping[str, StoredTensor], tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_another_configuration_takes_no_graph_of_this_one(tensors: Mapping[str, 
         config = replace(CONFIG, decoder=replace(CONFIG.decoder, rope_theta=theta))
         answers.append(answer_of(OpenVINORuntime(config, tensors, dtype="float32", cache_folder=tmp_path)))
     assert answers[0] != answers[1]
-    assert len(compiled_files(tmp_path)) == 8
+    assert len(compiled_files(tmp_path)) == 6
 
 
 def test_the_cache_keeps_what_was_used_last(
@@ -265,8 +265,8 @@ def test_a_graph_that_cannot_be_built_is_told_in_one_line() -> None:
     def broken() -> None:
         raise RuntimeError("heads do not\nfit")
 
-    with pytest.raises(CheckpointError, match=r"can compile \(decoder-many\), got: heads do not fit\. Check config"):
-        Engine([], about="").compiled("decoder-many", broken)
+    with pytest.raises(CheckpointError, match=r"can compile \(decoder-plain\), got: heads do not fit\. Check config"):
+        Engine([], about="").compiled("decoder-plain", broken)
 
 
 def test_an_encoder_in_the_form_of_training_is_refused(tensors: Mapping[str, StoredTensor]) -> None:
@@ -315,8 +315,12 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (finished.returncode, finished.stdout) == (0, "asked to stop\n"), finished.stderr
 
 
-def test_a_long_prompt_is_read_in_pieces(tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of different lengths, padded on the left, some of whose pieces are nothing but padding."""
+@pytest.mark.parametrize("few", [0, 100])
+def test_a_long_prompt_is_read_in_pieces(
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Rows of different lengths, padded on the left, some of whose pieces are nothing but padding; in both decoders."""
+    monkeypatch.setattr(runtime_module, "FEW_POSITIONS", few)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     rows = [runtime.embed(prompt(list(range(length))), []) for length in (23, 4, 11)]
     whole, whole_cache = runtime.prefill(rows)
@@ -327,9 +331,11 @@ def test_a_long_prompt_is_read_in_pieces(tensors: Mapping[str, StoredTensor], mo
     np.testing.assert_allclose(runtime.decode(token_ids, cache), runtime.decode(token_ids, whole_cache), atol=1e-5)
 
 
+@pytest.mark.parametrize("few", [0, 100])
 def test_what_follows_a_kept_prompt_is_read_in_pieces_too(
-    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
+    monkeypatch.setattr(runtime_module, "FEW_POSITIONS", few)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     first, second = (runtime.embed(prompt([*range(6), *rest]), []) for rest in ([8, 9], range(30, 47)))
     expected, _ = runtime.prefill([second])

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click.core import ParameterSource
 
+from fastvlm.cli.options import milliseconds
 from fastvlm.cli.output import check_place, debug_option, note
 from fastvlm.errors import require_extra
 from fastvlm.files import write_whole
 
 if TYPE_CHECKING:
+    from fastvlm.benchmarks.budgets import BudgetReport
     from fastvlm.benchmarks.encoder_report import EncoderReport
     from fastvlm.benchmarks.report import BenchReport
 
@@ -235,6 +237,80 @@ def encoders_command(
     )
 
 
+@bench_command.command("budgets", short_help="Measure whether --max-ttft is kept.")
+@click.option(
+    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
+)
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Budgets to draw.")
+@click.option(
+    "--from",
+    "lowest",
+    metavar="TIME",
+    callback=milliseconds,
+    default="150ms",
+    show_default=True,
+    help="The smallest budget.",
+)
+@click.option(
+    "--to",
+    "highest",
+    metavar="TIME",
+    callback=milliseconds,
+    default="2s",
+    show_default=True,
+    help="The largest budget.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws other budgets.")
+@click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Hold the decoder's weights in fewer bits.")
+@_threads_option
+@_json_option
+@debug_option
+def budgets_command(
+    shape: str,
+    count: int,
+    lowest: float,
+    highest: float,
+    seed: int,
+    quantize: str | None,
+    threads: int | None,
+    json_file: Path | None,
+) -> None:
+    """Measure whether a time to first token is kept.
+
+    Draws budgets, loads the model anew for each, asks about a picture of 1600 x 1200 pixels, and compares the time to
+    its first token with the budget. Prints what was chosen, and what the next larger resolution would have taken.
+    """
+    from fastvlm.benchmarks.budgets import BudgetReport, askable_checkpoint, measure_budgets
+    from fastvlm.benchmarks.report import write_json
+    from fastvlm.evaluation.provenance import describe_machine, installed_versions
+
+    if lowest > highest:
+        raise click.UsageError(f"Expected --from to be at most --to, got {lowest:g} ms and {highest:g} ms.")
+    _check_files(json_file, None, None)
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
+        report(f"drawing random weights of the shape {shape}")
+        model = askable_checkpoint(shape, Path(folder) / shape)
+        runtime, rows = measure_budgets(
+            model,
+            num_budgets=count,
+            lowest_ms=lowest,
+            highest_ms=highest,
+            quantize=quantize,
+            num_threads=threads,
+            seed=seed,
+            report=report,
+        )
+    result = BudgetReport(
+        shape=shape,
+        quantize=quantize,
+        runtime=runtime,
+        rows=tuple(rows),
+        machine=describe_machine(),
+        versions=installed_versions(),
+    )
+    _finish(result, {json_file: lambda path: write_json(result, path)})
+
+
 def _refuse_options_before(subcommand: str, context: click.Context) -> None:
     """Raise UsageError for an option that would be lost, since it belongs behind the subcommand."""
     for option in context.command.params:
@@ -253,7 +329,9 @@ def _check_files(json_file: Path | None, plot_file: Path | None, markdown_file: 
     check_place(markdown_file, flag="--markdown")
 
 
-def _finish(result: BenchReport | EncoderReport, writers: Mapping[Path | None, Callable[[Path], None]]) -> None:
+def _finish(
+    result: BenchReport | EncoderReport | BudgetReport, writers: Mapping[Path | None, Callable[[Path], None]]
+) -> None:
     """Write the files that were asked for, then print the tables, wide where no terminal sets their width."""
     for path, write in writers.items():
         if path is not None:

@@ -50,6 +50,17 @@ class AnswerOptions(ModelOptions):
     stop: tuple[str, ...]
 
 
+def milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Read a time above zero: a number of milliseconds, or one with its unit, `400ms` or `1.5s`."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)?", value.strip())
+    time_ms = float(found[1]) * (1000 if found[2] == "s" else 1) if found else 0.0
+    if time_ms <= 0:
+        raise click.BadParameter(f"{value!r} is no time above zero; write it as 400ms or 1.5s.")
+    return time_ms
+
+
 def _known_device(_: click.Context, __: click.Parameter, value: str) -> str:
     """Refuse a name that no machine knows; whether this one has the device is found out when a model is loaded."""
     if value not in ("auto", "cpu", "cuda", "mps") and not re.fullmatch(r"cuda:\d+", value):
@@ -104,9 +115,9 @@ _MODEL_OPTIONS = (
     ),
     click.option(
         "--max-ttft",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="MS",
-        help="Lower the resolution of pictures until the first token comes in so many milliseconds.",
+        callback=milliseconds,
+        metavar="TIME",
+        help="Lower the resolution of pictures until the first token comes in this time, such as 400ms or 1.5s.",
     ),
 )
 

@@ -142,7 +142,7 @@ class Assistant:
         )
         text = GrowingAnswer(self.tokenizer.decode, stop=settings.stop)
         try:
-            for (token,) in clock.steps(steps):
+            for (token,) in clock.steps(steps, compile_ms=lambda: self.runtime.compile_ms):
                 with clock.phase("decode"):
                     piece = text.push(token)
                 if piece:

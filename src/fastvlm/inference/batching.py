@@ -62,7 +62,7 @@ def _answer_together(
             eos_token_ids=assistant.eos_token_ids,
             stopped_rows=stopped,
         )
-        for tokens in clock.steps(steps):
+        for tokens in clock.steps(steps, compile_ms=lambda: assistant.runtime.compile_ms):
             with clock.phase("decode"):
                 for token in tokens:
                     texts[rows[token.row]].push(token)

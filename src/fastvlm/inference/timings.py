@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,13 @@ Step = TypeVar("Step")
 class Timings:
     """Milliseconds of one answer; of a whole batch where several questions were answered together.
 
-    load_ms: loading the model, once and before the question. load_compile_ms: the part of it that compiled graphs, or
-    took them from the cache. image_read_ms: opening and decoding pictures. preprocess_ms: resizing and normalising.
-    compile_ms: compiling what a picture of a new size needs. encode_ms: pixels to the encoder's features, next to
-    nothing for an image that is in the cache. project_ms: features to visual tokens. tokenize_ms: messages to token
-    ids. embed_ms: token ids and visual tokens to embeddings. prefill_ms: reading the prompt and choosing the first
-    token. decode_ms: all later tokens, and text from tokens.
+    load_ms: loading the model, once and before the question. load_compile_ms: the part of it that compiled graphs,
+    or took them from the cache. image_read_ms: opening and decoding pictures. preprocess_ms: resizing and
+    normalising. compile_ms: compiling what a picture of a new size, or a long new part of a prompt, needs.
+    encode_ms: pixels to the encoder's features, next to nothing for an image that is in the cache. project_ms:
+    features to visual tokens. tokenize_ms: messages to token ids. embed_ms: token ids and visual tokens to
+    embeddings. prefill_ms: reading the prompt and choosing the first token. decode_ms: all later tokens, and text
+    from tokens.
     The phases from image_read_ms to decode_ms add up to total_ms; first_token_ms runs from the start to the first
     token. decode_per_token_ms is the mean of the tokens after it, decode_tail_ms what 19 of 20 of their steps stay
     within. Time that a reader of the stream takes for itself is not counted. peak_memory_mb: the most that this process
@@ -116,21 +117,32 @@ class Stopwatch:
             self._paused_s += ended_s - started_s
             self._lap_started_s = ended_s
 
-    def steps(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Pass the steps of a generation on; the first is the prefill and all others are decoding."""
+    def steps(self, steps: Iterator[Step], *, compile_ms: Callable[[], float] = lambda: 0.0) -> Iterator[Step]:
+        """Pass the steps of a generation on; the first is the prefill and all others are decoding.
+
+        compile_ms: tells how much was compiled until now, which the prefill may do too.
+        """
         name: Phase = "prefill"
+        compiled_ms = compile_ms()
         while True:
             started_s = time.perf_counter()
             with self.phase(name):
                 step = next(steps, None)
             if step is None:
                 return
+            if name == "prefill":
+                self._move((compile_ms() - compiled_ms) / 1000, source="prefill", target="compile")
             if self._first_token_s is None:
                 self._first_token_s = self._elapsed_s()
             elif name == "decode":
                 self._decode_steps_s.append(time.perf_counter() - started_s)
             name = "decode"
             yield step
+
+    def _move(self, seconds: float, *, source: Phase, target: Phase) -> None:
+        """Count time of one phase for another."""
+        self._phases_s[source] -= seconds
+        self._phases_s[target] = self._phases_s.get(target, 0.0) + seconds
 
     def timings(self, load: LoadTimings) -> Timings:
         """Return what has been measured until now, beside what loading took."""

@@ -1,8 +1,9 @@
 """The language model as OpenVINO graphs over embeddings, with its cache inside: Qwen2 and Llama.
 
-Two graphs, equal in numbers and in the names of their states. In the form `many` the engine runs attention as plain
-matrix products, which is fast for many positions at once; in the form `single` it recognises the cache and reads it in
-place, which is fast for one position, and slow for many. Keys and values pass from one to the other as they are.
+Two graphs, equal in numbers and in the names of their states. In the form `fused` the engine recognises the cache and
+reads it in place: fast for a prompt, when nothing is held, and for a few positions behind held ones; for many of
+these it would take them one by one. In the form `plain` attention is made of matrix products, which is fast for these
+too. Keys and values pass from one to the other as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, 
 from fastvlm.runtimes.openvino.weights import Weights
 from fastvlm.runtimes.protocol import WeightFormat
 
-DecoderForm = Literal["many", "single"]
+DecoderForm = Literal["fused", "plain"]
 
 _MASKED = -65504.0
 
@@ -27,7 +28,7 @@ _MASKED = -65504.0
 class DecoderGraph:
     """Builds the graphs of one decoder. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
     where a position of the cache and of the new ones is not padding; rows B, which row of the cache each row goes on
-    (in the form `single`). Output: logits of the last position, B x vocabulary. weight_format: bits of the matrices,
+    (in the form `fused`). Output: logits of the last position, B x vocabulary. weight_format: bits of the matrices,
     None as they are stored; the head never has fewer than 8."""
 
     def __init__(
@@ -50,7 +51,7 @@ class DecoderGraph:
         is_word = ops.parameter([-1, -1], ov.Type.i64, name="is_word")
         inputs = [embeddings, positions, is_word]
         self._rows: Node | None = None
-        if form == "single":
+        if form == "fused":
             self._rows = ops.parameter([-1], ov.Type.i32, name="rows")
             inputs.append(self._rows)
         sizes = ops.shape_of(embeddings, "i64")

@@ -23,7 +23,7 @@ from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
 _LOGGER = logging.getLogger(__name__)
 
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 """Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
 
 MAX_CACHE_BYTES = 16_000_000_000
@@ -54,7 +54,8 @@ class Engine:
 
     about: what graphs depend on beside the weights, such as the configuration. precision: `auto` (bfloat16 where the
     processor computes in it), `float32` or `bfloat16`. num_threads: of the processor, None for the engine's choice.
-    cache_folder: where compiled graphs are kept, None to keep none.
+    cache_folder: where compiled graphs are kept, None to keep none. input_group: inputs of matrices in fewer bits are
+    rounded to eight bits too, so many with a scale of their own; 0 leaves them as they are.
     Raises GenerationError for a precision that the processor lacks.
     """
 
@@ -66,8 +67,10 @@ class Engine:
         precision: str = "auto",
         num_threads: int | None = None,
         cache_folder: Path | None = None,
+        input_group: int = 0,
     ) -> None:
         self._core = _core()
+        self._input_group = input_group
         self.precision = choose_precision(precision)
         if num_threads is not None and num_threads < 1:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
@@ -114,8 +117,8 @@ class Engine:
             "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
             # Left to itself the plugin would round keys and values to eight bits.
             "KV_CACHE_PRECISION": _TYPES[self.precision],
-            # And, beside weights in fewer bits, the inputs of matrices.
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            # And would choose a group by itself.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": self._input_group,
         }
         if self._num_threads is not None:
             properties["INFERENCE_NUM_THREADS"] = self._num_threads
@@ -124,7 +127,7 @@ class Engine:
     def _key(self, name: str) -> str:
         depends_on = (
             name, BUILDER_VERSION, ov.get_version(), describe_processor(), self.precision, self._num_threads,
-            *self._depends_on,
+            self._input_group, *self._depends_on,
         )  # fmt: skip
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
 
@@ -181,9 +184,16 @@ def _core() -> ov.Core:
 
 def largest_weight() -> int:
     """The largest number that a weight in eight bits may have on this processor, where inputs have eight bits too."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return WHOLE_RANGE
-    return WHOLE_RANGE if re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()) else HALF_RANGE
+    return WHOLE_RANGE if _is_other_than_x86() or has_vnni() else HALF_RANGE
+
+
+def has_vnni() -> bool:
+    """Whether this processor multiplies eight bits with eight bits, and sums in 32, in one instruction of x86."""
+    return not _is_other_than_x86() and bool(re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()))
+
+
+def _is_other_than_x86() -> bool:
+    return platform.machine().lower() not in ("x86_64", "amd64")
 
 
 def _make_room(folder: Path) -> None:

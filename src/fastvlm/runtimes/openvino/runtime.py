@@ -28,12 +28,16 @@ from fastvlm.runtimes.checks import (
 )
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Compiled, Engine, largest_weight
+from fastvlm.runtimes.openvino.engine import Compiled, Engine, has_vnni, largest_weight
+from fastvlm.runtimes.openvino.quantization import GROUP_SIZE
 from fastvlm.runtimes.openvino.weights import Weights, to_float32
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
 
 MAX_POSITIONS_AT_ONCE = 1024
 """A longer prompt is read in pieces, for whose attention over all of it there is memory."""
+
+FEW_POSITIONS = 48
+"""So many new positions behind held ones are read as fast by the graph that decodes, which then is the only one."""
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
@@ -41,7 +45,7 @@ NUM_FIXED_SIZES = 2
 
 @dataclass
 class OpenVINOCache:
-    """Keys and values of B left-padded rows, inside a run of the graph for single positions.
+    """Keys and values of B left-padded rows, inside a run of the fused decoder.
 
     is_word: B x S, 0 for padding. num_padding: B.
     """
@@ -104,6 +108,7 @@ class OpenVINORuntime:
             precision=dtype,
             num_threads=num_threads,
             cache_folder=cache_folder,
+            input_group=GROUP_SIZE if weight_format is not None and has_vnni() else 0,
         )
         self._formats = "".join(
             f" {part} {name}"
@@ -115,10 +120,11 @@ class OpenVINORuntime:
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
         )
-        graphs = DecoderGraph(config.decoder, weights, precision=self._engine.precision, weight_format=weight_format)
-        self._many = self._engine.compiled("decoder-many", lambda: graphs.build("many"))
-        self._single = self._engine.compiled("decoder-single", lambda: graphs.build("single"))
-        self._prefill = self._many.request()
+        self._graphs = DecoderGraph(
+            config.decoder, weights, precision=self._engine.precision, weight_format=weight_format
+        )
+        self._decoder = self._engine.compiled("decoder-fused", lambda: self._graphs.build("fused"))
+        self._plain: tuple[Compiled, Any] | None = None
         self._projector = self._engine.compiled("projector", self._encoder.build_projector)
         self._project = self._projector.request()
         self._num_fixed_sizes = num_fixed_sizes
@@ -211,11 +217,8 @@ class OpenVINORuntime:
         steps = np.arange(num_positions)
         is_word = (steps >= num_padding[:, None]).astype(np.int64)
         positions = np.maximum(steps - num_padding[:, None], 0)
-        request = self._single.request()
-        with self._lock:
-            self._prefill.reset_state()
-            logits = self._read(embeddings, positions, is_word)
-            _hand_over(self._prefill, request)
+        request = self._decoder.request()
+        logits = self._read(request, embeddings, positions, is_word)
         return logits, OpenVINOCache(request, is_word, num_padding)
 
     def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
@@ -233,24 +236,40 @@ class OpenVINORuntime:
         )
         positions = np.arange(num_kept, prompt.num_positions)[None]
         is_word = np.ones((1, prompt.num_positions), np.int64)
-        with self._lock:
-            _hand_over(held.request, self._prefill, num_positions=num_kept)
-            logits = self._read(cast(Float32Array, prompt.data)[None, num_kept:], positions, is_word)
-            _hand_over(self._prefill, held.request)
+        if num_kept < held.num_positions:
+            _keep(held.request, num_kept)
+        logits = self._read(held.request, cast(Float32Array, prompt.data)[None, num_kept:], positions, is_word)
         return logits, OpenVINOCache(held.request, is_word, held.num_padding)
 
-    def _read(self, embeddings: Float32Array, positions: Int64Array, is_word: Int64Array) -> Float32Array:
-        """Read positions after those that the states hold, in pieces; returns the logits after the last one."""
+    def _read(self, request: Any, embeddings: Float32Array, positions: Int64Array, is_word: Int64Array) -> Float32Array:
+        """Read positions after those that a run of the fused decoder holds; returns the logits after the last one."""
         num_held = is_word.shape[1] - embeddings.shape[1]
         for start in range(0, embeddings.shape[1], MAX_POSITIONS_AT_ONCE):
             end = start + MAX_POSITIONS_AT_ONCE
-            inputs = {
+            inputs: dict[str, Any] = {
                 "embeddings": np.ascontiguousarray(embeddings[:, start:end]),
                 "positions": np.ascontiguousarray(positions[:, start:end]),
                 "is_word": np.ascontiguousarray(is_word[:, : num_held + end]),
             }
-            logits = self._prefill.infer(inputs)["logits"]
-        return np.array(logits, np.float32)
+            if num_held + start and inputs["embeddings"].shape[1] > FEW_POSITIONS:
+                logits = self._read_behind(request, inputs)
+            else:
+                rows = np.arange(len(embeddings), dtype=np.int32)
+                logits = np.array(request.infer(inputs | {"rows": rows})["logits"], np.float32)
+        return logits
+
+    def _read_behind(self, request: Any, inputs: dict[str, Any]) -> Float32Array:
+        """Read many positions behind held ones in the plain decoder, which is compiled when it is first needed."""
+        with self._lock:
+            if self._plain is None:
+                compiled = self._engine.compiled("decoder-plain", lambda: self._graphs.build("plain"))
+                self._plain = compiled, compiled.request()
+            plain = self._plain[1]
+            _hand_over(request, plain)
+            logits = np.array(plain.infer(inputs)["logits"], np.float32)
+            _hand_over(plain, request)
+            plain.reset_state()
+        return logits
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
@@ -278,11 +297,14 @@ class OpenVINORuntime:
         check_token_ids(token_ids, vocabulary_size=self._config.decoder.vocabulary_size)
 
 
-def _hand_over(source: Any, target: Any, *, num_positions: int | None = None) -> None:
-    """Give the states of one run to another, or their first `num_positions`."""
+def _hand_over(source: Any, target: Any) -> None:
+    """Give the states of one run to another."""
     states = {state.name: state for state in target.query_state()}
     for state in source.query_state():
-        kept = state.state
-        if num_positions is not None:
-            kept = ov.Tensor(np.ascontiguousarray(kept.data[:, :, :num_positions]))
-        states[state.name].state = kept
+        states[state.name].state = state.state
+
+
+def _keep(request: Any, num_positions: int) -> None:
+    """Keep the first `num_positions` of a run's states."""
+    for state in request.query_state():
+        state.state = ov.Tensor(np.ascontiguousarray(state.state.data[:, :, :num_positions]))

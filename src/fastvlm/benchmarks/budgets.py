@@ -1,0 +1,138 @@
+"""Whether a time to first token is kept: random budgets, a model loaded anew for each, a picture asked about."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from fastvlm.benchmarks.shapes import random_checkpoint
+from fastvlm.inference.assistant import Assistant, load
+from fastvlm.processing.tokenizer import train_byte_level_bpe
+
+TOLERANCE = 0.1
+"""A budget counts as kept where the first token is late by no more of it."""
+
+_PICTURE_SIZE_PX = (1600, 1200)
+_QUESTION = "What is in this picture?"
+_SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>")
+_TEXT_VOCABULARY_SIZE = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetRow:
+    """One question under a budget. next_ms: what the next larger resolution was expected to take, None for the
+    largest. is_possible: whether the smallest resolution was expected to be in time."""
+
+    budget_ms: float
+    ttft_ms: float
+    visual_tokens: int
+    next_ms: float | None
+    is_possible: bool
+
+    @property
+    def excess(self) -> float:
+        """By how much of the budget the first token was late; negative where it was early."""
+        return self.ttft_ms / self.budget_ms - 1
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the first token was late by no more than TOLERANCE."""
+        return self.excess <= TOLERANCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetReport:
+    """Rows in the order of measuring, and what they were measured on."""
+
+    shape: str
+    quantize: str | None
+    runtime: str
+    rows: tuple[BudgetRow, ...]
+    machine: str
+    versions: Mapping[str, str]
+
+    @property
+    def num_kept(self) -> int:
+        """How many budgets were kept."""
+        return sum(row.is_kept for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it as JSON values."""
+        return asdict(self) | {"num_kept": self.num_kept, "tolerance": TOLERANCE}
+
+    def __rich__(self) -> Table:
+        """One line for each budget, the smallest first."""
+        table = Table(
+            title=f"{self.shape}: {self.num_kept} of {len(self.rows)} budgets kept within {TOLERANCE:.0%}",
+            caption=f"{self.runtime}; {self.machine}",
+        )
+        for heading in ("budget ms", "TTFT ms", "over", "visual tokens", "next larger, expected ms"):
+            table.add_column(heading, justify="right")
+        for row in sorted(self.rows, key=lambda row: row.budget_ms):
+            larger = "" if row.next_ms is None else f"{row.next_ms:.0f}"
+            possible = "" if row.is_possible else " (the smallest)"
+            numbers = f"{row.budget_ms:.0f}", f"{row.ttft_ms:.0f}", f"{row.excess:+.0%}"
+            table.add_row(*numbers, f"{row.visual_tokens}{possible}", larger)
+        return table
+
+
+def askable_checkpoint(shape: str, folder: Path) -> Path:
+    """A checkpoint of a shape with random weights and a tokenizer, so that it can be asked in words."""
+    place = random_checkpoint(shape, folder)
+    tokenizer = train_byte_level_bpe([_QUESTION], vocabulary_size=_TEXT_VOCABULARY_SIZE, special_tokens=_SPECIAL_TOKENS)
+    tokenizer.save(place / "tokenizer.json")
+    return place
+
+
+def measure_budgets(
+    model: Path,
+    *,
+    num_budgets: int,
+    lowest_ms: float,
+    highest_ms: float,
+    quantize: str | None,
+    num_threads: int | None,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[str, list[BudgetRow]]:
+    """Ask once under each of so many budgets, drawn evenly from the range; returns the runtime's name and the rows."""
+    generator = np.random.default_rng(seed)
+    picture = Image.fromarray(generator.integers(0, 256, (*_PICTURE_SIZE_PX[::-1], 3), dtype=np.uint8))
+    report("measuring the machine, if it has not been before")
+    runtime = _load(model, highest_ms, quantize, num_threads).runtime.name
+    rows = []
+    for number, budget_ms in enumerate(generator.uniform(lowest_ms, highest_ms, num_budgets), start=1):
+        report(f"budget {number} of {num_budgets}: {budget_ms:.0f} ms")
+        gc.collect()
+        rows.append(_ask(_load(model, float(budget_ms), quantize, num_threads), picture, float(budget_ms)))
+    return runtime, rows
+
+
+def _load(model: Path, budget_ms: float, quantize: str | None, num_threads: int | None) -> Assistant:
+    return load(model, max_ttft_ms=budget_ms, quantize=quantize, num_threads=num_threads)
+
+
+def _ask(assistant: Assistant, picture: Image.Image, budget_ms: float) -> BudgetRow:
+    answer = assistant.ask(_QUESTION, images=picture, max_new_tokens=2)
+    budget = assistant.latency_budget
+    assert budget is not None
+    text_tokens = answer.usage.prompt_tokens - answer.usage.visual_tokens
+    expected = {
+        tokens: budget.profile.first_token_ms(visual_tokens=tokens, num_images=1, text_tokens=text_tokens)
+        for tokens in budget.resolutions
+    }
+    larger = [tokens for tokens in expected if tokens > answer.usage.visual_tokens]
+    return BudgetRow(
+        budget_ms=budget_ms,
+        ttft_ms=answer.timings.first_token_ms,
+        visual_tokens=answer.usage.visual_tokens,
+        next_ms=expected[min(larger)] if larger else None,
+        is_possible=min(expected.values()) <= budget_ms,
+    )
