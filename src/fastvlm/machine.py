@@ -8,10 +8,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+CACHE_VARIABLE = "FASTVLM_CACHE"
+
 
 def cache_folder() -> Path:
     """Where compiled graphs and measurements are kept: `FASTVLM_CACHE`, or `fastvlm` in the usual folder for caches."""
-    named = os.environ.get("FASTVLM_CACHE")
+    named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
     usual = os.environ.get("XDG_CACHE_HOME")

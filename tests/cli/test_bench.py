@@ -36,8 +36,8 @@ def test_options_before_the_subcommand_are_not_lost_silently(run: Run) -> None:
 
 def test_budgets_are_drawn_and_judged(run: Run, tmp_path: Path) -> None:
     """What takes the tiny model milliseconds is in time for a minute, and late for a thousandth of one."""
-    file = tmp_path / "budgets.json"
-    arguments = ["budgets", "--shape", "tiny", "--count", "2", "--threads", "1", "--json", file]
+    file, table = tmp_path / "budgets.json", tmp_path / "budgets.md"
+    arguments = ["budgets", "--shape", "tiny", "--count", "2", "--threads", "1", "--json", file, "--markdown", table]
     environment = {"FASTVLM_CACHE": str(tmp_path / "cache")}
     for span, num_kept in ((["--from", "60s", "--to", "61s"], 2), (["--from", "0.001", "--to", "0.002ms"], 0)):
         finished = run("bench", *arguments, *span, environment=environment)
@@ -46,6 +46,8 @@ def test_budgets_are_drawn_and_judged(run: Run, tmp_path: Path) -> None:
         written = json.loads(file.read_text())
         assert written["num_kept"] == num_kept and len(written["rows"]) == 2
         assert all(row["ttft_ms"] > 0 and row["is_possible"] == bool(num_kept) for row in written["rows"])
+        assert table.read_text().count("(none in time)") == 2 - num_kept
+    assert not (tmp_path / "cache").exists(), "what nobody will load again is not kept"
 
 
 def test_a_span_of_budgets_that_is_none(run: Run) -> None:

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+
+from fastvlm.cli.options import milliseconds
 
 Fails = Callable[..., str]
 
@@ -29,6 +32,9 @@ Fails = Callable[..., str]
         (["ask", "What?", "--temperature", "nan"], "temperature"),
         (["ask", "What?", "--temperature", "warm"], "not a valid float"),
         (["ask", "What?", "--max-tokens", "0"], "max_new_tokens"),
+        (["ask", "What?", "--max-ttft", "0"], "is no time above zero"),
+        (["ask", "What?", "--max-ttft", "soon"], "is no time above zero"),
+        (["ask", "What?", "--max-ttft", "4 min"], "is no time above zero"),
         (["ask", "What?", "--max-new-tokens", "many"], "not a valid integer"),
         (["ask", "What?", "--top-p", "1.5"], "top_p"),
         (["ask", "What?", "--top-k", "-3"], "top_k"),
@@ -122,3 +128,11 @@ def test_a_closed_stdin_is_told_in_one_line(arguments: str) -> None:
     assert finished.stdout == ""
     assert finished.stderr.startswith("error: Nothing can be read from stdin, which is closed.")
     assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_ms"), [("400", 400), ("400ms", 400), ("1.5s", 1500), (" 2 s ", 2000), (".5", 0.5), (None, None)]
+)
+def test_times_are_read_with_their_units(text: str | None, expected_ms: float | None) -> None:
+    command = click.Command("ask")
+    assert milliseconds(click.Context(command), click.Option(["--max-ttft"]), text) == expected_ms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,6 +335,23 @@ def test_time_between_phases_belongs_to_the_later_one_and_pauses_to_none() -> No
     assert timings.tokenize_ms >= 20
     assert timings.embed_ms >= 10
     assert timings.total_ms == pytest.approx(timings.tokenize_ms + timings.embed_ms, abs=20)
+
+
+def test_what_is_compiled_while_a_prompt_is_read_is_told_apart() -> None:
+    clock, compiled_ms = Stopwatch(), [5.0]
+
+    def steps() -> Iterator[int]:
+        time.sleep(0.03)
+        compiled_ms[0] += 20
+        yield 1
+        compiled_ms[0] += 20
+        yield 2
+
+    assert list(clock.steps(steps(), compile_ms=lambda: compiled_ms[0])) == [1, 2]
+    timings = clock.timings(LoadTimings())
+    assert timings.compile_ms == pytest.approx(20)
+    assert timings.prefill_ms == pytest.approx(timings.first_token_ms - 20, abs=5)
+    assert timings.prefill_ms + timings.compile_ms + timings.decode_ms == pytest.approx(timings.total_ms, abs=5)
 
 
 def test_timings_leave_out_what_the_reader_does(toy_runtime: Build, assistant_with: Build) -> None:

@@ -230,3 +230,21 @@ def test_several_pictures_share_the_time(slow: Any, assistant_with: Build, pictu
     one = assistant.ask("What is it?", images=pictures[:1], max_new_tokens=1).usage.visual_tokens
     three = assistant.ask("What is it?", images=pictures, max_new_tokens=1).usage.visual_tokens
     assert three < 3 * one
+
+
+def test_three_of_four_runs_stay_within_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run is one to warm up; of the others, 1 to 7 ms, the median would be 4."""
+    now, times_ms = [0.0], iter([90, 3, 1, 7, 2, 6, 4, 5])
+
+    def run() -> None:
+        now[0] += next(times_ms) / 1000
+
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+    assert latency._upper_quartile_ms(run) == pytest.approx(5.5)
+
+
+def test_a_profile_of_an_earlier_kind_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_profile(tmp_path, "key", lambda: PROFILE)
+    monkeypatch.setattr(latency, "PROFILE_VERSION", latency.PROFILE_VERSION + 1)
+    other = replace(PROFILE, encode_ms=tuple(2 * time_ms for time_ms in PROFILE.encode_ms))
+    assert kept_profile(tmp_path, "key", lambda: other) == other

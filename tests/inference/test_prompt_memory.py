@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from fastvlm.batches import PromptTokens
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.messages import user
@@ -91,3 +93,20 @@ def test_a_prompt_that_could_not_be_read_is_not_remembered(
         with pytest.raises(MemoryError):
             assistant.ask(SECOND, images=picture(1), max_new_tokens=4)
     assert assistant.ask(SECOND, images=picture(1), max_new_tokens=4).usage.cached_tokens == 0
+
+
+@pytest.mark.parametrize(("num_alike", "num_kept"), [(7, 0), (14, 0), (24, 0), (25, 25), (60, 60)])
+def test_a_small_share_of_a_prompt_is_read_again(num_alike: int, num_kept: int) -> None:
+    """A template's words before another picture are no reason to take up a cache."""
+    memory = PromptMemory()
+    first, second = (np.arange(100) + offset for offset in (0, 1000))
+    second[:num_alike] = first[:num_alike]
+    nothing = np.full(100, -1), np.zeros(100, bool)
+    reading = memory.start(PromptTokens(first, *nothing), [])
+    reading.cache, reading.is_read = FullCache(), True
+    memory.keep(reading, [])
+    assert memory.start(PromptTokens(second, *nothing), []).num_kept == num_kept
+
+
+class FullCache:
+    num_positions = 100

@@ -53,7 +53,7 @@ def test_the_plugin_fuses_the_decoder(tensors: Mapping[str, StoredTensor], form:
     assert kinds["RMS"] == 2 * LAYERS + 1
     assert kinds["RoPE"] == 2 * LAYERS
     assert kinds["FullyConnected"] == 7 * LAYERS + 1
-    # Only with its cache in place is attention one node; apart, it is the product that is fast for many positions.
+    # Only with its cache in place is attention one node; in the form `plain` it is products.
     assert kinds["ScaledDotProductAttention"] == (LAYERS if form == "fused" else 0)
 
 
@@ -342,4 +342,34 @@ def test_what_follows_a_kept_prompt_is_read_in_pieces_too(
     _, cache = runtime.prefill([first])
     monkeypatch.setattr(runtime_module, "MAX_POSITIONS_AT_ONCE", 5)
     found, _ = runtime.resume(cache, second, num_kept=6)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_second_decoder_is_made_when_many_positions_come_behind_held_ones(
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "FEW_POSITIONS", 4)
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    first, few, many = (runtime.embed(prompt([*range(9), *rest]), []) for rest in ([], [11, 12, 13], range(20, 32)))
+    for longer, has_second in ((few, False), (many, True)):
+        expected, expected_cache = runtime.prefill([longer])
+        _, cache = runtime.prefill([first])
+        compiled_ms = runtime.compile_ms
+        found, cache = runtime.resume(cache, longer, num_kept=9)
+        assert (runtime._plain is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        next_id = np.array([3])
+        np.testing.assert_allclose(runtime.decode(next_id, cache), runtime.decode(next_id, expected_cache), atol=1e-5)
+
+
+def test_a_position_that_an_interrupted_step_left_is_dropped(tensors: Mapping[str, StoredTensor]) -> None:
+    """Ctrl-C may fall between the engine's step and the note that there was one."""
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    first, second = (runtime.embed(prompt([*range(9), *rest]), []) for rest in ([], [11, 12, 13]))
+    expected, _ = runtime.prefill([second])
+    _, cache = runtime.prefill([first])
+    is_word = cache.is_word
+    runtime.decode(np.array([3]), cache)
+    cache.is_word = is_word
+    found, _ = runtime.resume(cache, second, num_kept=cache.num_positions)
     np.testing.assert_allclose(found, expected, atol=1e-5)

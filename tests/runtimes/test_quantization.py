@@ -19,6 +19,7 @@ from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 from fastvlm.runtimes.choice import choose_runtime
 from fastvlm.runtimes.openvino import engine as engine_module
+from fastvlm.runtimes.openvino import runtime as runtime_module
 from fastvlm.runtimes.openvino.calibration import calibrate, measure_ranges
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
@@ -124,10 +125,10 @@ def test_the_plugin_takes_the_decoders_bits_as_they_are(
     """Were they widened, there would be nodes that convert or multiply weights, or plain products in their place."""
     graphs = DecoderGraph(CONFIG.decoder, Weights(tensors), precision="float32", weight_format=weight_format)
     engine = Engine(tensors.values(), about="", precision="float32")
-    kinds = node_kinds(engine.compiled("decoder", lambda: graphs.build("single")))
+    kinds = node_kinds(engine.compiled("decoder", lambda: graphs.build("fused")))
     assert kinds["FullyConnected"] == 7 * LAYERS + 1
     plain = DecoderGraph(CONFIG.decoder, Weights(tensors), precision="float32")
-    expected = node_kinds(engine.compiled("decoder", lambda: plain.build("single")))
+    expected = node_kinds(engine.compiled("decoder", lambda: plain.build("fused")))
     assert {kind: kinds[kind] for kind in ("Eltwise", "MatMul", "Convert", "RMS", "RoPE")} == {
         kind: expected[kind] for kind in ("Eltwise", "MatMul", "Convert", "RMS", "RoPE")
     }
@@ -137,6 +138,21 @@ def logits_of(runtime: OpenVINORuntime) -> np.ndarray:
     encoded = runtime.encode(tiles(TileLayout(64, 128)))
     logits, cache = runtime.prefill([runtime.embed(prompt([5, 6], (0, 2), [7]), [encoded])])
     return np.stack([logits, *(runtime.decode(np.array([number]), cache) for number in (4, 9))])
+
+
+@pytest.mark.parametrize("with_vnni", [False, True])
+@pytest.mark.parametrize(("weight_format", "group"), [(None, 0), ("int8", GROUP_SIZE)])
+def test_inputs_are_rounded_in_groups_where_that_is_fast(
+    tensors: Mapping[str, StoredTensor],
+    monkeypatch: pytest.MonkeyPatch,
+    weight_format: WeightFormat | None,
+    group: int,
+    with_vnni: bool,
+) -> None:
+    monkeypatch.setattr(runtime_module, "has_vnni", lambda: with_vnni)
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=weight_format)
+    found = runtime._decoder.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    assert found == (group if with_vnni else 0)
 
 
 @pytest.mark.parametrize(("weight_format", "limit"), [("int8", 0.03), ("int4", 0.4)])

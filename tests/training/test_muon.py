@@ -1,4 +1,4 @@
-"""Muon: equal to torch's where both work in the same precision, on matrices and kernels, stacked or alone."""
+"""Muon: near torch's, on matrices and kernels, stacked or alone, in either precision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fastvlm.training import muon
 from fastvlm.training.muon import Muon, orthogonalised
 
 SHAPES = ((6, 4), (4, 6), (4, 6), (5, 5))
@@ -28,9 +29,20 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(gradient.clone()) for gradient in gradients(9)]
 
 
-def test_it_moves_as_torch_does_but_for_the_rounding_to_bfloat16() -> None:
+@pytest.mark.parametrize(("is_fast", "precision"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_it_moves_as_torch_does(monkeypatch: pytest.MonkeyPatch, is_fast: bool, precision: torch.dtype) -> None:
+    """torch rounds to bfloat16; ours does where that is fast."""
+    seen = set()
+
+    def noted(matrices: Tensor) -> Tensor:
+        seen.add(matrices.dtype)
+        return orthogonalised(matrices)
+
+    monkeypatch.setattr(muon, "has_fast_bfloat16", lambda _: is_fast)
+    monkeypatch.setattr(muon, "orthogonalised", noted)
     ours, theirs, before = parameters(), parameters(), parameters()
     moved(Muon, ours)
+    assert seen == {precision}
     moved(torch.optim.Muon, theirs, adjust_lr_fn="match_rms_adamw")
     for one, other, start in zip(ours, theirs, before, strict=True):
         distance = (one - start).norm()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
+from fastvlm.benchmarks.report import FORMAT_VERSION, markdown_table
 from fastvlm.benchmarks.shapes import random_checkpoint
 from fastvlm.inference.assistant import Assistant, load
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 
 TOLERANCE = 0.1
-"""A budget counts as kept where the first token is late by no more of it."""
+"""A budget counts as kept where the first token is late by at most this share of it."""
 
+_HEADINGS = ("budget ms", "TTFT ms", "late by", "visual tokens", "next larger, expected ms")
 _PICTURE_SIZE_PX = (1600, 1200)
 _QUESTION = "What is in this picture?"
 _SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>")
@@ -27,8 +29,11 @@ _TEXT_VOCABULARY_SIZE = 300
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetRow:
-    """One question under a budget. next_ms: what the next larger resolution was expected to take, None for the
-    largest. is_possible: whether the smallest resolution was expected to be in time."""
+    """One question under a budget.
+
+    next_ms: what the next larger resolution was expected to take, without opening the picture; None for the largest.
+    is_possible: whether the smallest one was expected to be in time.
+    """
 
     budget_ms: float
     ttft_ms: float
@@ -53,6 +58,8 @@ class BudgetReport:
 
     shape: str
     quantize: str | None
+    num_threads: int
+    seed: int
     runtime: str
     rows: tuple[BudgetRow, ...]
     machine: str
@@ -65,7 +72,7 @@ class BudgetReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe it as JSON values."""
-        return asdict(self) | {"num_kept": self.num_kept, "tolerance": TOLERANCE}
+        return {"format_version": FORMAT_VERSION, **asdict(self), "num_kept": self.num_kept, "tolerance": TOLERANCE}
 
     def __rich__(self) -> Table:
         """One line for each budget, the smallest first."""
@@ -73,14 +80,27 @@ class BudgetReport:
             title=f"{self.shape}: {self.num_kept} of {len(self.rows)} budgets kept within {TOLERANCE:.0%}",
             caption=f"{self.runtime}; {self.machine}",
         )
-        for heading in ("budget ms", "TTFT ms", "over", "visual tokens", "next larger, expected ms"):
+        for heading in _HEADINGS:
             table.add_column(heading, justify="right")
-        for row in sorted(self.rows, key=lambda row: row.budget_ms):
-            larger = "" if row.next_ms is None else f"{row.next_ms:.0f}"
-            possible = "" if row.is_possible else " (the smallest)"
-            numbers = f"{row.budget_ms:.0f}", f"{row.ttft_ms:.0f}", f"{row.excess:+.0%}"
-            table.add_row(*numbers, f"{row.visual_tokens}{possible}", larger)
+        for row in _sorted(self.rows):
+            table.add_row(*_cells(row))
         return table
+
+
+def budget_markdown(report: BudgetReport) -> str:
+    """The table for documents."""
+    return markdown_table(_HEADINGS, [_cells(row) for row in _sorted(report.rows)])
+
+
+def _sorted(rows: Sequence[BudgetRow]) -> list[BudgetRow]:
+    return sorted(rows, key=lambda row: row.budget_ms)
+
+
+def _cells(row: BudgetRow) -> list[str]:
+    larger = "" if row.next_ms is None else f"{row.next_ms:.0f}"
+    remark = "" if row.is_possible else " (none in time)"
+    numbers = f"{row.budget_ms:.0f}", f"{row.ttft_ms:.0f}", f"{row.excess:+.0%}"
+    return [*numbers, f"{row.visual_tokens}{remark}", larger]
 
 
 def askable_checkpoint(shape: str, folder: Path) -> Path:
@@ -98,24 +118,24 @@ def measure_budgets(
     lowest_ms: float,
     highest_ms: float,
     quantize: str | None,
-    num_threads: int | None,
+    num_threads: int,
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, list[BudgetRow]]:
     """Ask once under each of so many budgets, drawn evenly from the range; returns the runtime's name and the rows."""
     generator = np.random.default_rng(seed)
     picture = Image.fromarray(generator.integers(0, 256, (*_PICTURE_SIZE_PX[::-1], 3), dtype=np.uint8))
-    report("measuring the machine, if it has not been before")
+    report("measuring the machine")
     runtime = _load(model, highest_ms, quantize, num_threads).runtime.name
     rows = []
     for number, budget_ms in enumerate(generator.uniform(lowest_ms, highest_ms, num_budgets), start=1):
         report(f"budget {number} of {num_budgets}: {budget_ms:.0f} ms")
-        gc.collect()
+        gc.collect()  # the last model goes before the next one comes
         rows.append(_ask(_load(model, float(budget_ms), quantize, num_threads), picture, float(budget_ms)))
     return runtime, rows
 
 
-def _load(model: Path, budget_ms: float, quantize: str | None, num_threads: int | None) -> Assistant:
+def _load(model: Path, budget_ms: float, quantize: str | None, num_threads: int) -> Assistant:
     return load(model, max_ttft_ms=budget_ms, quantize=quantize, num_threads=num_threads)
 
 

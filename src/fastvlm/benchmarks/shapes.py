@@ -26,7 +26,7 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 
 IMAGE_TOKEN_ID = 5
-"""Any id will do: no tokenizer comes with random weights."""
+"""Any id will do: what stands in a slot is never looked up."""
 
 SHAPES: dict[str, VLMConfig] = {
     f"fastvlm-{size}": VLMConfig(vision=ENCODERS["fastvithd"], decoder=DECODERS[f"qwen2-{size}"])

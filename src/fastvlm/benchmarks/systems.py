@@ -7,6 +7,7 @@ documentation does it, and once more at their best.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import time
 import types
@@ -125,9 +126,10 @@ def _transformers_library() -> Any:
 
 
 class TransformersSystem:
-    """transformers' own FastVLM and its `generate`. best: channels innermost, which it does not choose by itself."""
+    """transformers' own FastVLM and its `generate`. best: channels innermost, which it does not choose by itself.
+    is_compiled: the encoder by `torch.compile`, during the first question of a size, which is one to warm up."""
 
-    def __init__(self, folder: Path, *, precision: str, best: bool) -> None:
+    def __init__(self, folder: Path, *, precision: str, best: bool, is_compiled: bool = False) -> None:
         import torch
 
         transformers = _transformers_library()
@@ -135,6 +137,8 @@ class TransformersSystem:
         self._dtype = getattr(torch, precision)
         model = transformers.FastVlmForConditionalGeneration.from_pretrained(folder, dtype=self._dtype)
         self._model = model.to(memory_format=torch.channels_last) if best else model
+        if is_compiled:
+            self._model.model.vision_tower.compile()
         self._model.generation_config.eos_token_id = None
         self._best = best
 
@@ -218,12 +222,12 @@ def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System
     return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
 
-def _transformers(*, best: bool) -> Builder:
+def _transformers(*, best: bool, is_compiled: bool = False) -> Builder:
     def build(_: str, folder: Path, precision: str, num_threads: int) -> System:
         import torch
 
         torch.set_num_threads(num_threads)
-        return TransformersSystem(folder, precision=precision, best=best)
+        return TransformersSystem(folder, precision=precision, best=best, is_compiled=is_compiled)
 
     return build
 
@@ -342,16 +346,18 @@ class PrefillSystem:
 
 @dataclass(frozen=True)
 class SystemKind:
-    """How a system is built, which packages it needs, and whether it is one of ours."""
+    """How a system is built, which packages and whether a C++ compiler it needs, and whether it is one of ours."""
 
     build: Builder
     packages: tuple[str, ...]
     is_ours: bool = False
+    needs_compiler: bool = False
 
     @property
     def is_installed(self) -> bool:
-        """Whether all its packages are there."""
-        return all(importlib.util.find_spec(package) is not None for package in self.packages)
+        """Whether all that it needs is there."""
+        has_packages = all(importlib.util.find_spec(package) is not None for package in self.packages)
+        return has_packages and (not self.needs_compiler or shutil.which("c++") is not None)
 
 
 SYSTEMS: dict[str, SystemKind] = {
@@ -361,6 +367,9 @@ SYSTEMS: dict[str, SystemKind] = {
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
     "transformers": SystemKind(_transformers(best=False), ("torch", "transformers", "timm")),
     "transformers-channels-last": SystemKind(_transformers(best=True), ("torch", "transformers", "timm")),
+    "transformers-compiled": SystemKind(
+        _transformers(best=True, is_compiled=True), ("torch", "transformers", "timm"), needs_compiler=True
+    ),
 }
 """What answers questions, by name."""
 

@@ -36,6 +36,9 @@ def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tu
     return values
 
 
+_shape_option = click.option(
+    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
+)
 _peers_option = click.option(
     "--peers",
     type=click.Choice(["none", "installed"]),
@@ -66,9 +69,7 @@ _markdown_option = click.option(
 
 
 @click.group("bench", invoke_without_command=True, short_help="Measure time to first token and decoding.")
-@click.option(
-    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
-)
+@_shape_option
 @click.option(
     "--size",
     "sizes",
@@ -238,13 +239,11 @@ def encoders_command(
 
 
 @bench_command.command("budgets", short_help="Measure whether --max-ttft is kept.")
-@click.option(
-    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
-)
+@_shape_option
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Budgets to draw.")
 @click.option(
     "--from",
-    "lowest",
+    "lowest_ms",
     metavar="TIME",
     callback=milliseconds,
     default="150ms",
@@ -253,7 +252,7 @@ def encoders_command(
 )
 @click.option(
     "--to",
-    "highest",
+    "highest_ms",
     metavar="TIME",
     callback=milliseconds,
     default="2s",
@@ -264,51 +263,65 @@ def encoders_command(
 @click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Hold the decoder's weights in fewer bits.")
 @_threads_option
 @_json_option
+@_markdown_option
 @debug_option
 def budgets_command(
     shape: str,
     count: int,
-    lowest: float,
-    highest: float,
+    lowest_ms: float,
+    highest_ms: float,
     seed: int,
     quantize: str | None,
     threads: int | None,
     json_file: Path | None,
+    markdown_file: Path | None,
 ) -> None:
     """Measure whether a time to first token is kept.
 
     Draws budgets, loads the model anew for each, asks about a picture of 1600 x 1200 pixels, and compares the time to
     its first token with the budget. Prints what was chosen, and what the next larger resolution would have taken.
     """
-    from fastvlm.benchmarks.budgets import BudgetReport, askable_checkpoint, measure_budgets
+    from fastvlm.benchmarks.budgets import BudgetReport, askable_checkpoint, budget_markdown, measure_budgets
     from fastvlm.benchmarks.report import write_json
     from fastvlm.evaluation.provenance import describe_machine, installed_versions
+    from fastvlm.machine import CACHE_VARIABLE
 
-    if lowest > highest:
-        raise click.UsageError(f"Expected --from to be at most --to, got {lowest:g} ms and {highest:g} ms.")
-    _check_files(json_file, None, None)
+    if lowest_ms > highest_ms:
+        raise click.UsageError(f"Expected --from to be at most --to, got {lowest_ms:g} ms and {highest_ms:g} ms.")
+    _check_files(json_file, None, markdown_file)
+    num_threads = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
         report(f"drawing random weights of the shape {shape}")
         model = askable_checkpoint(shape, Path(folder) / shape)
+        # Nobody will load these weights again: what is compiled for them must not push out what is of use.
+        os.environ[CACHE_VARIABLE] = str(Path(folder) / "cache")
         runtime, rows = measure_budgets(
             model,
             num_budgets=count,
-            lowest_ms=lowest,
-            highest_ms=highest,
+            lowest_ms=lowest_ms,
+            highest_ms=highest_ms,
             quantize=quantize,
-            num_threads=threads,
+            num_threads=num_threads,
             seed=seed,
             report=report,
         )
     result = BudgetReport(
         shape=shape,
         quantize=quantize,
+        num_threads=num_threads,
+        seed=seed,
         runtime=runtime,
         rows=tuple(rows),
         machine=describe_machine(),
         versions=installed_versions(),
     )
-    _finish(result, {json_file: lambda path: write_json(result, path)})
+    _finish(
+        result,
+        {
+            json_file: lambda path: write_json(result, path),
+            markdown_file: lambda path: write_whole(path, budget_markdown(result)),
+        },
+    )
 
 
 def _refuse_options_before(subcommand: str, context: click.Context) -> None:

@@ -29,6 +29,9 @@ from fastvlm.tiles import ENCODER_STRIDE_PX
 
 _LOGGER = logging.getLogger(__name__)
 
+PROFILE_VERSION = 2
+"""Raised whenever something else is measured, or an engine computes in another way: earlier profiles are not taken."""
+
 TEXT_TOKENS = 32
 """Words around the picture while measuring."""
 
@@ -158,8 +161,8 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
     for tokens in chosen:
         measured = _Question(runtime, ImageProcessor(sizes[tokens]))
         visual_tokens.append(measured.visual_tokens.num_tokens)
-        encode_ms.append(_usual_ms(measured.encode))
-        prefill_ms.append(_usual_ms(measured.read))
+        encode_ms.append(_upper_quartile_ms(measured.encode))
+        prefill_ms.append(_upper_quartile_ms(measured.read))
         prompt_tokens.append(len(measured.prompt))
     return LatencyProfile(
         visual_tokens=tuple(visual_tokens),
@@ -171,7 +174,7 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
 
 def kept_profile(folder: Path, key: object, measure: Callable[[], LatencyProfile]) -> LatencyProfile:
     """Read the profile of `key` (whatever it depends on) from a folder, or measure it and keep it there if possible."""
-    path = folder / f"latency-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
+    path = folder / f"latency-{hashlib.sha256(repr((PROFILE_VERSION, key)).encode()).hexdigest()[:32]}.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return LatencyProfile(**{name: tuple(map(float, numbers)) for name, numbers in values.items()})
@@ -211,7 +214,7 @@ class _Question:
         self._runtime.prefill([self._runtime.embed(self.prompt, [self.visual_tokens])])[0].argmax(-1)
 
 
-def _usual_ms(run: Callable[[], object]) -> float:
+def _upper_quartile_ms(run: Callable[[], object]) -> float:
     """What three of four runs stay within: a budget that is kept every other time is not kept."""
     times_ms = []
     for _ in range(_NUM_RUNS + 1):

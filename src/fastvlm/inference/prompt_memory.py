@@ -15,8 +15,9 @@ import numpy as np
 from fastvlm.batches import Float32Array, Int64Array, PromptTokens, VisualTokens
 from fastvlm.runtimes.protocol import Cache, Embeddings, Runtime
 
-_LEAST_KEPT = 8
-"""Fewer positions are read sooner than a cache is taken up."""
+_LEAST_KEPT, _LEAST_SHARE = 8, 0.25
+"""Fewer positions, or a smaller share of a prompt, such as a template's words before another picture, are read sooner
+than a cache is taken up."""
 
 
 @dataclass
@@ -56,7 +57,7 @@ class PromptMemory:
         last = self._exchange(None)
         if last is not None and last.cache is not None:
             num_kept = min(_num_alike(last, reading), last.cache.num_positions, len(prompt) - 1)
-            if num_kept >= _LEAST_KEPT:
+            if num_kept >= max(_LEAST_KEPT, _LEAST_SHARE * len(prompt)):
                 reading.cache, reading.num_kept = last.cache, num_kept
         return reading
 

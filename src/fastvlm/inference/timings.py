@@ -125,13 +125,15 @@ class Stopwatch:
         name: Phase = "prefill"
         compiled_ms = compile_ms()
         while True:
-            started_s = time.perf_counter()
+            started_s, counted_s = time.perf_counter(), self._phases_s.get(name, 0.0)
             with self.phase(name):
                 step = next(steps, None)
             if step is None:
                 return
             if name == "prefill":
-                self._move((compile_ms() - compiled_ms) / 1000, source="prefill", target="compile")
+                # No more than this step took: other threads compile too.
+                taken_s = self._phases_s[name] - counted_s
+                self._move(min(taken_s, (compile_ms() - compiled_ms) / 1000), source="prefill", target="compile")
             if self._first_token_s is None:
                 self._first_token_s = self._elapsed_s()
             elif name == "decode":

@@ -31,10 +31,10 @@ class _MultiplyingConv(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
         multiplier = self.out_channels // self.groups
         outputs = [
-            F.conv2d(input, weight[index::multiplier], None, self.stride, self.kernel_size[0] // 2, groups=self.groups)
+            F.conv2d(input, weight[index::multiplier], None, self.stride, self.padding, groups=self.groups)
             for index in range(multiplier)
         ]
-        # Joined with the channels last, where they lie side by side in memory.
+        # Joined with the channels innermost, as training and fast convolutions have them.
         return torch.stack([output.movedim(1, -1) for output in outputs], -1).flatten(-2).movedim(-1, 1)
 
 

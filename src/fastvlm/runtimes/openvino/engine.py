@@ -184,16 +184,16 @@ def _core() -> ov.Core:
 
 def largest_weight() -> int:
     """The largest number that a weight in eight bits may have on this processor, where inputs have eight bits too."""
-    return WHOLE_RANGE if _is_other_than_x86() or has_vnni() else HALF_RANGE
+    return HALF_RANGE if _is_x86() and not has_vnni() else WHOLE_RANGE
 
 
 def has_vnni() -> bool:
     """Whether this processor multiplies eight bits with eight bits, and sums in 32, in one instruction of x86."""
-    return not _is_other_than_x86() and bool(re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()))
+    return _is_x86() and bool(re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()))
 
 
-def _is_other_than_x86() -> bool:
-    return platform.machine().lower() not in ("x86_64", "amd64")
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _make_room(folder: Path) -> None:

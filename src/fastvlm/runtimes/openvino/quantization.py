@@ -9,7 +9,7 @@ from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.runtimes.openvino.weights import StoredArray, to_float32
 
 GROUP_SIZE = 64
-"""Inputs that share a scale in four bits."""
+"""Inputs that share a scale: those of weights in four bits, and those that are rounded while computing."""
 
 _ROWS_AT_ONCE = 4096
 _SMALLEST_SCALE = np.float32(1e-12)

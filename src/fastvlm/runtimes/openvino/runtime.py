@@ -37,7 +37,8 @@ MAX_POSITIONS_AT_ONCE = 1024
 """A longer prompt is read in pieces, for whose attention over all of it there is memory."""
 
 FEW_POSITIONS = 48
-"""So many new positions behind held ones are read as fast by the graph that decodes, which then is the only one."""
+"""Up to so many new positions behind held ones are read by the fused decoder, about as fast as by the plain one, which
+then need not be compiled."""
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
@@ -224,7 +225,8 @@ class OpenVINORuntime:
     def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
         """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
 
-        Raises PromptError where the cache cannot stand for so many positions.
+        Raises PromptError where the cache cannot stand for so many positions, CheckpointError where a graph for many
+        positions is needed and cannot be compiled.
         """
         held = cast(OpenVINOCache, cache)
         check_resumed(
@@ -236,8 +238,8 @@ class OpenVINORuntime:
         )
         positions = np.arange(num_kept, prompt.num_positions)[None]
         is_word = np.ones((1, prompt.num_positions), np.int64)
-        if num_kept < held.num_positions:
-            _keep(held.request, num_kept)
+        # Always: a step that was interrupted may have left one position more than the cache knows of.
+        _keep(held.request, num_kept)
         logits = self._read(held.request, cast(Float32Array, prompt.data)[None, num_kept:], positions, is_word)
         return logits, OpenVINOCache(held.request, is_word, held.num_padding)
 
@@ -268,7 +270,6 @@ class OpenVINORuntime:
             _hand_over(request, plain)
             logits = np.array(plain.infer(inputs)["logits"], np.float32)
             _hand_over(plain, request)
-            plain.reset_state()
         return logits
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
