@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastvlm.benchmarks.budgets import BudgetReport, BudgetRow, budget_markdown
 from fastvlm.benchmarks.encoder_report import EncoderReport, encoder_markdown
 from fastvlm.benchmarks.encoder_runner import EncoderRow, FirstTokenRow
 from fastvlm.benchmarks.report import BenchReport, markdown
@@ -26,19 +27,40 @@ def with_spreads(kind: type, values: dict[str, Any]) -> Any:
     return kind(**{name: Spread(**value) if isinstance(value, dict) else value for name, value in values.items()})
 
 
+def table_of(stored: dict[str, Any], rows: tuple[Row, ...]) -> str:
+    plan = Plan(shape=stored["shape"], folder=Path(), systems=(), sizes_px=())
+    return markdown(BenchReport(plan=plan, rows=rows, machine="", versions={}, peak=None))
+
+
 def test_first_tokens_are_the_stored_ones() -> None:
     stored = read("bench-0.5b")
     rows = tuple(with_spreads(Row, row) for row in stored["rows"])
-    plan = Plan(shape=stored["shape"], folder=Path(), systems=(), sizes_px=())
-    assert markdown(BenchReport(plan=plan, rows=rows, machine="", versions={}, peak=None)) in DOCUMENT
-    assert stored["machine"] in DOCUMENT.replace(" (Milan: AVX2, neither bfloat16 nor VNNI)", "")
-    assert f"{stored['peak']['tera_ops_per_second']['float32']:.3f} tera-operations" in DOCUMENT
+    assert table_of(stored, rows) in DOCUMENT
+    assert f"{stored['machine']} (Genoa" in DOCUMENT
+    assert f"{stored['peak']['tera_ops_per_second']['bfloat16']:.3f} tera-operations" in DOCUMENT
     shares = [
         row.second_ttft_ms.median / row.ttft_ms.median
         for row in rows
         if row.size_px == 1024 and row.second_ttft_ms is not None and row.ttft_ms is not None
     ]
     assert f"{100 * min(shares):.0f} to\n  {100 * max(shares):.0f} % of the first at 1024 px" in DOCUMENT
+
+
+def test_first_tokens_without_bfloat16_are_the_stored_ones() -> None:
+    stored = read("bench-0.5b-avx2")
+    rows = tuple(with_spreads(Row, row) for row in stored["rows"] if row["size_px"] == 1024)
+    assert table_of(stored, rows) in DOCUMENT
+    assert f"{stored['peak']['tera_ops_per_second']['float32']:.3f} tera-operations" in DOCUMENT
+
+
+def test_budgets_are_the_stored_ones() -> None:
+    stored = read("budgets-0.5b")
+    rows = tuple(BudgetRow(**row) for row in stored["rows"])
+    described = {name: stored[name] for name in ("shape", "quantize", "runtime", "machine", "versions")}
+    report = BudgetReport(**described, num_threads=2, seed=0, rows=rows)
+    assert budget_markdown(report) in DOCUMENT
+    assert f"{report.num_kept} of {len(rows)} kept within a tenth" in DOCUMENT
+    assert report.num_kept == stored["num_kept"]
 
 
 def test_encoders_are_the_stored_ones() -> None:
@@ -53,10 +75,12 @@ def test_encoders_are_the_stored_ones() -> None:
     assert all(table in DOCUMENT for table in encoder_markdown(report))
 
 
-@pytest.mark.parametrize(("place", "name"), [(1, "scenes"), (2, "scenes-int8"), (3, "scenes-int4")])
+@pytest.mark.parametrize(
+    ("place", "name"), [(1, "scenes"), (2, "scenes-bfloat16"), (3, "scenes-int8"), (4, "scenes-int4")]
+)
 def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
     stored = read(name)
-    table = DOCUMENT.split("| family | float32 | int8 | int4 |")[1].splitlines()
+    table = DOCUMENT.split("| family | float32 | bfloat16 | int8 | int4 |")[1].splitlines()
     for entry in (*stored["families"], {**stored["overall"], "family": "overall"}):
         (line,) = (line for line in table if line.startswith(f"| {entry['family']} |"))
         assert line.split(" | ")[place].removesuffix(" |") == f"{100 * entry['accuracy']:.1f}"
