@@ -306,11 +306,12 @@ def load(
     model: None for the small model inside the package, a checkpoint folder, or a hub id such as
     `apple/FastVLM-0.5B`. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. dtype: `auto`, `float32`,
     `bfloat16`, `float16`. runtime: `openvino`, `torch`, or `auto` for torch on GPUs and OpenVINO on processors.
-    quantize: `int8` or `int4` for the decoder's weights, smaller and faster to decode with, in OpenVINO; with it the
-    encoder computes in eight bits where the checkpoint was calibrated. num_threads: CPU threads, None for the engine's
-    choice. template: a name such as `qwen_2`, and image_mode: `pad`, `crop`, `anyres` or `fit`, each None for what the
-    checkpoint asks for. max_ttft_ms: a time to first token to keep by lowering the resolution of pictures, None for
-    full resolution; how fast the machine is gets measured the first time, for seconds to a minute.
+    quantize: `int8` or `int4` for the decoder's weights, smaller and faster to decode with, in OpenVINO; with it
+    the encoder computes in eight bits where the checkpoint was calibrated, and where a processor has VNNI the
+    decoder rounds its inputs to eight bits. num_threads: CPU threads, None for the engine's choice. template: a
+    name such as `qwen_2`, and image_mode: `pad`, `crop`, `anyres` or `fit`, each None for what the checkpoint asks
+    for. max_ttft_ms: a time to first token to keep by lowering the resolution of pictures, None for full
+    resolution; how fast the machine is gets measured the first time, for seconds to a minute.
     Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
     GenerationError for a device, a precision or a runtime that is not there, MissingExtraError where torch is needed
     and not installed.

@@ -66,9 +66,9 @@ class OpenVINORuntime:
 
     dtype: `auto` (bfloat16 where the processor computes in it, else float32), `float32` or `bfloat16`. num_threads:
     None for the engine's choice. cache_folder: where compiled graphs are kept, None to keep none. weight_format: bits
-    of the decoder's matrices, None as they are stored. encoder_ranges: as `calibration` measures them; beside a
-    weight_format they let the encoder compute in eight bits. num_fixed_sizes: so many sizes of pictures get graphs of
-    their own, the others share one.
+    of the decoder's matrices, None as they are stored; where the processor has VNNI their inputs are rounded to eight
+    bits. encoder_ranges: as `calibration` measures them; beside a weight_format they let the encoder compute in eight
+    bits. num_fixed_sizes: so many sizes of pictures get graphs of their own, the others share one.
     Raises CheckpointError for tensors that are missing, unexpected or misshaped, GenerationError for a precision that
     the processor lacks.
     """
