@@ -16,6 +16,7 @@ from PIL import Image
 from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
 from fastvlm.benchmarks.systems import Question, build_system
 from fastvlm.processing.tokenizer import train_byte_level_bpe
+from fastvlm.runtimes.openvino.engine import has_bfloat16
 
 pytestmark = pytest.mark.slow
 
@@ -40,19 +41,23 @@ def test_openvino_equals_torch(folder: Path, record_property: Any) -> None:
     question, vocabulary_size = Question(512, 30), shape_config(SHAPE).decoder.vocabulary_size
     prompt = question.prompt(vocabulary_size=vocabulary_size)
     found: dict[str, tuple[Any, list[int]]] = {}
-    for name in ("fastvlm-torch", "fastvlm-openvino", "fastvlm-openvino-int8", "fastvlm-openvino-int4"):
-        system: Any = build_system(name, shape=SHAPE, folder=folder, precision="float32", num_threads=2)
+    bounds = {"fastvlm-openvino-int8": 0.1, "fastvlm-openvino-int4": 0.7}
+    if has_bfloat16():
+        bounds["fastvlm-openvino bfloat16"] = 0.05
+    for kind in ("fastvlm-torch", "fastvlm-openvino", *bounds):
+        name, precision = (*kind.split(), "float32")[:2]
+        system: Any = build_system(name, shape=SHAPE, folder=folder, precision=precision, num_threads=2)
         runtime = system._runtime
         logits, cache = runtime.prefill([runtime.embed(prompt, [runtime.encode(question.pixels())])])
         tokens = [int(logits.argmax())]
-        for _ in range(63 if name in ("fastvlm-torch", "fastvlm-openvino") else 0):
+        for _ in range(63 if kind in ("fastvlm-torch", "fastvlm-openvino") else 0):
             tokens.append(int(runtime.decode(np.array(tokens[-1:]), cache).argmax()))
-        found[name] = (logits, tokens)
+        found[kind] = (logits, tokens)
         del system, runtime, cache
     expected, tokens = found["fastvlm-torch"]
     np.testing.assert_allclose(found["fastvlm-openvino"][0], expected, atol=1e-3)
     assert found["fastvlm-openvino"][1] == tokens
-    for name, limit in (("fastvlm-openvino-int8", 0.1), ("fastvlm-openvino-int4", 0.7)):
+    for name, limit in bounds.items():
         error = float(np.linalg.norm(found[name][0] - expected) / np.linalg.norm(expected))
         print(f"{name}: relative error of the logits {error:.3f}")
         record_property(name, error)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fastvlm.benchmarks.report import FORMAT_VERSION, markdown_table
 from fastvlm.benchmarks.shapes import random_checkpoint
+from fastvlm.evaluation.provenance import describe_machine, installed_versions
 from fastvlm.inference.assistant import Assistant, load
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 
@@ -114,6 +115,7 @@ def askable_checkpoint(shape: str, folder: Path) -> Path:
 def measure_budgets(
     model: Path,
     *,
+    shape: str,
     num_budgets: int,
     lowest_ms: float,
     highest_ms: float,
@@ -121,8 +123,8 @@ def measure_budgets(
     num_threads: int,
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[str, list[BudgetRow]]:
-    """Ask once under each of so many budgets, drawn evenly from the range; returns the runtime's name and the rows."""
+) -> BudgetReport:
+    """Ask a checkpoint of a shape once under each of so many budgets, drawn evenly from the range."""
     generator = np.random.default_rng(seed)
     picture = Image.fromarray(generator.integers(0, 256, (*_PICTURE_SIZE_PX[::-1], 3), dtype=np.uint8))
     report("measuring the machine")
@@ -132,7 +134,16 @@ def measure_budgets(
         report(f"budget {number} of {num_budgets}: {budget_ms:.0f} ms")
         gc.collect()  # the last model goes before the next one comes
         rows.append(_ask(_load(model, float(budget_ms), quantize, num_threads), picture, float(budget_ms)))
-    return runtime, rows
+    return BudgetReport(
+        shape=shape,
+        quantize=quantize,
+        num_threads=num_threads,
+        seed=seed,
+        runtime=runtime,
+        rows=tuple(rows),
+        machine=describe_machine(),
+        versions=installed_versions(),
+    )
 
 
 def _load(model: Path, budget_ms: float, quantize: str | None, num_threads: int) -> Assistant:

@@ -281,9 +281,8 @@ def budgets_command(
     Draws budgets, loads the model anew for each, asks about a picture of 1600 x 1200 pixels, and compares the time to
     its first token with the budget. Prints what was chosen, and what the next larger resolution would have taken.
     """
-    from fastvlm.benchmarks.budgets import BudgetReport, askable_checkpoint, budget_markdown, measure_budgets
+    from fastvlm.benchmarks.budgets import askable_checkpoint, budget_markdown, measure_budgets
     from fastvlm.benchmarks.report import write_json
-    from fastvlm.evaluation.provenance import describe_machine, installed_versions
     from fastvlm.machine import CACHE_VARIABLE
 
     if lowest_ms > highest_ms:
@@ -295,8 +294,9 @@ def budgets_command(
         model = askable_checkpoint(shape, Path(folder) / shape)
         # Nobody will load these weights again: what is compiled for them must not push out what is of use.
         os.environ[CACHE_VARIABLE] = str(Path(folder) / "cache")
-        runtime, rows = measure_budgets(
+        result = measure_budgets(
             model,
+            shape=shape,
             num_budgets=count,
             lowest_ms=lowest_ms,
             highest_ms=highest_ms,
@@ -305,16 +305,6 @@ def budgets_command(
             seed=seed,
             report=report,
         )
-    result = BudgetReport(
-        shape=shape,
-        quantize=quantize,
-        num_threads=num_threads,
-        seed=seed,
-        runtime=runtime,
-        rows=tuple(rows),
-        machine=describe_machine(),
-        versions=installed_versions(),
-    )
     _finish(
         result,
         {
