@@ -125,22 +125,28 @@ def _transformers_library() -> Any:
     return transformers
 
 
-class TransformersSystem:
-    """transformers' own FastVLM and its `generate`. best: channels innermost, which it does not choose by itself.
-    is_compiled: the encoder by `torch.compile`, during the first question of a size, which is one to warm up."""
+TransformersForm = Literal["as it comes", "channels last", "compiled"]
 
-    def __init__(self, folder: Path, *, precision: str, best: bool, is_compiled: bool = False) -> None:
+
+class TransformersSystem:
+    """transformers' own FastVLM and its `generate`.
+
+    form: as it comes, with its channels innermost, or with its encoder compiled besides, which happens during the first
+    question of a size, one to warm up.
+    """
+
+    def __init__(self, folder: Path, *, precision: str, form: TransformersForm) -> None:
         import torch
 
         transformers = _transformers_library()
         self._torch = torch
         self._dtype = getattr(torch, precision)
         model = transformers.FastVlmForConditionalGeneration.from_pretrained(folder, dtype=self._dtype)
-        self._model = model.to(memory_format=torch.channels_last) if best else model
-        if is_compiled:
+        self._has_channels_last = form != "as it comes"
+        self._model = model.to(memory_format=torch.channels_last) if self._has_channels_last else model
+        if form == "compiled":
             self._model.model.vision_tower.compile()
         self._model.generation_config.eos_token_id = None
-        self._best = best
 
     def answer(self, question: Question, *, num_tokens: int) -> Answered:
         """Generate with a streamer that looks at the clock."""
@@ -148,7 +154,7 @@ class TransformersSystem:
         vocabulary_size = self._model.config.text_config.vocab_size
         token_ids = torch.from_numpy(question.prompt(vocabulary_size=vocabulary_size).token_ids)[None]
         pixels = torch.from_numpy(question.pixels().pixels).to(self._dtype)
-        if self._best:
+        if self._has_channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         clock = _Clock()
         with torch.inference_mode():
@@ -222,12 +228,12 @@ def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System
     return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
 
-def _transformers(*, best: bool, is_compiled: bool = False) -> Builder:
+def _transformers(form: TransformersForm) -> Builder:
     def build(_: str, folder: Path, precision: str, num_threads: int) -> System:
         import torch
 
         torch.set_num_threads(num_threads)
-        return TransformersSystem(folder, precision=precision, best=best, is_compiled=is_compiled)
+        return TransformersSystem(folder, precision=precision, form=form)
 
     return build
 
@@ -289,7 +295,7 @@ def _shipped_encoder(name: str, folder: Path, precision: str, num_threads: int) 
 
     def prepare(size_px: int) -> Callable[[Float32Array], object]:
         if name == FASTVITHD:
-            run_images = TransformersSystem(folder, precision=precision, best=False)._model.get_image_features
+            run_images = TransformersSystem(folder, precision=precision, form="as it comes")._model.get_image_features
         else:
             module = _module_of_transformers(other_shape(name), size_px=size_px).to(dtype)
             run_images = module
@@ -365,10 +371,10 @@ SYSTEMS: dict[str, SystemKind] = {
     "fastvlm-openvino-int8": SystemKind(_openvino("int8"), ("openvino",), is_ours=True),
     "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True),
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
-    "transformers": SystemKind(_transformers(best=False), ("torch", "transformers", "timm")),
-    "transformers-channels-last": SystemKind(_transformers(best=True), ("torch", "transformers", "timm")),
+    "transformers": SystemKind(_transformers("as it comes"), ("torch", "transformers", "timm")),
+    "transformers-channels-last": SystemKind(_transformers("channels last"), ("torch", "transformers", "timm")),
     "transformers-compiled": SystemKind(
-        _transformers(best=True, is_compiled=True), ("torch", "transformers", "timm"), needs_compiler=True
+        _transformers("compiled"), ("torch", "transformers", "timm"), needs_compiler=True
     ),
 }
 """What answers questions, by name."""
