@@ -296,3 +296,38 @@ def test_too_little_memory_is_not_told_as_a_broken_picture(moment: str, monkeypa
         read_image(data)
     assert "broken" not in str(caught.value)
     assert ("8 x 4 pixels" in str(caught.value)) == (moment == "load")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_is_decoded_no_finer_than_it_is_looked_at(orientation: int, tmp_path: Path) -> None:
+    image = half_red_half_blue(640, 480)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    image.save(path, "JPEG", exif=exif.tobytes(), quality=95)
+    asked: list[tuple[int, int]] = []
+
+    def quarter(width_px: int, height_px: int) -> int:
+        asked.append((width_px, height_px))
+        return 4
+
+    whole = read_image(path)
+    for source in (path, path.read_bytes()):
+        pixels = read_image(source, reduction=quarter)
+        assert pixels.shape[:2] == (whole.shape[0] // 4, whole.shape[1] // 4)
+        assert np.abs(pixels.astype(int) - whole[2::4, 2::4]).mean() < 2
+    assert asked == [(whole.shape[1], whole.shape[0])] * 2  # upright, whatever the file stores
+    assert np.array_equal(read_image(path, reduction=lambda *_: 1), whole)
+
+
+def test_what_is_no_jpeg_file_is_read_whole() -> None:
+    image = half_red_half_blue(64, 64)
+    in_memory = Image.open(io.BytesIO(encoded(image, "JPEG")))
+    for source in (encoded(image, "PNG"), image, np.asarray(image), in_memory):
+        assert read_image(source, reduction=lambda *_: 4).shape == (64, 64, 3)
+
+
+def test_a_truncated_jpeg_is_told_at_a_reduced_scale_too() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8))
+    with pytest.raises(ImageError, match="truncated"):
+        read_image(encoded(noise, "JPEG")[:-2000], reduction=lambda *_: 2)

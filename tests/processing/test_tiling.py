@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -17,7 +18,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from fastvlm.errors import CheckpointError, FastVLMError, ImageError
-from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.config import ImageMode, ProcessingConfig
+from fastvlm.processing.images import read_image
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.tiles import best_resolution, fit_grid
 
@@ -263,3 +265,38 @@ def test_a_wrong_array_is_one_line(image: np.ndarray) -> None:
     with pytest.raises(ImageError, match="uint8 and H x W x 3") as caught:
         ImageProcessor(CONFIGS["pad"])(image)
     assert isinstance(caught.value, FastVLMError)
+
+
+@pytest.mark.parametrize(
+    ("mode", "width", "height", "divisor"),
+    [
+        ("pad", 4000, 3000, 2),
+        ("pad", 3000, 6144, 4),
+        ("pad", 3071, 3071, 1),
+        ("pad", 20_000, 20, 8),
+        ("crop", 4000, 3072, 2),
+        ("crop", 3000, 4000, 1),
+        ("fit", 6144, 6144, 4),
+        ("anyres", 4000, 3000, 1),
+        ("anyres", 6144, 6144, 2),
+    ],
+)
+def test_a_picture_may_be_decoded_down_to_half_as_much_again_as_is_shown(
+    mode: ImageMode, width: int, height: int, divisor: int
+) -> None:
+    config = ProcessingConfig(mode=mode, size_px=1024, max_visual_tokens=256, pinpoints=((2048, 2048),))
+    assert ImageProcessor(config).reduction(width, height) == divisor
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop", "fit"])
+def test_pixels_of_a_picture_decoded_at_half_its_sides_are_nearly_those_of_the_whole(mode: ImageMode) -> None:
+    rows, columns = np.mgrid[:1800, :2400] / 1200
+    waves = np.stack([np.sin(9 * rows + 3 * columns), np.cos(40 * rows * columns), np.sin(60 * rows)], -1)
+    file = io.BytesIO()
+    Image.fromarray((127 + 120 * waves).astype(np.uint8)).save(file, "JPEG", quality=90)
+    processor = ImageProcessor(ProcessingConfig(mode=mode, size_px=512, max_visual_tokens=64))
+    assert processor.reduction(2400, 1800) > 1
+    whole = processor(read_image(file.getvalue())).pixels
+    reduced = processor(read_image(file.getvalue(), reduction=processor.reduction)).pixels
+    assert np.abs(whole - reduced).mean() * 255 < 1
+    assert np.abs(whole - reduced).max() * 255 < 32

@@ -160,9 +160,9 @@ class Assistant:
         """Step 1: every image of the messages becomes tiles of pixels. started_ms: when, by the clock, they came."""
         sources = [part.source for part in images_of(messages)]
         if self.latency_budget is None or not sources:
-            return [_tiles(_picture(source, clock), self.image_processor, clock) for source in sources]
+            return [_tiles(self._picture(source, clock), self.image_processor, clock) for source in sources]
         # What reading takes is known before a resolution is chosen; only then are all pictures held at once.
-        pictures = [_picture(source, clock) for source in sources]
+        pictures = [self._picture(source, clock) for source in sources]
         with clock.phase("preprocess"):
             prompt = build_prompt(
                 messages,
@@ -175,6 +175,14 @@ class Assistant:
                 pictures, text_tokens=len(prompt) - len(pictures), spent_ms=clock.elapsed_ms - started_ms
             )
         return [_tiles(picture, processor, clock) for picture, processor in zip(pictures, processors, strict=True)]
+
+    def read_image(self, source: object) -> UInt8Array:
+        """Read one image, no finer than this model looks at it where its file allows that; raises ImageError."""
+        return read_image(source, reduction=self.image_processor.reduction)
+
+    def _picture(self, source: object, clock: Stopwatch) -> UInt8Array:
+        with clock.phase("image_read"):
+            return self.read_image(source)
 
     def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
         """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""
@@ -206,11 +214,6 @@ class Assistant:
         """
         chosen = (settings or self.settings).with_overrides(overrides)
         return chosen.with_overrides({"stop": [*chosen.stop, *self.template.stop_strings]})
-
-
-def _picture(source: object, clock: Stopwatch) -> UInt8Array:
-    with clock.phase("image_read"):
-        return read_image(source)
 
 
 def _tiles(picture: UInt8Array, processor: ImageProcessor, clock: Stopwatch) -> PixelTiles:
@@ -266,7 +269,7 @@ class Chat:
         history = self._messages
         clock = Stopwatch()
         with clock.phase("image_read"):
-            messages = (*history, *(_with_pixels(message) for message in question))
+            messages = (*history, *(self._with_pixels(message) for message in question))
         answer = yield from self._assistant._answer(messages, settings, clock)
         if self._messages is not history:
             raise PromptError(
@@ -276,17 +279,15 @@ class Chat:
         self._messages = (*messages, assistant(answer.text))
         return answer
 
+    def _with_pixels(self, message: Message) -> Message:
+        """Return the message with its images read, so that later turns see the same whatever becomes of a file."""
+        parts = (self._read_only(part) if isinstance(part, ImagePart) else part for part in message.content)
+        return Message(message.role, tuple(parts))
 
-def _with_pixels(message: Message) -> Message:
-    """Return the message with its images read, so that later turns see the same whatever becomes of a file."""
-    parts = (ImagePart(_read_only(part.source)) if isinstance(part, ImagePart) else part for part in message.content)
-    return Message(message.role, tuple(parts))
-
-
-def _read_only(source: object) -> UInt8Array:
-    pixels = read_image(source)
-    pixels.flags.writeable = False
-    return pixels
+    def _read_only(self, part: ImagePart) -> ImagePart:
+        pixels = self._assistant.read_image(part.source)
+        pixels.flags.writeable = False
+        return ImagePart(pixels)
 
 
 def load(

@@ -9,7 +9,7 @@ import re
 import stat
 import urllib.parse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,15 +27,22 @@ MAX_PIXELS = 178_000_000
 # Pillow hands these formats to programs outside of it.
 _REFUSED_FORMATS = ("EPS", "WMF")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+_EXIF_ORIENTATION = 0x0112
+_FIRST_TURNED_ORIENTATION = 5
+
+Reduction = Callable[[int, int], int]
+"""By how much the sides of a picture of (width, height) may be divided without losing what is looked at."""
 
 
-def read_image(source: object, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+def read_image(source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduction | None = None) -> UInt8Array:
     """Read a picture as uint8, H x W x 3, RGB.
 
     source: a path, the bytes of a file, a data: URL, a PIL image, or a uint8 array of H x W, H x W x 3 or H x W x 4.
     The camera's orientation (EXIF) is applied, transparency is laid on white, an animation gives its first frame,
     and 16-bit grey is scaled to 8. Grey of 32 bits counts as 0 to 1 (float), 0 to 255 or 0 to 65535 when its values
     lie there, and is otherwise stretched over its range. Colour profiles are not applied.
+    reduction: where it allows, a JPEG file is decoded at a half, a quarter or an eighth of its sides, which takes a
+    fraction of the time; other formats are always read whole.
     Raises ImageError, one line, on whatever cannot be read or has more than `max_pixels` (known from the header).
     """
     if isinstance(source, np.ndarray):
@@ -43,33 +50,33 @@ def read_image(source: object, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     if isinstance(source, Image.Image):
         return _from_pil(source, name="the given PIL image", max_pixels=max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(source), name="the given bytes", max_pixels=max_pixels)
+        return _from_bytes(bytes(source), name="the given bytes", max_pixels=max_pixels, reduction=reduction)
     if isinstance(source, str) and source[:5].lower() == "data:":
-        return _from_bytes(_data_of_url(source), name="the data: URL", max_pixels=max_pixels)
+        return _from_bytes(_data_of_url(source), name="the data: URL", max_pixels=max_pixels, reduction=reduction)
     if isinstance(source, str) and (scheme := re.match(r"(https?|ftp|file)://", source, re.IGNORECASE)):
         advice = "Give its path without file://." if scheme[1].lower() == "file" else "Download it and give its path."
         raise ImageError(f"Expected a picture on this machine, got the address {_short(source)}. {advice}")
     if isinstance(source, str | Path):
-        return _from_path(Path(source), max_pixels=max_pixels)
+        return _from_path(Path(source), max_pixels=max_pixels, reduction=reduction)
     raise ImageError(
         f"Expected a picture as a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}. Convert it."
     )
 
 
-def _from_path(path: Path, *, max_pixels: int) -> UInt8Array:
+def _from_path(path: Path, *, max_pixels: int, reduction: Reduction | None) -> UInt8Array:
     name = _short(str(path))
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"Expected a picture at {name}, got a folder. Give the path of one file in it.")
         if stat.S_ISFIFO(status.st_mode):
-            return _from_bytes(path.read_bytes(), name=name, max_pixels=max_pixels)
+            return _from_bytes(path.read_bytes(), name=name, max_pixels=max_pixels, reduction=reduction)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"Expected a picture at {name}, got a device. Give the path of a file.")
         if status.st_size == 0:
             raise ImageError(f"Expected a picture at {name}, got an empty file. Save or download it again.")
         with path.open("rb") as file:
-            return _from_file(file, name=name, max_pixels=max_pixels)
+            return _from_file(file, name=name, max_pixels=max_pixels, reduction=reduction)
     except FileNotFoundError as error:
         raise ImageError(f"Expected a picture at {name}, found no such file. Check the path.") from error
     except PermissionError as error:
@@ -78,13 +85,13 @@ def _from_path(path: Path, *, max_pixels: int) -> UInt8Array:
         raise ImageError(f"Expected a picture at {name}, got: {_reason(error)}. Check the path.") from error
 
 
-def _from_bytes(data: bytes, *, name: str, max_pixels: int) -> UInt8Array:
+def _from_bytes(data: bytes, *, name: str, max_pixels: int, reduction: Reduction | None) -> UInt8Array:
     if not data:
         raise ImageError(f"Expected a picture in {name}, got nothing (0 bytes). Save or download it again.")
-    return _from_file(io.BytesIO(data), name=name, max_pixels=max_pixels)
+    return _from_file(io.BytesIO(data), name=name, max_pixels=max_pixels, reduction=reduction)
 
 
-def _from_file(file: IO[bytes], *, name: str, max_pixels: int) -> UInt8Array:
+def _from_file(file: IO[bytes], *, name: str, max_pixels: int, reduction: Reduction | None) -> UInt8Array:
     with _quiet_pillow():
         try:
             image = Image.open(file)
@@ -103,7 +110,21 @@ def _from_file(file: IO[bytes], *, name: str, max_pixels: int) -> UInt8Array:
         with image:
             if image.format in _REFUSED_FORMATS:
                 raise ImageError(f"Expected a picture of pixels in {name}, got {image.format}. Save it as PNG or JPEG.")
+            if reduction is not None and image.width * image.height <= max_pixels:
+                _decode_at_reduced_scale(image, reduction)
             return _from_pil(image, name=name, max_pixels=max_pixels)
+
+
+def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
+    """Have a JPEG file decoded at a fraction of its sides; Pillow does nothing here for other formats."""
+    try:
+        is_turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_TURNED_ORIENTATION
+    except Exception:  # broken metadata says nothing about the pixels
+        is_turned = False
+    width_px, height_px = image.size
+    divisor = reduction(height_px, width_px) if is_turned else reduction(width_px, height_px)
+    if divisor > 1:
+        image.draft(None, (width_px // divisor, height_px // divisor))
 
 
 def _from_pil(image: Image.Image, *, name: str, max_pixels: int) -> UInt8Array:

@@ -18,6 +18,9 @@ _BICUBIC = Image.Resampling.BICUBIC
 _MAX_SILENT_LOSS = 0.05
 # Up to here a picture is padded before it is resized, as the authors do it.
 _MAX_PADDED_PIXELS = 16_000_000
+# Decoded sides over those that are looked at: below this, a picture decoded at a reduced scale would look less sharp.
+_LEAST_SURPLUS = 1.5
+_REDUCTIONS = (8, 4, 2)
 # Long over short side: where whole intermediate pictures grow too large, and where nothing but a line is left.
 _LONG_ASPECT = 16
 _THREAD_ASPECT = 1000
@@ -61,6 +64,19 @@ class ImageProcessor:
                 has_overview=True,
             )
         return TileLayout(config.size_px, config.size_px)
+
+    def reduction(self, width_px: int, height_px: int) -> int:
+        """By how much the sides of a picture may be divided when it is decoded: 1, 2, 4 or 8.
+
+        The rest is still half as long again as what the model is shown, so that hardly any pixel changes.
+        """
+        layout = self.layout(width_px, height_px)
+        shown_width = layout.grid_columns * layout.tile_width_px / width_px
+        shown_height = layout.grid_rows * layout.tile_height_px / height_px
+        shown = max(shown_width, shown_height) if self.config.mode == "crop" else min(shown_width, shown_height)
+        if layout.has_overview:
+            shown = max(shown, self.config.size_px / min(width_px, height_px))
+        return next((divisor for divisor in _REDUCTIONS if divisor * shown * _LEAST_SURPLUS <= 1), 1)
 
     def pictures(self, image: UInt8Array) -> list[UInt8Array]:
         """Show exactly what the model sees: one uint8 picture of height x width x 3 for each tile."""
