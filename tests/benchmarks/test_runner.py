@@ -93,6 +93,35 @@ def test_fewer_bits_are_systems_of_their_own(plan: Plan, name: str) -> None:
     assert len(answered.times_ms) == 3 and answered.second_ms > 0
 
 
+@pytest.mark.usefixtures("same_threads_afterwards")
+def test_onnx_runtime_computes_the_same_tokens(plan: Plan) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    question, chosen = Question(128, 6), {}
+    for name in ("fastvlm-torch", "onnxruntime", "onnxruntime-int4"):
+        system: Any = build_system(name, shape="tiny", folder=plan.folder, precision="float32", num_threads=1)
+        chosen[name] = _greedy_tokens(system, question, num_tokens=6)
+    assert chosen["onnxruntime"] == chosen["fastvlm-torch"]
+    assert len(chosen["onnxruntime-int4"]) == 6
+
+
+def _greedy_tokens(system: Any, question: Question, *, num_tokens: int) -> list[int]:
+    """What a system answers, seen where it steps."""
+    tokens: list[int] = []
+    if hasattr(system, "_runtime") and hasattr(system._runtime, "prefill"):
+        runtime = system._runtime
+        prompt = question.prompt(vocabulary_size=CONFIG.decoder.vocabulary_size)
+        logits, cache = runtime.prefill([runtime.embed(prompt, [runtime.encode(question.pixels())])])
+        while len(tokens) < num_tokens:
+            tokens.append(int(logits[0].argmax()))
+            logits = runtime.decode(np.array(tokens[-1:]), cache)
+        return tokens
+    step = system._step
+    system._step = lambda *given: tokens.append(step(*given)) or tokens[-1]
+    assert len(system.answer(question, num_tokens=num_tokens).times_ms) == num_tokens
+    return tokens
+
+
 def test_a_second_question_shares_the_picture() -> None:
     question = Question(256, 30)
     first = question.prompt(vocabulary_size=1000)

@@ -238,6 +238,15 @@ def _transformers(form: TransformersForm) -> Builder:
     return build
 
 
+def _onnxruntime(*, has_int4_weights: bool) -> Builder:
+    def build(shape: str, folder: Path, _: str, num_threads: int) -> System:
+        from fastvlm.benchmarks.onnx_peer import OnnxSystem
+
+        return OnnxSystem(shape, folder, num_threads=num_threads, has_int4_weights=has_int4_weights)
+
+    return build
+
+
 class EncoderSystem:
     """An encoder alone; its one time is that of the features. It holds one size at a time."""
 
@@ -352,12 +361,14 @@ class PrefillSystem:
 
 @dataclass(frozen=True)
 class SystemKind:
-    """How a system is built, which packages and whether a C++ compiler it needs, and whether it is one of ours."""
+    """How a system is built, which packages and whether a C++ compiler it needs, whether it is one of ours, and the one
+    precision that it computes in, where it has no choice."""
 
     build: Builder
     packages: tuple[str, ...]
     is_ours: bool = False
     needs_compiler: bool = False
+    only_precision: str | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -365,6 +376,8 @@ class SystemKind:
         has_packages = all(importlib.util.find_spec(package) is not None for package in self.packages)
         return has_packages and (not self.needs_compiler or shutil.which("c++") is not None)
 
+
+_ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 SYSTEMS: dict[str, SystemKind] = {
     "fastvlm-openvino": SystemKind(_openvino(None), ("openvino",), is_ours=True),
@@ -376,6 +389,8 @@ SYSTEMS: dict[str, SystemKind] = {
     "transformers-compiled": SystemKind(
         _transformers("compiled"), ("torch", "transformers", "timm"), needs_compiler=True
     ),
+    "onnxruntime": SystemKind(_onnxruntime(has_int4_weights=False), _ONNX_PACKAGES, only_precision="float32"),
+    "onnxruntime-int4": SystemKind(_onnxruntime(has_int4_weights=True), _ONNX_PACKAGES, only_precision="float32"),
 }
 """What answers questions, by name."""
 

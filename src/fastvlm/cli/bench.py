@@ -134,15 +134,20 @@ def bench_command(
     config, num_threads = shape_config(shape), threads or os.cpu_count() or 1
     _check_files(json_file, plot_file, markdown_file)
     chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
-    names = [name for name, kind in SYSTEMS.items() if kind.is_installed and (kind.is_ours or peers == "installed")]
+    kinds = {
+        name: kind for name, kind in SYSTEMS.items() if kind.is_installed and (kind.is_ours or peers == "installed")
+    }
+    systems = dict.fromkeys(
+        (name, kind.only_precision or precision) for precision in chosen for name, kind in kinds.items()
+    )
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
         report("measuring what the machine can do")
-        peak = measure_peak(chosen, num_threads=num_threads)
+        peak = measure_peak(tuple({precision for _, precision in systems}), num_threads=num_threads)
         report(f"drawing random weights of the shape {shape}")
         plan = Plan(
             shape=shape,
             folder=random_checkpoint(shape, Path(folder) / shape),
-            systems=tuple((name, precision) for precision in chosen for name in names),
+            systems=tuple(systems),
             sizes_px=sizes,
             num_text_tokens=text_tokens,
             num_decoded_tokens=decode_tokens,
@@ -151,7 +156,11 @@ def bench_command(
         )
         rows = measure(plan, config, peak, report=report)
     result = BenchReport(
-        plan=plan, rows=tuple(rows), machine=describe_machine(), versions=installed_versions("transformers"), peak=peak
+        plan=plan,
+        rows=tuple(rows),
+        machine=describe_machine(),
+        versions=installed_versions("transformers", "onnxruntime"),
+        peak=peak,
     )
     _finish(
         result,
@@ -226,7 +235,7 @@ def encoders_command(
         encoders=tuple(rows),
         first_tokens=tuple(first_tokens),
         machine=describe_machine(),
-        versions=installed_versions("transformers"),
+        versions=installed_versions("transformers", "onnxruntime"),
     )
     _finish(
         result,
