@@ -277,7 +277,7 @@ def _in_four_bits(matrix: Float32Array) -> tuple[npt.NDArray[np.uint8], Float32A
     blocks = matrix.reshape(num_rows, num_columns // _BLOCK, _BLOCK)
     extremes = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
     scales = extremes / -8
-    levels = np.rint(blocks / np.where(scales == 0, 1, scales)).clip(-8, 7).astype(np.int8) + 8
-    levels = levels.astype(np.uint8)
-    packed = levels[..., ::2] | (levels[..., 1::2] << 4)
+    levels = np.rint(blocks / np.where(scales == 0, 1, scales)).clip(-8, 7) + 8
+    low, high = (levels[..., start::2].astype(np.uint8) for start in (0, 1))
+    packed: npt.NDArray[np.uint8] = low | (high << np.uint8(4))
     return packed, scales.astype(np.float32).reshape(num_rows, -1)
