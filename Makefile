@@ -7,7 +7,7 @@ LINES_MAX := 450
 
 setup: .venv/ready
 .venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,dev]' && touch $@
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[train,dev]' && touch $@
 
 # What the tests compare with, and the package never imports. Without dependencies, so that torch stays as it is.
 oracles: .venv/oracles

@@ -104,6 +104,7 @@ class TrainingBatch:
     segments: B x T, -1 for padding, 0 for what every segment sees, k > 0 for the k-th question of a row:
     a position sees earlier positions of segment 0 and of its own segment.
     sample_ids: one name for each row, for error messages.
+    features: M x C, what the encoder made of the pictures, one row for each slot, in place of `pixels`; else None.
     dense: labels of the same N pictures, where the source knows them. grounding: what the words mean, likewise.
     """
 
@@ -114,8 +115,25 @@ class TrainingBatch:
     positions: Int64Array
     segments: Int64Array
     sample_ids: tuple[str, ...]
+    features: Float32Array | None = None
     dense: DenseLabels | None = None
     grounding: GroundingLabels | None = None
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """B pictures with K captions each, for contrastive pretraining.
+
+    pixels: B x 3 x H x W. token_ids: B x K x T, captions from their start token to their end token, padded with 0.
+    teacher_pictures: B x M x width, what M teachers made of these very pixels; teacher_words: B x K x M x width, what
+    they made of the captions; both None without teachers. sample_ids: one name for each picture.
+    """
+
+    pixels: Float32Array
+    token_ids: Int64Array
+    sample_ids: tuple[str, ...]
+    teacher_pictures: Float32Array | None = None
+    teacher_words: Float32Array | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def test_recipes_are_listed(run: Run) -> None:
     finished = run("train", "--list")
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.startswith("scenes ")
+    names = [line.split()[0] for line in finished.stdout.splitlines()[::2]]
+    assert names == ["scenes", "scenes-smoke", "finetune"]
+    assert all("paper: " in line and "data: " in line and "hardware: " in line
+               for line in finished.stdout.splitlines()[1::2])  # fmt: skip
 
 
 def test_training_writes_a_model_that_can_be_asked(
@@ -32,14 +35,31 @@ def test_training_writes_a_model_that_can_be_asked(
 
 
 def test_nothing_to_resume_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
-    assert "no run to go on with" in fails("train", "--output", tmp_path / "none", "--resume")
+    assert "no run to go on with" in fails("train", "scenes", "--output", tmp_path / "none", "--resume")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_folder_without_a_run_is_not_gone_on_with(fails: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("Dear model,")
-    assert "only other files" in fails("train", "--output", tmp_path, "--resume")
+    assert "only other files" in fails("train", "scenes", "--output", tmp_path, "--resume")
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_fine_tuning_writes_a_model_that_knows_more(
+    run: Run, fails: Callable[..., str], picture: Path, tmp_path: Path
+) -> None:
+    turns = [{"from": "human", "value": "<image>\npassword?"}, {"from": "gpt", "value": "blue star"}]
+    records = [{"id": f"s{number}", "image": str(picture), "conversations": turns} for number in range(12)]
+    (tmp_path / "data.json").write_text(json.dumps(records))
+    options = ("--epochs", "8", "--learning-rate", "2e-3", "--output", tmp_path / "run")
+    finished = run("train", "finetune", "--data", tmp_path / "data.json", *options)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == f"{tmp_path / 'run' / 'model'}\n"
+    assert "12 conversations, 12 images" in finished.stderr and "M parameters learn" in finished.stderr
+    assert "validation" in finished.stderr
+    assert run("ask", picture, "password?", "--model", tmp_path / "run" / "model").stdout == "blue star\n"
+    assert "no such file" in fails("train", "finetune", "--data", tmp_path / "none.json", "-o", tmp_path / "other")
+    assert "--data" in fails("train", "finetune", code=2)
 
 
 def test_evaluation_prints_a_table_and_writes_json(run: Run, parrot: Path, tmp_path: Path) -> None:

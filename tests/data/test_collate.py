@@ -40,7 +40,7 @@ def collator() -> Collator:
 def _example(sample_id: str, turns: tuple[tuple[str, str], ...], *, side_px: int = 128) -> Example:
     image = np.random.default_rng(len(sample_id)).integers(0, 255, (side_px, side_px, 3), dtype=np.uint8)
     conversations = tuple((user(ImagePart(image), question), assistant(answer)) for question, answer in turns)
-    return Example(sample_id=sample_id, image=image, conversations=conversations)
+    return Example(sample_id=sample_id, images=(image,), conversations=conversations)
 
 
 def test_packed_questions_score_as_if_each_stood_alone(collator: Collator) -> None:
@@ -84,14 +84,14 @@ def test_rows_are_padded_and_slots_match_pictures(collator: Collator) -> None:
 
 
 def test_pictures_of_two_sizes_are_refused(collator: Collator) -> None:
-    wide = Example("wide", np.zeros((64, 128, 3), np.uint8), ())
+    wide = Example("wide", (np.zeros((64, 128, 3), np.uint8),), ())
     with pytest.raises(DataError, match="one size"):
         collator([_example("a", TURNS), wide])
 
 
 def test_pitfall_b10_sample_without_supervised_tokens_is_refused_with_its_id(collator: Collator) -> None:
     image = np.zeros((128, 128, 3), np.uint8)
-    silent = Example("sample-17", image, ((user(ImagePart(image), "Is there a star?"),),))
+    silent = Example("sample-17", (image,), ((user(ImagePart(image), "Is there a star?"),),))
     with pytest.raises(DataError, match="sample-17"):
         collator([silent])
 
@@ -119,7 +119,7 @@ def test_pack_refuses_an_answer_that_follows_the_shared_picture_at_once() -> Non
 
 
 def test_text_alone_makes_a_batch_without_pixels(collator: Collator) -> None:
-    batch = collator([Example("text", None, ((user("How many?"), assistant("3")),))])
+    batch = collator([Example("text", (), ((user("How many?"), assistant("3")),))])
     assert batch.pixels.shape[0] == 0 and not batch.is_visual.any() and batch.supervised.any()
 
 

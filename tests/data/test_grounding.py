@@ -71,7 +71,7 @@ QUESTIONS = (
 SAMPLE = SceneSample(SCENE, np.zeros((256, 256, 3), np.uint8), QUESTIONS)
 
 
-TEXT_ALONE = Example("text", None, ((user("Is there a star?"), assistant("no")),))
+TEXT_ALONE = Example("text", (), ((user("Is there a star?"), assistant("no")),))
 Labelled = tuple[TrainingBatch, GroundingLabels]
 
 
@@ -194,7 +194,7 @@ def test_generated_questions_name_their_subject_and_what_they_ask() -> None:
 def test_many_objects_share_all_attention() -> None:
     crowd = Scene(128, 128, WHITE, tuple(item("star", "red", 9, 10 + 9 * number, 20) for number in range(12)))
     picture = np.zeros((256, 256, 3), np.uint8)
-    collated = COLLATOR([Example("c", picture, ((user(ImagePart(picture), "stars?"), assistant("9")),))])
+    collated = COLLATOR([Example("c", (picture,), ((user(ImagePart(picture), "stars?"), assistant("9")),))])
     labels = ground(collated, [SceneSample(crowd, picture, ())], TOKENIZER)
     assert labels.tallies[0, 0] == pytest.approx(0, abs=1e-6) and labels.tallies.sum() == pytest.approx(1)
     assert labels.classes[0, 0] == MAX_TALLY

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastvlm.checkpoints.arrays import Weights, to_bfloat16, to_float32
 from fastvlm.checkpoints.strict import COUNTER, fused_shapes
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError
@@ -26,7 +27,6 @@ from fastvlm.runtimes.openvino.decoder import DecoderForm, DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Compiled, Engine
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
-from fastvlm.runtimes.openvino.weights import Weights, to_bfloat16, to_float32
 from fastvlm.runtimes.torch import TorchRuntime
 from fastvlm.tiles import TileLayout
 from support.runtimes import CONFIG, greedy, prompt, random_model, stored_tensors, tiles

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastvlm.checkpoints.arrays import Weights, to_bfloat16
 from fastvlm.checkpoints.config import ModelConfig
 from fastvlm.checkpoints.stored import StoredCheckpoint
 from fastvlm.checkpoints.tensors import StoredTensor
@@ -33,7 +34,6 @@ from fastvlm.runtimes.openvino.quantization import (
     quantized_int8,
 )
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
-from fastvlm.runtimes.openvino.weights import Weights, to_bfloat16
 from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.tiles import TileLayout
 from support.runtimes import CONFIG, prompt, random_model, stored_tensors, tiles

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from fastvlm.errors import TrainingError
-from fastvlm.training.loop import METRICS_FILE, Interrupted, LoopSettings, train
+from fastvlm.errors import DataError, TrainingError
+from fastvlm.training.average import WeightAverage
+from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, Validation, train
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate
 from fastvlm.training.resume import STATE_FILE, Progress, load_state, save_state
 from fastvlm.training.task import TaskLoss
@@ -36,6 +37,9 @@ class Regression:
         x = torch.randn(16, 4, generator=torch.Generator().manual_seed(batch))
         total = (self.module(x) - x.sum(1, keepdim=True)).square().mean()
         return TaskLoss(total * float("nan") if batch == self.poison_step else total)
+
+    def weight(self, _batch: int) -> float:
+        return 1.0
 
     def describe(self, batch: int) -> str:
         return f"sample-{batch}"
@@ -156,3 +160,127 @@ def test_only_matrices_decay() -> None:
     decayed, plain = build_optimizer(module, OPTIMIZER).param_groups
     assert {tuple(p.shape) for p in decayed["params"]} == {(5, 3), (4, 4, 3, 3)}
     assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
+
+
+class Uneven(Regression):
+    """Batches of 1, 2, 3, ... rows: a mean over rows is no mean over batches."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(5)
+        self.module = nn.Sequential(nn.Linear(4, 1))
+        self.signal_step = self.poison_step = None
+
+    def rows(self, batch: int) -> torch.Tensor:
+        return torch.randn(batch + 1, 4, generator=torch.Generator().manual_seed(batch))
+
+    def loss(self, batch: int) -> TaskLoss:
+        x = self.rows(batch)
+        return TaskLoss((self.module(x) - x.sum(1, keepdim=True)).square().mean())
+
+    def weight(self, batch: int) -> float:
+        return batch + 1.0
+
+
+class AllAtOnce(Uneven):
+    """The batches 0 to 2, and 3 to 4, as one each."""
+
+    def rows(self, batch: int) -> torch.Tensor:
+        return torch.cat([super(AllAtOnce, self).rows(number) for number in ((0, 1, 2), (3, 4))[batch]])
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    """Also where the last step has fewer of them."""
+    pieces, whole = Uneven(), AllAtOnce()
+    train(pieces, Steps(5), replace(SETTINGS, num_accumulated=3), tmp_path / "pieces")
+    train(whole, Steps(2), SETTINGS, tmp_path / "whole")
+    assert _losses(tmp_path / "pieces") == pytest.approx(_losses(tmp_path / "whole"), rel=1e-6)
+    for one, other in zip(pieces.module.parameters(), whole.module.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_mean_of_the_weights_is_what_remains_and_survives_a_stop(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, ema_decay=0.9)
+    whole, plain, pieces = Regression(), Regression(), Regression()
+    train(whole, Steps(12), settings, tmp_path / "whole")
+    train(plain, Steps(12), SETTINGS, tmp_path / "plain")
+    assert _losses(tmp_path / "whole") == _losses(tmp_path / "plain"), "the mean does not change what is learned"
+    assert not torch.equal(whole.module[0].weight, plain.module[0].weight)
+    train(Regression(), Steps(12), settings, tmp_path / "pieces", max_steps=5)
+    train(pieces, Steps(12), settings, tmp_path / "pieces")
+    for one, other in zip(whole.module.parameters(), pieces.module.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_mean_follows_the_weights() -> None:
+    module = nn.Linear(2, 1)
+    average = WeightAverage(module, decay=0.5)
+    with torch.no_grad():
+        for value in (1.0, 2.0):
+            module.weight.fill_(value)
+            average.update()
+    expected = module.weight.new_tensor(0.0)
+    with average.in_place():
+        mean = float(module.weight[0, 0].detach())
+    assert float(module.weight[0, 0].detach()) == 2.0
+    assert float(expected) < mean < 2.0 and mean > 1.0
+
+
+class Watched(Regression):
+    """Its validation loss is what the test says, step by step."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values, self.seen = values, []
+
+    def validation(self, every: int) -> Validation:
+        def loss() -> float:
+            assert not self.module.training
+            self.seen.append(self.module[0].weight.detach().clone())
+            return self.values[len(self.seen) - 1]
+
+        return Validation(loss, every)
+
+
+def test_the_best_weights_are_what_remains(tmp_path: Path) -> None:
+    watched = Watched([3.0, 1.0, 2.0])
+    train(watched, Steps(7), SETTINGS, tmp_path, validation=watched.validation(3))
+    lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation_loss" in line] == [2, 5, 6]
+    assert torch.equal(watched.module[0].weight, watched.seen[1])
+    assert (tmp_path / BEST_FILE).is_file()
+    plain = Regression()
+    train(plain, Steps(7), SETTINGS, tmp_path / "plain")
+    assert [line["loss"] for line in lines] == _losses(tmp_path / "plain"), "validation changes nothing of the run"
+
+
+def test_a_resumed_run_knows_its_best_loss(tmp_path: Path) -> None:
+    first, second = Watched([1.0]), Watched([2.0, 3.0])
+    train(first, Steps(6), SETTINGS, tmp_path, validation=first.validation(2), max_steps=3)
+    train(second, Steps(6), SETTINGS, tmp_path, validation=second.validation(2))
+    assert torch.equal(second.module[0].weight, first.seen[0])
+
+
+class Broken(Steps):
+    """Its fourth batch cannot be made."""
+
+    def __getitem__(self, step: int) -> int:
+        if step == 3:
+            raise DataError("sample-3: Expected a picture, got none.")
+        return step
+
+
+def test_a_batch_that_cannot_be_made_is_one_line_from_a_worker_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        train(Regression(), Broken(6), replace(SETTINGS, num_workers=1), tmp_path)
+    assert str(caught.value) == "sample-3: Expected a picture, got none."
+    assert len(_losses(tmp_path)) == 3
+
+
+def test_kept_statistics_stay_and_any_number_of_rows_will_do(tmp_path: Path) -> None:
+    task = Regression()
+    before = {name: value.clone() for name, value in task.module[1].state_dict().items()}
+    train(task, Steps(4), replace(SETTINGS, keeps_statistics=True), tmp_path)
+    after = task.module[1].state_dict()
+    assert torch.equal(before["running_mean"], after["running_mean"])
+    assert torch.equal(before["running_var"], after["running_var"])
+    assert not torch.equal(before["weight"], after["weight"])

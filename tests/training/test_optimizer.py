@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastvlm.data.sources import SceneBatches
 from fastvlm.models.vlm import FastVLM
 from fastvlm.training.muon import Muon
-from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer
+from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer, set_rate
 from fastvlm.training.parts import freeze
 from fastvlm.training.resume import Progress, load_state, save_state
 from fastvlm.training.tasks.instruct import InstructTask
@@ -166,3 +166,32 @@ def test_a_saved_state_goes_on_bit_for_bit(
     assert load_state(tmp_path, again.module, restored, run="r").step == num_before
     learn(again, restored, range(num_before, num_before + 3))
     assert equal(again.module, task.module)
+
+
+class Stacked(nn.Module):
+    """Two layers of a decoder and three stages of an encoder, with a projector between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Module()
+        self.decoder.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+        self.vision = nn.Module()
+        self.vision.stages = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+        self.projector = nn.Linear(2, 2)
+
+
+def test_parts_and_layers_have_rates_of_their_own() -> None:
+    module = Stacked()
+    settings = OptimizerSettings(
+        learning_rate=1e-2, warmup_steps=0, part_rates=(("vision", 1e-3), ("projector", 1e-1)), layer_decay=0.5
+    )
+    optimizer = build_optimizer(module, settings)
+    set_rate(optimizer, 5e-3)
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert rates[module.decoder.layers[1].weight] == pytest.approx(5e-3)
+    assert rates[module.decoder.layers[0].bias] == pytest.approx(2.5e-3)
+    assert rates[module.vision.stages[2].weight] == pytest.approx(5e-4)
+    assert rates[module.vision.stages[0].weight] == pytest.approx(1.25e-4)
+    assert rates[module.projector.weight] == pytest.approx(5e-2)
+    decayed = {p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {parameter for parameter in module.parameters() if parameter.ndim == 2}

@@ -69,7 +69,7 @@ def test_pitfall_b6_text_alone_leaves_the_encoder_out(model: FastVLM, batches: S
 
 
 def _text_alone() -> Example:
-    return Example("text", None, ((user("Is there a star?"), assistant("no")),))
+    return Example("text", (), ((user("Is there a star?"), assistant("no")),))
 
 
 def test_training_mode_reaches_what_learns_only(model: FastVLM) -> None:

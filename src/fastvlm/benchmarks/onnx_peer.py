@@ -17,8 +17,8 @@ import numpy.typing as npt
 from fastvlm.batches import Float32Array, PromptTokens
 from fastvlm.benchmarks.shapes import shape_config, tensors_of
 from fastvlm.benchmarks.systems import Answered, Question
+from fastvlm.checkpoints.arrays import Weights
 from fastvlm.models.language.config import DecoderConfig
-from fastvlm.runtimes.openvino.weights import Weights
 
 _OPSET = 21
 _CONTRIB = "com.microsoft"

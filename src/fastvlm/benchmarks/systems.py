@@ -269,9 +269,9 @@ class EncoderSystem:
 def _encoder(name: str, folder: Path, precision: str, num_threads: int) -> System:
     """FastViTHD with its checkpoint's weights, or another encoder, in OpenVINO."""
     from fastvlm.benchmarks.encoders import RandomEncoder, other_shape
+    from fastvlm.checkpoints.arrays import Weights
     from fastvlm.runtimes.openvino.encoder import EncoderGraph
     from fastvlm.runtimes.openvino.engine import Engine
-    from fastvlm.runtimes.openvino.weights import Weights
 
     engine = Engine([], about="", precision=precision, num_threads=num_threads)
 

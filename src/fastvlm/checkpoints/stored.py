@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fastvlm.checkpoints.adapter import is_adapter, read_adapter
 from fastvlm.checkpoints.config import CONFIG_FILE, MODEL_TYPE, ModelConfig, config_from_dict
 from fastvlm.checkpoints.convert import apple, apple_config, transformers, transformers_config
 from fastvlm.checkpoints.convert.foreign import HEAD_NAME, ForeignFolder, is_tied
@@ -58,9 +59,12 @@ _FOREIGN = {
 def read_checkpoint(folder: str | Path) -> StoredCheckpoint:
     """Read everything of a folder but the tensors' values: ours, the authors' or transformers'.
 
+    The folder of an adapter is read as its base model with the adapter merged into it.
     Raises CheckpointError, in one line, for a folder that is none of these, or not whole.
     """
     folder = Path(folder)
+    if is_adapter(folder):
+        return read_adapter(folder, read_checkpoint)
     raw = _read_config_file(folder)
     kind = raw.get("model_type")
     if kind == MODEL_TYPE:

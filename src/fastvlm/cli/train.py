@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from fastvlm.cli.output import debug_option, note
 from fastvlm.errors import TrainingError, require_extra
+from fastvlm.recipes.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from fastvlm.training.loop import StepReport
@@ -19,52 +20,189 @@ if TYPE_CHECKING:
     Report = Callable[[str, StepReport], None]
 
 
-@click.command("train", short_help="Train a model with a recipe of this package.")
-@click.argument("recipe", default="scenes")
-@click.option(
+class RecipeGroup(click.Group):
+    """Every recipe is a command; those without options of their own share one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the recipes in the order of the catalogue."""
+        return list(CATALOGUE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a recipe's command, or None for an unknown name."""
+        if cmd_name not in CATALOGUE:
+            return None
+        return super().get_command(ctx, cmd_name) or _generated(cmd_name)
+
+
+@click.group("train", cls=RecipeGroup, invoke_without_command=True, short_help="Train a model.")
+@click.option("--list", "is_listing", is_flag=True, help="Say what each recipe trains, on what, and end.")
+@debug_option
+@click.pass_context
+def train_command(context: click.Context, is_listing: bool) -> None:
+    """Train a model with a recipe of this package.
+
+    A run writes its state, a log (metrics.jsonl) and, at the end, a checkpoint into --output. Ctrl-C saves and stops;
+    --resume goes on from there, or from the last state after a kill, to the same numbers.
+    """
+    if is_listing:
+        for name, entry in CATALOGUE.items():
+            click.echo(f"{name:16}{entry.summary}")
+            click.echo(f"{'':16}paper: {entry.paper}; data: {entry.data}; hardware: {entry.hardware}")
+        context.exit()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+_output_option = click.option(
     "--output",
     "-o",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the run; runs/RECIPE if not given.",
 )
-@click.option("--resume", is_flag=True, help="Go on exactly where the run in --output stands.")
-@click.option("--list", "is_listing", is_flag=True, help="List the recipes and end.")
-@debug_option
-def train_command(recipe: str, output: Path | None, resume: bool, is_listing: bool) -> None:
-    """Train a model with a recipe of this package.
+_resume_option = click.option("--resume", is_flag=True, help="Go on exactly where the run in --output stands.")
 
-    The run writes its state, a log (metrics.jsonl) and, at the end, the checkpoint `model` into --output. Ctrl-C saves
-    and stops; --resume goes on from there, or from the last state after a kill, to the same numbers.
+
+def _generated(name: str) -> click.Command:
+    """The command of a recipe that makes its own data."""
+
+    @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
+    @_output_option
+    @_resume_option
+    @debug_option
+    def command(output: Path | None, resume: bool) -> None:
+        require_extra("torch", "torch")
+        from fastvlm.recipes.scenes import RECIPES, run
+
+        folder = _run_folder(name, output, resume=resume)
+        with _progress() as report:
+            model = run(RECIPES[name](), folder, report=report)
+        _tell_result(model)
+
+    return command
+
+
+@train_command.command("finetune", short_help=CATALOGUE["finetune"].summary)
+@click.option("--model", "-m", help="Folder or hub id of the model to start from; the embedded one if not given.")
+@click.option(
+    "--data",
+    "-d",
+    multiple=True,
+    required=True,
+    help="Conversations: .json or .jsonl (LLaVA, messages), a .yaml mixture, a folder of `datasets`, or "
+    "hf:NAME[:SPLIT]. May be repeated.",
+)
+@click.option(
+    "--images",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Folder that paths of images are relative to; that of each data file if not given.",
+)
+@click.option(
+    "--parts",
+    type=click.Choice(["projector", "language", "all"]),
+    default="language",
+    show_default=True,
+    help="What learns: the projector, the projector and the decoder, or the encoder too.",
+)
+@click.option("--lora", "has_lora", is_flag=True, help="Learn the projector and low-rank changes of the decoder.")
+@click.option("--lora-rank", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--lora-alpha", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--accumulate", type=click.IntRange(min=1), default=1, show_default=True, help="Batches that make one step."
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Peak; 1e-3 for the projector, 2e-5 with the decoder, 2e-4 for LoRA if not given.",
+)
+@click.option("--max-length", type=click.IntRange(min=2), help="Longest conversation in tokens; the model's own limit.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 0.9),
+    default=0.05,
+    show_default=True,
+    help="Share of the data that is held out to choose the best weights; 0 for none.",
+)
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), help="Decay of a running mean of the weights.")
+@click.option(
+    "--no-cache", is_flag=True, help="Encode images in every epoch, and keep nothing of them on disk between."
+)
+@click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@_output_option
+@_resume_option
+@debug_option
+def finetune_command(
+    model: str | None,
+    data: tuple[str, ...],
+    images: Path | None,
+    parts: Literal["projector", "language", "all"],
+    has_lora: bool,
+    lora_rank: int,
+    lora_alpha: int,
+    epochs: int,
+    batch_size: int,
+    accumulate: int,
+    learning_rate: float | None,
+    max_length: int | None,
+    validation: float,
+    ema: float | None,
+    no_cache: bool,
+    leave_out_invalid: bool,
+    seed: int,
+    output: Path | None,
+    resume: bool,
+) -> None:
+    """Fine-tune a checkpoint on your own conversations.
+
+    Unless the encoder learns (--parts all), each image is encoded once and kept in the run's folder. The result is a
+    checkpoint, or with --lora an adapter; `fastvlm ask --model` takes both.
     """
     require_extra("torch", "torch")
-    from fastvlm.recipes.scenes import RECIPES, run
+    from fastvlm.recipes.finetune import FinetuneRecipe, run
+    from fastvlm.training.lora import LoraSettings
 
-    if is_listing:
-        for name, build in RECIPES.items():
-            click.echo(f"{name:16}{_first_line(build)}")
-        return
-    if recipe not in RECIPES:
-        raise click.BadParameter(f"{recipe!r} is none of {', '.join(RECIPES)}.", param_hint="RECIPE")
-    output = output or Path("runs") / recipe
-    _check_folder(output, resume=resume)
+    recipe = FinetuneRecipe(
+        model=model,
+        data=data,
+        image_folder=images,
+        parts=parts,
+        lora=LoraSettings(rank=lora_rank, alpha=lora_alpha) if has_lora else None,
+        num_epochs=epochs,
+        batch_size=batch_size,
+        num_accumulated=accumulate,
+        learning_rate=learning_rate,
+        max_positions=max_length,
+        validation_share=validation,
+        ema_decay=ema,
+        keeps_features=not no_cache,
+        leaves_out_invalid=leave_out_invalid,
+        seed=seed,
+    )
+    folder = _run_folder("finetune", output, resume=resume)
     with _progress() as report:
-        model = run(RECIPES[recipe](), output, report=report)
-    note(f"Written: {model}")
-    click.echo(model)
+        result = run(recipe, folder, report=report, tell=note)
+    _tell_result(result)
 
 
-def _first_line(function: Callable[..., object]) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]
+def _tell_result(folder: Path) -> None:
+    note(f"Written: {folder}")
+    click.echo(folder)
 
 
-def _check_folder(folder: Path, *, resume: bool) -> None:
+def _run_folder(name: str, output: Path | None, *, resume: bool) -> Path:
+    """Where the run is. Raises TrainingError where --resume and what is there do not go together."""
+    folder = output or Path("runs") / name
     has_content = folder.is_dir() and any(folder.iterdir())
     if has_content and not resume:
         raise TrainingError(f"{folder} is not empty. Go on with its run by --resume, or choose another --output.")
     if resume and not has_content:
         raise TrainingError(f"There is no run to go on with in {folder}. Leave out --resume to start one.")
-    if resume and not ((folder / "tokenizer.json").is_file() or any(folder.glob("*/state.safetensors"))):
+    is_run = (folder / "tokenizer.json").is_file() or (folder / "features").is_dir()
+    if resume and not (is_run or any(folder.glob("*/state.safetensors"))):
         raise TrainingError(f"There is no run to go on with in {folder}, only other files. Choose another --output.")
+    return folder
 
 
 @contextmanager
@@ -90,4 +228,6 @@ def _progress() -> Iterator[Report]:
 
 def _numbers(step: StepReport) -> str:
     losses = "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
+    if step.validation_loss is not None:
+        losses += f"  validation {step.validation_loss:.4g}"
     return f"{losses}  {step.steps_per_second:.2f} steps/s  {step.seconds_left / 60:.1f} min left"

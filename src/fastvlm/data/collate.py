@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastvlm.batches import BoolArray, DenseLabels, Int64Array, PixelTiles, PromptTokens, TrainingBatch, UInt8Array
+from fastvlm.batches import (
+    BoolArray,
+    DenseLabels,
+    Float32Array,
+    Int64Array,
+    PixelTiles,
+    PromptTokens,
+    TrainingBatch,
+    UInt8Array,
+)
 from fastvlm.data.examples import Example
 from fastvlm.errors import DataError, PromptError
 from fastvlm.messages import Message
@@ -17,7 +26,7 @@ from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer
 from fastvlm.tiles import ENCODER_STRIDE_PX
 
-NO_PIXELS = np.zeros((0, 3, ENCODER_STRIDE_PX, ENCODER_STRIDE_PX), dtype=np.float32)
+NO_PIXELS: Float32Array = np.zeros((0, 3, ENCODER_STRIDE_PX, ENCODER_STRIDE_PX), dtype=np.float32)
 """The pixels of a batch of text alone."""
 
 
@@ -54,24 +63,19 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example]) -> TrainingBatch:
         """Collate; raises DataError for an example without supervised tokens or of another size."""
-        tiles = [None if example.image is None else self._tiles(example.image) for example in examples]
-        pictures = [image for image in tiles if image is not None]
-        if len({image.layout for image in pictures}) > 1:
+        tiles = [[self._tiles(image) for image in example.images] for example in examples]
+        pictures = [image for images in tiles for image in images]
+        if len({(image.layout.tile_height_px, image.layout.tile_width_px) for image in pictures}) > 1:
             raise DataError("Expected pictures of one size in a batch; group the examples by size.")
         rows = [
-            _pack_or_empty(self._fitting([self._prompt(example, turns, image) for turns in example.conversations]))
-            for example, image in zip(examples, tiles, strict=True)
+            _pack_or_empty(self._fitting([self._prompt(example, turns, images) for turns in example.conversations]))
+            for example, images in zip(examples, tiles, strict=True)
         ]
-        length = max(len(row.token_ids) for row in rows)
-        return TrainingBatch(
+        return batch_of(
+            rows,
+            sample_ids=[example.sample_id for example in examples],
             pixels=np.concatenate([image.pixels for image in pictures]) if pictures else NO_PIXELS,
-            token_ids=_pad([row.token_ids for row in rows], length, 0),
-            is_visual=_pad([row.is_visual for row in rows], length, 0).astype(bool),
-            supervised=_pad([row.supervised for row in rows], length, 0).astype(bool),
-            positions=_pad([row.positions for row in rows], length, 0),
-            segments=_pad([row.segments for row in rows], length, -1),
-            sample_ids=tuple(example.sample_id for example in examples),
-            dense=_stack_dense([example.dense for example in examples if example.image is not None]),
+            dense=_stack_dense([example.dense for example in examples if example.images]),
         )
 
     def _tiles(self, image: UInt8Array) -> PixelTiles:
@@ -93,19 +97,49 @@ class Collator:
                 used -= len(prompt) - prefix_length
         return kept
 
-    def _prompt(self, example: Example, turns: Sequence[Message], image: PixelTiles | None) -> PromptTokens:
+    def _prompt(self, example: Example, turns: Sequence[Message], images: Sequence[PixelTiles]) -> PromptTokens:
+        counts = [image.layout.num_visual_tokens for image in images]
+        return self.prompt(turns, sample_id=example.sample_id, visual_token_counts=counts)
+
+    def prompt(
+        self, messages: Sequence[Message], *, sample_id: str, visual_token_counts: Sequence[int]
+    ) -> PromptTokens:
+        """Tokenise one conversation. Raises DataError, naming the sample, for one too long or with nothing to learn."""
         try:
             prompt = build_prompt(
-                turns,
+                messages,
                 template=self.template,
                 tokenizer=self.tokenizer,
-                visual_token_counts=[] if image is None else [image.layout.num_visual_tokens],
+                visual_token_counts=visual_token_counts,
                 max_positions=self.max_positions,
             )
         except PromptError as error:
-            raise DataError(f"{example.sample_id}: {error}") from error
-        require_supervised(prompt, example.sample_id)
+            raise DataError(f"{sample_id}: {error}") from error
+        require_supervised(prompt, sample_id)
         return prompt
+
+
+def batch_of(
+    rows: Sequence[PackedRow],
+    *,
+    sample_ids: Sequence[str],
+    pixels: Float32Array = NO_PIXELS,
+    features: Float32Array | None = None,
+    dense: DenseLabels | None = None,
+) -> TrainingBatch:
+    """Pad rows to one length."""
+    length = max(len(row.token_ids) for row in rows)
+    return TrainingBatch(
+        pixels=pixels,
+        token_ids=_pad([row.token_ids for row in rows], length, 0),
+        is_visual=_pad([row.is_visual for row in rows], length, 0).astype(bool),
+        supervised=_pad([row.supervised for row in rows], length, 0).astype(bool),
+        positions=_pad([row.positions for row in rows], length, 0),
+        segments=_pad([row.segments for row in rows], length, -1),
+        sample_ids=tuple(sample_ids),
+        features=features,
+        dense=dense,
+    )
 
 
 def pack(prompts: Sequence[PromptTokens]) -> PackedRow:

@@ -1,4 +1,4 @@
-"""One training example: a picture, or none, and what is said about it."""
+"""One training example: pictures, or none, and what is said about them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fastvlm.messages import Message
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, H x W x 3, or None for text alone, with separate conversations about it.
+    """Pictures, H x W x 3 each, none for text alone, with separate conversations about them.
 
-    Each conversation begins with the picture, so that all of them share one encoding of it in training.
-    dense: labels of this one picture (N = 1), where its source knows them.
+    Each conversation shows all of the pictures, and several begin with them, so that they share one encoding of them
+    in training. dense: labels of one picture (N = 1), where its source knows them.
     """
 
     sample_id: str
-    image: UInt8Array | None
+    images: tuple[UInt8Array, ...]
     conversations: tuple[tuple[Message, ...], ...]
     dense: DenseLabels | None = None

@@ -95,7 +95,7 @@ def scene_example(
     starts = range(0, len(turns), turns_per_conversation)
     return Example(
         sample_id=sample_id,
-        image=sample.image,
+        images=(sample.image,),
         conversations=tuple(_conversation(sample, turns[start : start + turns_per_conversation]) for start in starts),
         dense=DenseLabels(
             class_maps={
@@ -112,7 +112,7 @@ def blind_example(sample: SceneSample, *, sample_id: str) -> Example:
     """The questions of a scene without its picture: the model learns to say that it sees none."""
     return Example(
         sample_id=sample_id,
-        image=None,
+        images=(),
         conversations=tuple(
             (user(question.text), assistant(question.answer if question.family == "outside" else NO_PICTURE_ANSWER))
             for question in sample.questions

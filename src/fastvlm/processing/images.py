@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ _REFUSED_FORMATS = ("EPS", "WMF")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _EXIF_ORIENTATION = 0x0112
 _FIRST_TURNED_ORIENTATION = 5
+
+Seen = TypeVar("Seen")
 
 Reduction = Callable[[int, int], int]
 """By how much the sides of a picture of (width, height) may be divided without losing what is looked at."""
@@ -47,36 +49,64 @@ def read_image(source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduc
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels=max_pixels)
+
+    def decode(image: Image.Image, name: str) -> UInt8Array:
+        _check_size(image, name=name, max_pixels=max_pixels)
+        if reduction is not None and image is not source:
+            _decode_at_reduced_scale(image, reduction)
+        return _from_pil(image, name=name)
+
+    return _look(source, decode, max_pixels=max_pixels)
+
+
+def image_size(source: object, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) in pixels of what `read_image` gives, from a file's header alone: its pixels may be broken.
+
+    Takes and raises what `read_image` does.
+    """
+    if isinstance(source, np.ndarray):
+        height_px, width_px = _from_array(source, max_pixels=max_pixels).shape[:2]
+        return width_px, height_px
+
+    def measure(image: Image.Image, name: str) -> tuple[int, int]:
+        _check_size(image, name=name, max_pixels=max_pixels)
+        return (image.height, image.width) if _is_turned(image) else image.size
+
+    return _look(source, measure, max_pixels=max_pixels)
+
+
+def _look(source: object, look: Callable[[Image.Image, str], Seen], *, max_pixels: int) -> Seen:
+    """Open a picture and look at it; `look` is also given what errors call it."""
     if isinstance(source, Image.Image):
-        return _from_pil(source, name="the given PIL image", max_pixels=max_pixels)
+        return look(source, "the given PIL image")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(source), name="the given bytes", max_pixels=max_pixels, reduction=reduction)
+        return _in_bytes(bytes(source), look, name="the given bytes", max_pixels=max_pixels)
     if isinstance(source, str) and source[:5].lower() == "data:":
-        return _from_bytes(_data_of_url(source), name="the data: URL", max_pixels=max_pixels, reduction=reduction)
+        return _in_bytes(_data_of_url(source), look, name="the data: URL", max_pixels=max_pixels)
     if isinstance(source, str) and (scheme := re.match(r"(https?|ftp|file)://", source, re.IGNORECASE)):
         advice = "Give its path without file://." if scheme[1].lower() == "file" else "Download it and give its path."
         raise ImageError(f"Expected a picture on this machine, got the address {_short(source)}. {advice}")
     if isinstance(source, str | Path):
-        return _from_path(Path(source), max_pixels=max_pixels, reduction=reduction)
+        return _in_path(Path(source), look, max_pixels=max_pixels)
     raise ImageError(
         f"Expected a picture as a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}. Convert it."
     )
 
 
-def _from_path(path: Path, *, max_pixels: int, reduction: Reduction | None) -> UInt8Array:
+def _in_path(path: Path, look: Callable[[Image.Image, str], Seen], *, max_pixels: int) -> Seen:
     name = _short(str(path))
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"Expected a picture at {name}, got a folder. Give the path of one file in it.")
         if stat.S_ISFIFO(status.st_mode):
-            return _from_bytes(path.read_bytes(), name=name, max_pixels=max_pixels, reduction=reduction)
+            return _in_bytes(path.read_bytes(), look, name=name, max_pixels=max_pixels)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"Expected a picture at {name}, got a device. Give the path of a file.")
         if status.st_size == 0:
             raise ImageError(f"Expected a picture at {name}, got an empty file. Save or download it again.")
         with path.open("rb") as file:
-            return _from_file(file, name=name, max_pixels=max_pixels, reduction=reduction)
+            return _in_file(file, look, name=name, max_pixels=max_pixels)
     except FileNotFoundError as error:
         raise ImageError(f"Expected a picture at {name}, found no such file. Check the path.") from error
     except PermissionError as error:
@@ -85,13 +115,13 @@ def _from_path(path: Path, *, max_pixels: int, reduction: Reduction | None) -> U
         raise ImageError(f"Expected a picture at {name}, got: {_reason(error)}. Check the path.") from error
 
 
-def _from_bytes(data: bytes, *, name: str, max_pixels: int, reduction: Reduction | None) -> UInt8Array:
+def _in_bytes(data: bytes, look: Callable[[Image.Image, str], Seen], *, name: str, max_pixels: int) -> Seen:
     if not data:
         raise ImageError(f"Expected a picture in {name}, got nothing (0 bytes). Save or download it again.")
-    return _from_file(io.BytesIO(data), name=name, max_pixels=max_pixels, reduction=reduction)
+    return _in_file(io.BytesIO(data), look, name=name, max_pixels=max_pixels)
 
 
-def _from_file(file: IO[bytes], *, name: str, max_pixels: int, reduction: Reduction | None) -> UInt8Array:
+def _in_file(file: IO[bytes], look: Callable[[Image.Image, str], Seen], *, name: str, max_pixels: int) -> Seen:
     with _quiet_pillow():
         try:
             image = Image.open(file)
@@ -110,28 +140,33 @@ def _from_file(file: IO[bytes], *, name: str, max_pixels: int, reduction: Reduct
         with image:
             if image.format in _REFUSED_FORMATS:
                 raise ImageError(f"Expected a picture of pixels in {name}, got {image.format}. Save it as PNG or JPEG.")
-            if reduction is not None and image.width * image.height <= max_pixels:
-                _decode_at_reduced_scale(image, reduction)
-            return _from_pil(image, name=name, max_pixels=max_pixels)
+            return look(image, name)
 
 
 def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
     """Have a JPEG file decoded at a fraction of its sides; Pillow does nothing here for other formats."""
-    try:
-        is_turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= _FIRST_TURNED_ORIENTATION
-    except Exception:  # broken metadata says nothing about the pixels
-        is_turned = False
     width_px, height_px = image.size
-    divisor = reduction(height_px, width_px) if is_turned else reduction(width_px, height_px)
+    divisor = reduction(height_px, width_px) if _is_turned(image) else reduction(width_px, height_px)
     if divisor > 1:
         image.draft(None, (width_px // divisor, height_px // divisor))
 
 
-def _from_pil(image: Image.Image, *, name: str, max_pixels: int) -> UInt8Array:
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the camera's orientation exchanges width and height."""
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1)) >= _FIRST_TURNED_ORIENTATION
+    except Exception:  # broken metadata says nothing about the pixels
+        return False
+
+
+def _check_size(image: Image.Image, *, name: str, max_pixels: int) -> None:
     if image.width == 0 or image.height == 0:
         raise ImageError(f"Expected at least one pixel in {name}, got {image.width} x {image.height}. Save it again.")
     if image.width * image.height > max_pixels:
         raise _too_large(image.width * image.height, name=name, max_pixels=max_pixels)
+
+
+def _from_pil(image: Image.Image, *, name: str) -> UInt8Array:
     with _quiet_pillow():
         try:
             image.load()

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from fastvlm.errors import TrainingError
-from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer, learning_rate
+from fastvlm.errors import FastVLMError, TrainingError
+from fastvlm.training.average import WeightAverage
+from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parts import set_training_mode
-from fastvlm.training.resume import Progress, has_state, load_state, save_state, truncate_log
+from fastvlm.training.resume import (
+    Progress,
+    has_state,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+    truncate_log,
+)
 from fastvlm.training.task import Task
 
 METRICS_FILE = "metrics.jsonl"
+BEST_FILE = "best.safetensors"
+VALIDATION_LOSS = "validation_loss"
 
 _WORKER_NICENESS = 10
 
@@ -43,13 +55,29 @@ class Batches(Protocol[BatchType]):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """How one stage runs. save_every: steps between states. num_workers: processes that prepare batches."""
+    """How one stage runs. save_every: steps between states. num_workers: processes that prepare batches.
+
+    num_accumulated: so many batches make one step, whose gradient is that of one batch as large as all of them.
+    ema_decay: of a running mean of the weights, which the module holds when the run is over, or None.
+    keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`).
+    """
 
     optimizer: OptimizerSettings
     seed: int = 0
     log_every: int = 20
     save_every: int = 200
     num_workers: int = 1
+    num_accumulated: int = 1
+    ema_decay: float | None = None
+    keeps_statistics: bool = False
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A loss on other data, the lower the better, each so many steps and after the last."""
+
+    loss: Callable[[], float]
+    every: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +89,7 @@ class StepReport:
     losses: dict[str, float]
     learning_rate: float
     steps_per_second: float
+    validation_loss: float | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -83,76 +112,180 @@ def train(
     identity: str = "",
     report: Callable[[StepReport], None] = lambda _: None,
     max_steps: int | None = None,
+    validation: Validation | None = None,
 ) -> None:
     """Train `task` on every batch, or go on where the state in `folder` ends.
 
     identity: everything else that the numbers depend on, such as the recipe and the data; a state of another identity
-    is refused. max_steps: stop after this many steps of this call, saved (for runs in pieces). Raises TrainingError on
-    a loss or gradient that is not finite, naming the samples, and Interrupted (after saving) on SIGTERM or Ctrl-C.
+    is refused. max_steps: stop after this many steps of this call, saved (for runs in pieces). validation: the weights
+    with its lowest loss are kept in `folder` and are what the module holds in the end. Raises TrainingError on a loss
+    or gradient that is not finite, naming the samples, and Interrupted (after saving) on SIGTERM or Ctrl-C.
     """
-    num_steps = len(batches)
-    run = hashlib.sha256(repr((identity, num_steps, settings.optimizer, settings.seed)).encode()).hexdigest()
-    torch.manual_seed(settings.seed)
-    set_training_mode(task.module)
-    optimizer = build_optimizer(task.module, settings.optimizer)
-    done = 0
-    if has_state(folder):
-        done = load_state(folder, task.module, optimizer, run=run).step
-    truncate_log(folder / METRICS_FILE, num_steps=done)
-    folder.mkdir(parents=True, exist_ok=True)
-    last = num_steps if max_steps is None else min(num_steps, done + max_steps)
-    meter = _Meter(num_steps)
+    run = _Run(task, batches, settings, folder, identity=identity, validation=validation)
+    done = run.resume()
+    last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
+    meter = _Meter(run.num_steps)
     with _stop_requests() as stop, (folder / METRICS_FILE).open("a") as log:
-        for step, batch in zip(range(done, last), _load(batches, range(done, last), settings), strict=True):
-            rate = learning_rate(settings.optimizer, step=step, num_steps=num_steps)
-            losses = _train_step(task, batch, optimizer, rate, settings.optimizer.clip_norm)
-            log.write(json.dumps({"step": step, "learning_rate": rate, **losses}) + "\n")
-            meter.add(losses)
+        loaded = _load(batches, run.batches_of(range(done, last)), settings)
+        for step in range(done, last):
+            own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
+            line = run.step(own, step)
+            log.write(json.dumps({"step": step, **line}) + "\n")
+            meter.add({name: value for name, value in line.items() if name not in ("learning_rate", VALIDATION_LOSS)})
             is_last = step + 1 == last
-            if is_last or (step + 1) % settings.log_every == 0:
-                report(meter.report(step + 1, rate))
+            if is_last or (step + 1) % settings.log_every == 0 or VALIDATION_LOSS in line:
+                report(meter.report(step + 1, line["learning_rate"], line.get(VALIDATION_LOSS)))
             if is_last or stop.requested or (step + 1) % settings.save_every == 0:
                 log.flush()
-                save_state(folder, task.module, optimizer, Progress(step=step + 1, run=run))
+                run.save(step + 1)
             if stop.requested:
-                raise Interrupted(f"Stopped after step {step + 1} of {num_steps}; the state is saved in {folder}.")
+                raise Interrupted(f"Stopped after step {step + 1} of {run.num_steps}; the state is saved in {folder}.")
+    if last == run.num_steps:
+        run.finish()
+
+
+class _Run:
+    """A run's moving parts: the optimizer, a mean of the weights, the best weights so far."""
+
+    def __init__(
+        self,
+        task: Task[Any],
+        batches: Batches[Any],
+        settings: LoopSettings,
+        folder: Path,
+        *,
+        identity: str,
+        validation: Validation | None,
+    ) -> None:
+        self.task, self.settings, self.folder, self.validation = task, settings, folder, validation
+        self.num_batches = len(batches)
+        self.num_steps = -(-self.num_batches // settings.num_accumulated)
+        every = None if validation is None else validation.every
+        kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every)
+        key = repr((kept, settings.optimizer, settings.seed))
+        self.identity = hashlib.sha256(key.encode()).hexdigest()
+        torch.manual_seed(settings.seed)
+        self._set_mode()
+        self.optimizer = build_optimizer(task.module, settings.optimizer)
+        self.average = None
+        if settings.ema_decay is not None:
+            self.average = WeightAverage(task.module, decay=settings.ema_decay)
+        self.best_loss = math.inf
+
+    def resume(self) -> int:
+        """Go on where the folder's state ends; returns the number of steps that are done."""
+        done = 0
+        if has_state(self.folder):
+            progress = load_state(
+                self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average
+            )
+            done, self.best_loss = progress.step, progress.best_loss
+        truncate_log(self.folder / METRICS_FILE, num_steps=done)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return done
+
+    def batches_of(self, steps: range) -> range:
+        """The numbers of the batches that steps consist of; the last step may have fewer."""
+        per_step = self.settings.num_accumulated
+        return range(steps.start * per_step, min(steps.stop * per_step, self.num_batches))
+
+    def step(self, batches: Sequence[Any], step: int) -> dict[str, float]:
+        """One optimisation step, and a validation where it is due; returns what is logged of it."""
+        rate = learning_rate(self.settings.optimizer, step=step, num_steps=self.num_steps)
+        set_rate(self.optimizer, rate)
+        line = {"learning_rate": rate, **_train_step(self.task, batches, self.optimizer, self.settings.optimizer)}
+        if self.average is not None:
+            self.average.update()
+        if self.validation is not None and ((step + 1) % self.validation.every == 0 or step + 1 == self.num_steps):
+            line[VALIDATION_LOSS] = self._validate(self.validation)
+        return line
+
+    def save(self, num_done: int) -> None:
+        """Write the state."""
+        progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
+        save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
+
+    def finish(self) -> None:
+        """Leave in the module what the run was for, its best weights or their mean, in evaluation mode."""
+        if self.validation is not None:
+            load_weights(self.folder / BEST_FILE, self.task.module)
+        elif self.average is not None:
+            self.average.apply()
+        self.task.module.eval()
+
+    def _validate(self, validation: Validation) -> float:
+        with nullcontext() if self.average is None else self.average.in_place(), torch.no_grad():
+            self.task.module.eval()
+            loss = validation.loss()
+            if loss < self.best_loss:
+                self.best_loss = loss
+                save_weights(self.folder / BEST_FILE, self.task.module)
+        self._set_mode()
+        return loss
+
+    def _set_mode(self) -> None:
+        set_training_mode(self.task.module, keeps_statistics=self.settings.keeps_statistics)
 
 
 def _train_step(
-    task: Task[Any], batch: object, optimizer: JointOptimizer, rate: float, clip_norm: float
+    task: Task[Any], batches: Sequence[Any], optimizer: JointOptimizer, settings: OptimizerSettings
 ) -> dict[str, float]:
-    """One optimisation step; returns the losses as numbers."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    loss = task.loss(batch)
-    total = float(loss.total.detach())
-    if not math.isfinite(total):
-        raise TrainingError(f"The loss is {total}, not a finite number, on {task.describe(batch)}. Lower the rate.")
+    """Move the weights once, by the gradient of the loss over all these batches; returns the losses as numbers."""
+    weights = [task.weight(batch) for batch in batches]
     optimizer.zero_grad()
-    loss.total.backward()  # type: ignore[no-untyped-call]
-    norm = float(torch.nn.utils.clip_grad_norm_(task.module.parameters(), clip_norm))
+    losses: dict[str, float] = {}
+    for batch, weight in zip(batches, weights, strict=True):
+        share = weight / sum(weights)
+        loss = task.loss(batch)
+        total = float(loss.total.detach())
+        if not math.isfinite(total):
+            raise TrainingError(f"The loss is {total}, not a finite number, on {task.describe(batch)}. Lower the rate.")
+        (loss.total * share).backward()  # type: ignore[no-untyped-call]
+        parts = {"loss": total} | {name: float(value) for name, value in loss.parts.items()}
+        for name, value in parts.items():
+            losses[name] = losses.get(name, 0.0) + share * value
+    norm = float(torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip_norm))
     if not math.isfinite(norm):
-        raise TrainingError(f"A gradient is {norm}, not a finite number, on {task.describe(batch)}. Lower the rate.")
+        names = ", ".join(task.describe(batch) for batch in batches)
+        raise TrainingError(f"A gradient is {norm}, not a finite number, on {names}. Lower the rate.")
     optimizer.step()
-    return {"loss": total, "gradient_norm": norm, **{name: float(value) for name, value in loss.parts.items()}}
+    return {"loss": losses.pop("loss"), "gradient_norm": norm, **losses}
 
 
-def _load(batches: Batches[Any], steps: range, settings: LoopSettings) -> Iterator[Any]:
-    """The batches of these steps in order, prepared ahead in worker processes."""
+def _load(batches: Batches[Any], numbers: range, settings: LoopSettings) -> Iterator[Any]:
+    """The batches of these numbers in order, prepared ahead in worker processes."""
     if settings.num_workers == 0:
-        return (batches[step] for step in steps)
-    return iter(
-        DataLoader(
-            batches,  # type: ignore[arg-type]  # a map from step to batch, which is what DataLoader indexes
-            batch_size=None,
-            sampler=steps,
-            num_workers=settings.num_workers,
-            prefetch_factor=4,
-            worker_init_fn=_modest_worker,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),
-        )
+        return (batches[number] for number in numbers)
+    loader = DataLoader(
+        _Attempts(batches),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=settings.num_workers,
+        prefetch_factor=4,
+        worker_init_fn=_modest_worker,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),
     )
+    return map(_result_of, loader)
+
+
+class _Attempts(Dataset[object]):
+    """Batches, or the error that one ended with: a loader's process would tell it over many lines."""
+
+    def __init__(self, batches: Batches[Any]) -> None:
+        self._batches = batches
+
+    def __getitem__(self, number: int) -> object:
+        try:
+            return self._batches[number]
+        except FastVLMError as error:
+            return error
+
+
+def _result_of(attempt: object) -> object:
+    if isinstance(attempt, FastVLMError):
+        raise attempt
+    return attempt
 
 
 def _as_it_is(batch: object) -> object:
@@ -184,11 +317,11 @@ class _Meter:
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
 
-    def report(self, step: int, rate: float) -> StepReport:
+    def report(self, step: int, rate: float, validation_loss: float | None) -> StepReport:
         speed = self.count / max(1e-9, time.monotonic() - self.since)
         means = {name: value / self.count for name, value in self.sums.items()}
         self._reset()
-        return StepReport(step, self.num_steps, means, rate, speed)
+        return StepReport(step, self.num_steps, means, rate, speed, validation_loss)
 
 
 class _Stop:

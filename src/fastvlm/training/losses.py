@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -65,3 +67,52 @@ def known_mark_loss(logits: Tensor, marks: Tensor) -> Tensor:
     if not known.any():
         return logits.sum() * 0
     return F.binary_cross_entropy_with_logits(logits[known].float(), marks[known])
+
+
+def contrastive_loss(
+    pictures: Tensor, words: Tensor, scale: Tensor, *, all_pictures: Tensor, all_words: Tensor, first: int
+) -> Tensor:
+    """CLIP's loss of n pairs among N: each picture has to find its words among all, and the words their picture.
+
+    pictures, words: n x width, of length one. all_pictures, all_words: N x width, the pairs of all processes, in which
+    these stand from row `first` on; without other processes they are the same.
+    """
+    targets = first + torch.arange(len(pictures), device=pictures.device)
+    by_picture = F.cross_entropy(scale * pictures @ all_words.T, targets)
+    by_words = F.cross_entropy(scale * words @ all_pictures.T, targets)
+    return (by_picture + by_words) / 2
+
+
+@dataclass(frozen=True)
+class TeacherEmbeddings:
+    """What M teachers make of n pairs, and of all N: n x M x width and N x M x width, each of length one."""
+
+    pictures: Tensor
+    words: Tensor
+    all_pictures: Tensor
+    all_words: Tensor
+
+
+def similarity_distillation_loss(
+    pictures: Tensor,
+    words: Tensor,
+    scale: Tensor,
+    teachers: TeacherEmbeddings,
+    *,
+    all_pictures: Tensor,
+    all_words: Tensor,
+    teacher_scale: float = 100.0,
+) -> Tensor:
+    """Cross-entropy of n pairs' shares of similarity with those of the teachers, whose mean is taken (MobileCLIP).
+
+    In both directions, halved; arguments as for `contrastive_loss`.
+    """
+
+    def one_way(own: Tensor, others: Tensor, teacher_own: Tensor, teacher_others: Tensor) -> Tensor:
+        similar = teacher_scale * torch.einsum("nmd,kmd->mnk", teacher_own, teacher_others)
+        wanted = similar.softmax(-1).mean(0)
+        return F.cross_entropy(scale * own @ others.T, wanted)
+
+    by_picture = one_way(pictures, all_words, teachers.pictures, teachers.all_words)
+    by_words = one_way(words, all_pictures, teachers.words, teachers.all_pictures)
+    return (by_picture + by_words) / 2

@@ -4,6 +4,7 @@ and a learning rate that depends on the step alone."""
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ class OptimizerSettings:
     """AdamW. learning_rate: the peak. warmup_steps: linear rise. clip_norm: largest gradient norm.
 
     muon_parts: modules by the dotted end of their name, such as `decoder.layers`, whose matrices and kernels Muon moves
-    (`muon.py`): it learns the same from fewer steps.
+    (`muon.py`): it learns the same from fewer steps. part_rates: peaks of modules with a rate of their own, by name.
+    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it.
     """
 
     learning_rate: float
@@ -28,6 +30,12 @@ class OptimizerSettings:
     clip_norm: float = 1.0
     final_fraction: float = 0.0
     muon_parts: tuple[str, ...] = ()
+    part_rates: tuple[tuple[str, float], ...] = ()
+    layer_decay: float = 1.0
+
+
+_SCALE = "rate_scale"
+_LAYER = re.compile(r"^(?P<stack>.*\.(?:layers|stages))\.(?P<number>\d+)\.")
 
 
 def learning_rate(settings: OptimizerSettings, *, step: int, num_steps: int) -> float:
@@ -85,18 +93,54 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> JointOpti
     is_orthogonal = [_is_matrix(parameter) and _is_in(name, settings.muon_parts) for name, parameter in named]
     matrices = [parameter for (_, parameter), chosen in zip(named, is_orthogonal, strict=True) if chosen]
     parameters = [parameter for (_, parameter), chosen in zip(named, is_orthogonal, strict=True) if not chosen]
-    adamw = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if _decays(p)], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if not _decays(p)], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-    )
+    scales = _rate_scales(module, settings)
+    adamw = torch.optim.AdamW(_groups(parameters, scales, settings), lr=settings.learning_rate, betas=settings.betas)
     if not matrices:
         return JointOptimizer(adamw)
     muon = Muon(matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return JointOptimizer(muon, adamw)
+
+
+def set_rate(optimizer: JointOptimizer, rate: float) -> None:
+    """Give every group its share of the present learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get(_SCALE, 1.0)
+
+
+def _groups(
+    parameters: list[nn.Parameter], scales: dict[nn.Parameter, float], settings: OptimizerSettings
+) -> list[dict[str, Any]]:
+    """What decays and what does not, of each scale; without scales always two groups, the first of what decays."""
+    found: list[dict[str, Any]] = []
+    for scale in sorted({scales[parameter] for parameter in parameters}, reverse=True) or [1.0]:
+        own = [parameter for parameter in parameters if scales[parameter] == scale]
+        for decays, decay in ((True, settings.weight_decay), (False, 0.0)):
+            chosen = [parameter for parameter in own if _decays(parameter) == decays]
+            found.append({"params": chosen, "weight_decay": decay, _SCALE: scale})
+    return found
+
+
+def _rate_scales(module: nn.Module, settings: OptimizerSettings) -> dict[nn.Parameter, float]:
+    """How the rate of each parameter relates to that of the run."""
+    scales: dict[nn.Parameter, float] = {}
+    depths = _depths(module)
+    for name, parameter in module.named_parameters():
+        scale = 1.0
+        for part, rate in settings.part_rates:
+            if _is_in(name, (part,)):
+                scale = rate / settings.learning_rate
+        scales[parameter] = scale * settings.layer_decay ** depths.get(name, 0)
+    return scales
+
+
+def _depths(module: nn.Module) -> dict[str, int]:
+    """How many layers of a decoder, or stages of an encoder, come after the one that a parameter belongs to."""
+    places = {name: _LAYER.search(f".{name}") for name, _ in module.named_parameters()}
+    last: dict[str, int] = {}
+    for place in places.values():
+        if place is not None:
+            last[place["stack"]] = max(last.get(place["stack"], 0), int(place["number"]))
+    return {name: last[place["stack"]] - int(place["number"]) for name, place in places.items() if place is not None}
 
 
 def _is_in(name: str, parts: tuple[str, ...]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fastvlm.errors import TrainingError
 
@@ -14,23 +14,36 @@ MIN_PICTURES = 3
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+def learning_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of everything but frozen parts, by name: what training can have changed."""
+    frozen = {
+        f"{name}." if name else ""
+        for name, part in module.named_modules()
+        if (parameters := list(part.parameters())) and not any(parameter.requires_grad for parameter in parameters)
+    }
+    return {name: tensor for name, tensor in module.state_dict().items() if not any(map(name.startswith, frozen))}
+
+
 def freeze(module: nn.Module) -> None:
     """Exclude a module from training; `set_training_mode` then keeps its statistics as they are."""
     module.requires_grad_(False)
 
 
-def set_training_mode(module: nn.Module) -> None:
+def set_training_mode(module: nn.Module, *, keeps_statistics: bool = False) -> None:
     """Put what learns into training mode, and every frozen part into evaluation mode.
 
     A BatchNorm in training mode drifts with every batch even where no gradient reaches it. One that learns refuses
-    batches that are too small to normalise by, with a TrainingError.
+    batches that are too small to normalise by, with a TrainingError. keeps_statistics: BatchNorm normalises by the
+    statistics that it has and keeps them, for batches of few pictures; its scales and offsets still learn.
     """
     module.train()
     for part in module.modules():
         parameters = list(part.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             part.eval()
-        if isinstance(part, _BATCH_NORMS) and _require_enough not in part._forward_pre_hooks.values():
+        if isinstance(part, _BATCH_NORMS) and keeps_statistics:
+            part.eval()
+        elif isinstance(part, _BATCH_NORMS) and _require_enough not in part._forward_pre_hooks.values():
             part.register_forward_pre_hook(_require_enough)
 
 

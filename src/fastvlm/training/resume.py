@@ -7,6 +7,7 @@ step. A kill at any moment leaves the last complete file.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,60 +18,112 @@ from torch import Tensor, nn
 
 from fastvlm.errors import TrainingError
 from fastvlm.files import replacing, write_whole
+from fastvlm.training.average import WeightAverage
 from fastvlm.training.determinism import arithmetic, restore_arithmetic
 from fastvlm.training.optimizer import JointOptimizer
+from fastvlm.training.parts import learning_state
 
 STATE_FILE = "state.safetensors"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """step: the number of finished steps. run: fingerprint of everything that the numbers depend on."""
+    """step: the number of finished steps. run: fingerprint of everything that the numbers depend on. best_loss: the
+    lowest on validation data so far."""
 
     step: int
     run: str
+    best_loss: float = math.inf
 
 
-def save_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, progress: Progress) -> None:
-    """Write the state atomically; a full disk raises TrainingError and leaves the previous state as it was."""
-    tensors = {f"module.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
+def save_state(
+    folder: Path,
+    module: nn.Module,
+    optimizer: JointOptimizer,
+    progress: Progress,
+    *,
+    average: WeightAverage | None = None,
+) -> None:
+    """Write the state atomically; a full disk raises TrainingError and leaves the previous state as it was.
+
+    Frozen parts, which are as they were when the run started, are left out.
+    """
+    tensors = {f"module.{name}": tensor.contiguous() for name, tensor in learning_state(module).items()}
     for index, state in optimizer.states().items():
         tensors |= {f"optimizer.{index}.{key}": value.contiguous() for key, value in state.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in average.state().items()}
     tensors["random"] = torch.get_rng_state()
-    metadata = {"step": str(progress.step), "run": progress.run, **arithmetic()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / STATE_FILE) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"Cannot save the training state in {folder}: {error}. Free some space and resume; "
-            "the last complete state is unharmed."
-        ) from error
+    metadata = {"step": str(progress.step), "run": progress.run, "best_loss": repr(progress.best_loss), **arithmetic()}
+    _write(folder / STATE_FILE, tensors, metadata)
 
 
-def load_state(folder: Path, module: nn.Module, optimizer: JointOptimizer, *, run: str) -> Progress:
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write what training can have changed, atomically; raises TrainingError as `save_state` does."""
+    _write(path, {name: tensor.contiguous() for name, tensor in learning_state(module).items()}, {})
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Take over what `save_weights` wrote. Raises TrainingError where it is not there or of another module."""
+    _take_over(module, _read(path)[1], path)
+
+
+def load_state(
+    folder: Path,
+    module: nn.Module,
+    optimizer: JointOptimizer,
+    *,
+    run: str,
+    average: WeightAverage | None = None,
+) -> Progress:
     """Restore module, optimizer, random state and, for the whole process, the number of threads.
 
     Raises TrainingError when the state is of another run.
     """
     path = folder / STATE_FILE
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"Cannot read the training state {path}: {error}. Start again in a new folder.") from error
+    metadata, tensors = _read(path)
     if metadata["run"] != run:
         raise TrainingError(
             f"The state in {folder} belongs to a run with other settings. Resume with the same settings, "
             "or start again in a new folder."
         )
-    module.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("module.")})
+    _take_over(module, _below("module.", tensors), path)
     optimizer.restore(_optimizer_states(tensors))
+    if average is not None:
+        average.restore(_below("average.", tensors))
     torch.set_rng_state(tensors["random"])
     restore_arithmetic(metadata)
-    return Progress(step=int(metadata["step"]), run=run)
+    return Progress(step=int(metadata["step"]), run=run, best_loss=float(metadata["best_loss"]))
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"Cannot save the training state in {path.parent}: {error}. Free some space and resume; "
+            "the last complete state is unharmed."
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"Cannot read the training state {path}: {error}. Start again in a new folder.") from error
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _take_over(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    if tensors.keys() != learning_state(module).keys():
+        raise TrainingError(f"The state {path} belongs to a run of other parts. Start again in a new folder.")
+    module.load_state_dict(tensors, strict=False)
 
 
 def has_state(folder: Path) -> bool:

@@ -29,5 +29,8 @@ class Task(Protocol[Batch]):
     def loss(self, batch: Batch) -> TaskLoss:
         """Compute the loss of one batch."""
 
+    def weight(self, batch: Batch) -> float:
+        """How much a batch counts beside others of the same step: what its loss is a mean over, such as its answers."""
+
     def describe(self, batch: Batch) -> str:
         """Name the samples of a batch, for the message of a loss that is not finite."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastvlm.batches import PixelTiles
+from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.stored import StoredCheckpoint
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError
@@ -16,7 +17,6 @@ from fastvlm.processing.images import read_image
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.runtimes.openvino.encoder import FEATURES, EncoderGraph
 from fastvlm.runtimes.openvino.engine import Engine
-from fastvlm.runtimes.openvino.weights import Weights
 
 
 def measure_ranges(

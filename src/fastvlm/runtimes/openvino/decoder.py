@@ -15,9 +15,9 @@ import openvino as ov
 from openvino import opset15 as ops
 from openvino.op import util as op_util
 
+from fastvlm.checkpoints.arrays import Weights
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, linear, rms_norm, rotate
-from fastvlm.runtimes.openvino.weights import Weights
 from fastvlm.runtimes.protocol import WeightFormat
 
 DecoderForm = Literal["fused", "plain"]

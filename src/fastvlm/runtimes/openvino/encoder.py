@@ -13,6 +13,7 @@ import openvino as ov
 from openvino import opset15 as ops
 
 from fastvlm.batches import Float32Array
+from fastvlm.checkpoints.arrays import Weights
 from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.runtimes.openvino.graph import (
@@ -30,7 +31,6 @@ from fastvlm.runtimes.openvino.graph import (
     rounded,
 )
 from fastvlm.runtimes.openvino.quantization import WHOLE_RANGE
-from fastvlm.runtimes.openvino.weights import Weights
 from fastvlm.runtimes.protocol import WeightFormat
 
 FEATURES = "features"

@@ -13,6 +13,7 @@ import openvino as ov
 from openvino import opset15 as ops
 
 from fastvlm.batches import Float32Array
+from fastvlm.checkpoints.arrays import StoredArray, to_bfloat16
 from fastvlm.runtimes.openvino.quantization import (
     GROUP_SIZE,
     WHOLE_RANGE,
@@ -20,7 +21,6 @@ from fastvlm.runtimes.openvino.quantization import (
     quantized_int4,
     quantized_int8,
 )
-from fastvlm.runtimes.openvino.weights import StoredArray, to_bfloat16
 from fastvlm.runtimes.protocol import WeightFormat
 
 Node = Any

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastvlm.batches import Float32Array, UInt8Array
-from fastvlm.runtimes.openvino.weights import StoredArray, to_float32
+from fastvlm.checkpoints.arrays import StoredArray, to_float32
 
 GROUP_SIZE = 64
 """Inputs that share a scale: those of weights in four bits, and those that are rounded while computing."""

@@ -12,6 +12,7 @@ import numpy as np
 import openvino as ov
 
 from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
+from fastvlm.checkpoints.arrays import Weights, to_float32
 from fastvlm.checkpoints.strict import CLIP_HEAD, COUNTER, check_tensors, fused_shapes
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, one_line
@@ -30,7 +31,6 @@ from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Compiled, Engine, has_vnni, largest_weight
 from fastvlm.runtimes.openvino.quantization import GROUP_SIZE
-from fastvlm.runtimes.openvino.weights import Weights, to_float32
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
 
 MAX_POSITIONS_AT_ONCE = 1024

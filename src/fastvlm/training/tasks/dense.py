@@ -83,6 +83,10 @@ class DenseTask:
         loss: TaskLoss = self.heads(self.encoder.forward_stages(pixels), batch.dense)
         return loss
 
+    def weight(self, batch: TrainingBatch) -> float:
+        """The number of pictures."""
+        return float(len(batch.pixels))
+
     def describe(self, batch: TrainingBatch) -> str:
         """The ids of the samples."""
         return ", ".join(batch.sample_ids)

@@ -29,6 +29,8 @@ class Grounding:
 class InstructTask:
     """Trains a vision-language model on the supervised tokens of conversations.
 
+    Pictures come as pixels, or, where the encoder does not learn, as what it made of them.
+
     heads: dense supervision of the encoder beside it, weighted by dense_weight, or None. grounding: what words point
     at, likewise. answer_exponent: 0 lets each token count the same, as in LLaVA, 1 each answer, so that short ones are
     not drowned by long ones.
@@ -56,7 +58,7 @@ class InstructTask:
         """Cross-entropy of the supervised tokens, plus dense losses and those of grounding, with heads and labels."""
         maps = self._maps(batch)
         with mixed_precision(_device(self.model)):
-            visual_tokens = None if maps is None else self.model.project(maps[-1]).flatten(0, 1)
+            visual_tokens = self._visual_tokens(batch, maps)
             words = word_loss(
                 self.model, visual_tokens, batch, answer_exponent=self.answer_exponent, grounding=self.grounding
             )
@@ -65,12 +67,23 @@ class InstructTask:
         dense: TaskLoss = self.heads(maps, batch.dense)
         return TaskLoss(words.total + self.dense_weight * dense.total, {**words.parts, **dense.parts})
 
+    def _visual_tokens(self, batch: TrainingBatch, maps: list[Tensor] | None) -> Tensor | None:
+        """The decoder's input for all slots, M x width, in their order."""
+        if batch.features is not None:
+            features = torch.from_numpy(batch.features).to(_device(self.model))
+            return self.model.projector(features) if len(features) else None
+        return None if maps is None else self.model.project(maps[-1]).flatten(0, 1)
+
     def _maps(self, batch: TrainingBatch) -> list[Tensor] | None:
         """The encoder's maps of all pictures; text alone skips it: made-up pictures would disturb its statistics."""
-        if not len(batch.pixels):
+        if batch.features is not None or not len(batch.pixels):
             return None
         pixels = torch.from_numpy(batch.pixels).to(_device(self.model), memory_format=torch.channels_last)
         return self.model.vision.forward_stages(pixels)
+
+    def weight(self, batch: TrainingBatch) -> float:
+        """The sum of the weights of its supervised tokens."""
+        return float(answer_weights(torch.from_numpy(batch.supervised), exponent=self.answer_exponent).sum())
 
     def describe(self, batch: TrainingBatch) -> str:
         """The ids of the samples."""
@@ -109,6 +122,10 @@ class SymbolTask:
             return word_loss(
                 self.model, visual_tokens, batch, answer_exponent=self.answer_exponent, grounding=self.grounding
             )
+
+    def weight(self, batch: TrainingBatch) -> float:
+        """The sum of the weights of its supervised tokens."""
+        return float(answer_weights(torch.from_numpy(batch.supervised), exponent=self.answer_exponent).sum())
 
     def describe(self, batch: TrainingBatch) -> str:
         """The ids of the samples."""

@@ -1,0 +1,306 @@
+"""Fine-tuning any checkpoint on your own conversations: projector, decoder, LoRA, or everything.
+
+The learning rates are the paper's (tables 8 and 9) for the projector alone and for full tuning, and LLaVA-1.5's for
+LoRA; schedule and warm-up are the paper's, weight decay LLaVA-1.5's. Where the encoder does not learn, each image is
+encoded once and kept on disk, so that an epoch costs the decoder alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fastvlm.checkpoints.hub import resolve
+from fastvlm.checkpoints.load import LoadedCheckpoint, load_stored
+from fastvlm.checkpoints.precision import DTYPES
+from fastvlm.checkpoints.save import save_checkpoint
+from fastvlm.checkpoints.stored import StoredCheckpoint, read_checkpoint
+from fastvlm.data.collate import Collator
+from fastvlm.data.conversation_batches import (
+    MAX_TOLD,
+    ConversationBatches,
+    PreparedConversation,
+    PreparedData,
+    image_key,
+    prepare,
+    read_tiles,
+)
+from fastvlm.data.conversation_files import read_conversations
+from fastvlm.data.feature_store import FeatureStore
+from fastvlm.errors import TrainingError
+from fastvlm.inference.timings import peak_memory_mb
+from fastvlm.models.vlm import FastVLM
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.training.loop import LoopSettings, StepReport, Validation, train
+from fastvlm.training.lora import LoraSettings, add_lora, save_adapter
+from fastvlm.training.optimizer import OptimizerSettings
+from fastvlm.training.parts import freeze, set_training_mode
+from fastvlm.training.tasks.instruct import InstructTask
+
+Parts = Literal["projector", "language", "all"]
+
+LEARNING_RATES: dict[str, float] = {"projector": 1e-3, "language": 2e-5, "all": 2e-5, "lora": 2e-4}
+"""Peaks by what learns: the paper's stage 1, its later stages, and LLaVA-1.5's for LoRA."""
+
+_LEAST_TO_SPLIT = 10
+_ADAM_BYTES = 8
+"""Bytes that AdamW remembers of each number that learns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """A complete run. model: as `load` takes it. data: files as `read_conversations` takes them, joined.
+
+    image_folder: what paths of images are relative to, None for each file's own folder. parts: what learns: the
+    projector, projector and decoder (`language`), or everything; with `lora`, projector and low-rank changes of the
+    decoder. learning_rate: None for that of LEARNING_RATES. max_positions: longest conversation, None for the
+    model's own limit. validation_share: of the data, held out to choose the best weights; 0 for none.
+    keeps_features: encode each image once where the encoder does not learn. leaves_out_invalid: go on without samples
+    that cannot be used.
+    """
+
+    model: str | None
+    data: tuple[str, ...]
+    image_folder: Path | None = None
+    parts: Parts = "language"
+    lora: LoraSettings | None = None
+    num_epochs: int = 1
+    batch_size: int = 8
+    num_accumulated: int = 1
+    learning_rate: float | None = None
+    warmup_share: float = 0.03
+    weight_decay: float = 0.0
+    max_positions: int | None = None
+    validation_share: float = 0.05
+    num_validations: int = 5
+    ema_decay: float | None = None
+    keeps_features: bool = True
+    leaves_out_invalid: bool = False
+    seed: int = 0
+    num_workers: int = 1
+    save_every: int = 200
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether pictures pass through an encoder that learns."""
+        return self.parts == "all" and self.lora is None
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate at its highest."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATES["lora" if self.lora is not None else self.parts]
+
+
+Tell = Callable[[str], None]
+"""Told what happens and what is known, one line at a time."""
+
+
+def run(
+    recipe: FinetuneRecipe,
+    folder: Path,
+    *,
+    report: Callable[[str, StepReport], None] = lambda _name, _report: None,
+    tell: Tell = lambda _: None,
+) -> Path:
+    """Fine-tune, or go on where `folder` stands; returns the new checkpoint `model`, or `adapter` with LoRA.
+
+    Raises DataError for samples that cannot be used, TrainingError and CheckpointError as training and loading do.
+    """
+    result = folder / ("model" if recipe.lora is None else "adapter")
+    if result.is_dir():
+        return result
+    stored = read_checkpoint(resolve(recipe.model))
+    loaded = load_stored(stored, dtype=torch.float32, form="stored")
+    _choose_parts(loaded.model, recipe)
+    collator = Collator(
+        processor=ImageProcessor(loaded.processing),
+        tokenizer=loaded.tokenizer,
+        template=loaded.template,  # type: ignore[arg-type]  # any template renders
+        max_positions=recipe.max_positions or loaded.config.vlm.decoder.max_positions,
+    )
+    data = _prepared(recipe, collator, tell)
+    training, held_out = _split(data.conversations, recipe)
+    store = None
+    if recipe.keeps_features and not recipe.trains_encoder:
+        store = _encoded(data.conversations, collator, loaded, stored, folder / "features", tell)
+    batches = ConversationBatches(
+        conversations=training,
+        collator=collator,
+        batch_size=recipe.batch_size,
+        num_epochs=recipe.num_epochs,
+        seed=recipe.seed,
+        features=store,
+    )
+    task = InstructTask(loaded.model)
+    settings = _loop_settings(recipe, batches)
+    tell(_estimate(task, batches, settings))
+    train(
+        task,
+        batches,
+        settings,
+        folder / "state",
+        identity=repr((replace(recipe, num_workers=0, save_every=0), [one.sample_id for one in training])),
+        report=lambda step: report("finetune", step),
+        validation=_validation(task, replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False), recipe)
+        if held_out
+        else None,
+    )
+    return _save(recipe, loaded, stored, result)
+
+
+def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
+    """Freeze what does not learn; with LoRA, put its changes beside the decoder's matrices."""
+    if recipe.lora is not None:
+        if recipe.parts == "all":
+            raise TrainingError("Expected LoRA on projector and decoder, got parts `all`. Leave --parts or --lora out.")
+        add_lora(model, recipe.lora)
+        model.projector.requires_grad_(True)
+        return
+    if recipe.parts != "all":
+        freeze(model.vision)
+    if recipe.parts == "projector":
+        freeze(model.decoder)
+
+
+def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> PreparedData:
+    conversations = [
+        conversation
+        for source in recipe.data
+        for conversation in read_conversations(source, image_folder=recipe.image_folder, seed=recipe.seed)
+    ]
+    data = prepare(conversations, collator, leaves_out_invalid=recipe.leaves_out_invalid)
+    told = f"{len(data.conversations)} conversations, {sum(len(one.layouts) for one in data.conversations)} images"
+    if data.num_shortened:
+        told += f", {data.num_shortened} without their last turns, which did not fit"
+    tell(told)
+    for reason in data.left_out[:MAX_TOLD]:
+        tell(f"left out: {reason}")
+    if len(data.left_out) > MAX_TOLD:
+        tell(f"left out: {len(data.left_out) - MAX_TOLD} more")
+    return data
+
+
+def _split(
+    conversations: Sequence[PreparedConversation], recipe: FinetuneRecipe
+) -> tuple[list[PreparedConversation], list[PreparedConversation]]:
+    """What is trained on, and what is held out: a share chosen by the seed, at least one, of ten or more."""
+    if recipe.validation_share <= 0 or len(conversations) < _LEAST_TO_SPLIT:
+        return list(conversations), []
+    count = min(max(1, round(recipe.validation_share * len(conversations))), len(conversations) - 1)
+    held_out = set(np.random.default_rng([recipe.seed, 1]).permutation(len(conversations))[:count].tolist())
+    return (
+        [one for index, one in enumerate(conversations) if index not in held_out],
+        [one for index, one in enumerate(conversations) if index in held_out],
+    )
+
+
+@torch.no_grad()
+def _encoded(
+    conversations: Sequence[PreparedConversation],
+    collator: Collator,
+    loaded: LoadedCheckpoint,
+    stored: StoredCheckpoint,
+    folder: Path,
+    tell: Tell,
+) -> FeatureStore:
+    """The encoder's output of every image; what an earlier call has done is not done again."""
+    vision = loaded.model.vision.eval()
+    files = sorted({tensor.file for name, tensor in stored.tensors.items() if name.startswith("vision.")})
+    identity = repr((loaded.processing, vision.config, [(str(file), file.stat().st_mtime_ns) for file in files]))
+    store = FeatureStore(folder, identity=identity, width=vision.config.output_width)
+    wanted = [(one.conversation, number) for one in conversations for number in range(len(one.layouts))]
+    started_s, num_new = time.monotonic(), 0
+    for done, (conversation, number) in enumerate(wanted):
+        key = image_key(conversation, number)
+        if key in store:
+            continue
+        pixels = torch.from_numpy(read_tiles(conversation, number, collator).pixels)
+        maps = vision(pixels.to(memory_format=torch.channels_last))
+        store.add(key, maps.flatten(2).transpose(1, 2).flatten(0, 1).contiguous().numpy())
+        num_new += 1
+        if num_new % 100 == 0:
+            rate = num_new / (time.monotonic() - started_s)
+            tell(f"encoded {done + 1} of {len(wanted)} images, {(len(wanted) - done) / rate / 60:.1f} min left")
+    tell(f"{len(store)} encoded images are kept in {folder}, {store.num_bytes / 1e6:.1f} MB")
+    return store
+
+
+def _loop_settings(recipe: FinetuneRecipe, batches: ConversationBatches) -> LoopSettings:
+    num_steps = -(-len(batches) // recipe.num_accumulated)
+    optimizer = OptimizerSettings(
+        learning_rate=recipe.peak_rate,
+        warmup_steps=round(recipe.warmup_share * num_steps),
+        betas=(0.9, 0.999),
+        weight_decay=recipe.weight_decay,
+    )
+    return LoopSettings(
+        optimizer=optimizer,
+        seed=recipe.seed,
+        log_every=max(1, min(20, num_steps // 20)),
+        save_every=recipe.save_every,
+        num_workers=recipe.num_workers,
+        num_accumulated=recipe.num_accumulated,
+        ema_decay=recipe.ema_decay,
+        # Batches of conversations are small, and a released encoder's statistics are of millions of pictures.
+        keeps_statistics=True,
+    )
+
+
+def _estimate(task: InstructTask, batches: ConversationBatches, settings: LoopSettings) -> str:
+    """What the run will take, by one step on the longest conversations and one on ordinary ones; nothing is moved."""
+    set_training_mode(task.module, keeps_statistics=True)
+    longest = sorted(batches.conversations, key=lambda one: -one.num_positions)[: batches.batch_size]
+    for batch in (replace(batches, conversations=longest, num_epochs=1, is_shuffled=False)[0], batches[0]):
+        started_s = time.perf_counter()
+        task.loss(batch).total.backward()  # type: ignore[no-untyped-call]
+        batch_s = time.perf_counter() - started_s
+        task.module.zero_grad(set_to_none=True)
+    learning = sum(parameter.numel() for parameter in task.module.parameters() if parameter.requires_grad)
+    memory_mb = (peak_memory_mb() or 0) + _ADAM_BYTES * learning / 1e6
+    num_steps = -(-len(batches) // settings.num_accumulated)
+    return (
+        f"{learning / 1e6:.1f} M parameters learn; {num_steps} steps, about {batch_s * len(batches) / 60:.1f} min "
+        f"and {memory_mb:.0f} MB of memory"
+    )
+
+
+def _validation(task: InstructTask, batches: ConversationBatches, recipe: FinetuneRecipe) -> Validation:
+    """The loss of held-out conversations, over all their supervised tokens."""
+
+    def loss() -> float:
+        total = weights = 0.0
+        for number in range(len(batches)):
+            batch = batches[number]
+            weight = task.weight(batch)
+            total += weight * float(task.loss(batch).total)
+            weights += weight
+        return total / weights
+
+    num_steps = -(-len(batches) // recipe.num_accumulated)
+    return Validation(loss, every=max(1, num_steps // recipe.num_validations))
+
+
+def _save(recipe: FinetuneRecipe, loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> Path:
+    """Write the model in the precision that it came in, or the adapter."""
+    if recipe.lora is not None:
+        base = str(Path(recipe.model).resolve()) if recipe.model and Path(recipe.model).is_dir() else recipe.model
+        return save_adapter(folder, loaded.model, recipe.lora, base=base or "embedded")
+    dtypes = {tensor.dtype for name, tensor in stored.tensors.items() if name.startswith("decoder.")}
+    dtype = DTYPES["bfloat16"] if dtypes == {"BF16"} else DTYPES["float16"] if dtypes == {"F16"} else torch.float32
+    return save_checkpoint(
+        folder,
+        loaded.model,
+        loaded.config,
+        loaded.tokenizer,
+        dtype=dtype,
+        derived_from=stored.folder,
+        encoder_ranges=None if recipe.trains_encoder else stored.encoder_ranges,
+    )

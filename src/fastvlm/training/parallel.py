@@ -1,0 +1,58 @@
+"""Several processes that train one model together, started by torch's own launcher (`torchrun`)."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def num_processes() -> int:
+    """How many processes train together; one where none were started together."""
+    return dist.get_world_size() if is_parallel() else 1
+
+
+def process_number() -> int:
+    """The number of this process among them, from 0."""
+    return dist.get_rank() if is_parallel() else 0
+
+
+def is_parallel() -> bool:
+    """Whether this process is one of several that have found each other."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gather(values: Tensor) -> Tensor:
+    """The rows of all processes, in their order; gradients flow back to where the rows came from.
+
+    Every process must bring as many rows.
+    """
+    if not is_parallel():
+        return values
+    gathered: Tensor = _Gather.apply(values)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def total(value: float) -> float:
+    """The sum of a number over all processes."""
+    if not is_parallel():
+        return value
+    summed = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(summed)
+    return float(summed)
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather, whose gradient is the sum of what all processes found for these rows."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        return summed.chunk(dist.get_world_size())[dist.get_rank()]
