@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from fastvlm.training.losses import answer_weights, class_map_loss, feature_loss, next_token_loss
+from fastvlm.training.losses import (
+    TeacherEmbeddings,
+    answer_weights,
+    class_map_loss,
+    contrastive_loss,
+    feature_loss,
+    next_token_loss,
+    similarity_distillation_loss,
+)
 
 
 def _log_softmax(logits: np.ndarray, axis: int) -> np.ndarray:
@@ -74,3 +82,88 @@ def test_feature_loss_is_the_weighted_square_summed_over_features_and_least_at_t
     assert feature_loss(truth, truth, importance) == 0
     assert feature_loss(truth + 0.1, truth, importance) == pytest.approx(0.01 * weights.sum() / 6, rel=1e-9)
     assert feature_loss(truth - 0.1, truth, importance) > 0
+
+
+def _unit(generator: np.random.Generator, *shape: int) -> np.ndarray:
+    values = generator.normal(size=shape)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def _cross_entropy(wanted: np.ndarray, logits: np.ndarray) -> float:
+    return float(-(wanted * _log_softmax(logits, -1)).sum(-1).mean())
+
+
+def test_contrastive_loss_is_the_mean_of_both_directions() -> None:
+    generator = np.random.default_rng(0)
+    pictures, words, scale = _unit(generator, 5, 8), _unit(generator, 5, 8), 14.0
+    similar = scale * pictures @ words.T
+    expected = (_cross_entropy(np.eye(5), similar) + _cross_entropy(np.eye(5), similar.T)) / 2
+    first, second = torch.tensor(pictures), torch.tensor(words)
+    got = contrastive_loss(
+        first, second, torch.tensor(scale, dtype=torch.float64), all_pictures=first, all_words=second, first=0
+    )
+    assert float(got) == pytest.approx(expected, rel=1e-12)
+
+
+def test_contrastive_loss_of_shares_of_the_pairs_is_that_of_all() -> None:
+    generator = np.random.default_rng(1)
+    pictures, words = (torch.tensor(_unit(generator, 6, 8)) for _ in range(2))
+    scale = torch.tensor(9.0, dtype=torch.float64)
+    whole = contrastive_loss(pictures, words, scale, all_pictures=pictures, all_words=words, first=0)
+    shares = [
+        contrastive_loss(
+            pictures[first : first + 3],
+            words[first : first + 3],
+            scale,
+            all_pictures=pictures,
+            all_words=words,
+            first=first,
+        )
+        for first in (0, 3)
+    ]
+    assert float(sum(shares) / 2) == pytest.approx(float(whole), rel=1e-12)
+
+
+def test_distillation_is_the_cross_entropy_with_the_mean_of_the_teachers() -> None:
+    generator = np.random.default_rng(2)
+    pictures, words = _unit(generator, 4, 8), _unit(generator, 4, 8)
+    teacher_pictures, teacher_words = _unit(generator, 4, 2, 6), _unit(generator, 4, 2, 6)
+    scale, teacher_scale = 11.0, 30.0
+
+    def wanted(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        members = [np.exp(_log_softmax(teacher_scale * own[:, m] @ others[:, m].T, -1)) for m in range(2)]
+        return np.mean(members, axis=0)
+
+    similar = scale * pictures @ words.T
+    expected = (
+        _cross_entropy(wanted(teacher_pictures, teacher_words), similar)
+        + _cross_entropy(wanted(teacher_words, teacher_pictures), similar.T)
+    ) / 2
+    first, second, third, fourth = map(torch.tensor, (pictures, words, teacher_pictures, teacher_words))
+    got = similarity_distillation_loss(
+        first,
+        second,
+        torch.tensor(scale, dtype=torch.float64),
+        TeacherEmbeddings(third, fourth, third, fourth),
+        all_pictures=first,
+        all_words=second,
+        teacher_scale=teacher_scale,
+    )
+    assert float(got) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_student_like_its_teacher_has_nothing_to_learn() -> None:
+    """The gradient is zero where the student's similarities are the teachers', at the same scale."""
+    generator = np.random.default_rng(3)
+    pictures, words = (torch.tensor(_unit(generator, 4, 8), requires_grad=True) for _ in range(2))
+    held = [values.detach()[:, None] for values in (pictures, words)]
+    loss = similarity_distillation_loss(
+        pictures,
+        words,
+        torch.tensor(100.0, dtype=torch.float64),
+        TeacherEmbeddings(held[0], held[1], held[0], held[1]),
+        all_pictures=pictures,
+        all_words=words,
+    )
+    loss.backward()
+    assert float(pictures.grad.abs().max()) < 1e-10

@@ -14,14 +14,25 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from fastvlm.errors import FastVLMError, TrainingError
 from fastvlm.training.average import WeightAverage
-from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer, learning_rate, set_rate
+from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
+from fastvlm.training.parallel import (
+    is_first,
+    is_parallel,
+    num_processes,
+    process_number,
+    synchronised,
+    total,
+    wait_for_all,
+    without_exchange,
+)
 from fastvlm.training.parts import set_training_mode
 from fastvlm.training.resume import (
     Progress,
@@ -116,6 +127,9 @@ def train(
 ) -> None:
     """Train `task` on every batch, or go on where the state in `folder` ends.
 
+    Of several processes (see `parallel`) each takes every so-manyth batch, and a step is that of all their batches;
+    what would not be enough for all is left out.
+
     identity: everything else that the numbers depend on, such as the recipe and the data; a state of another identity
     is refused. max_steps: stop after this many steps of this call, saved (for runs in pieces). validation: the weights
     with its lowest loss are kept in `folder` and are what the module holds in the end. Raises TrainingError on a loss
@@ -125,7 +139,7 @@ def train(
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
     meter = _Meter(run.num_steps)
-    with _stop_requests() as stop, (folder / METRICS_FILE).open("a") as log:
+    with _stop_requests() as stop, _log(folder) as log:
         loaded = _load(batches, run.batches_of(range(done, last)), settings)
         for step in range(done, last):
             own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
@@ -133,12 +147,13 @@ def train(
             log.write(json.dumps({"step": step, **line}) + "\n")
             meter.add({name: value for name, value in line.items() if name not in ("learning_rate", VALIDATION_LOSS)})
             is_last = step + 1 == last
-            if is_last or (step + 1) % settings.log_every == 0 or VALIDATION_LOSS in line:
+            is_stopped = total(float(stop.requested)) > 0
+            if is_first() and (is_last or (step + 1) % settings.log_every == 0 or VALIDATION_LOSS in line):
                 report(meter.report(step + 1, line["learning_rate"], line.get(VALIDATION_LOSS)))
-            if is_last or stop.requested or (step + 1) % settings.save_every == 0:
+            if is_last or is_stopped or (step + 1) % settings.save_every == 0:
                 log.flush()
                 run.save(step + 1)
-            if stop.requested:
+            if is_stopped:
                 raise Interrupted(f"Stopped after step {step + 1} of {run.num_steps}; the state is saved in {folder}.")
     if last == run.num_steps:
         run.finish()
@@ -159,13 +174,15 @@ class _Run:
     ) -> None:
         self.task, self.settings, self.folder, self.validation = task, settings, folder, validation
         self.num_batches = len(batches)
-        self.num_steps = -(-self.num_batches // settings.num_accumulated)
+        per_step = settings.num_accumulated * num_processes()
+        self.num_steps = self.num_batches // per_step if is_parallel() else -(-self.num_batches // per_step)
         every = None if validation is None else validation.every
-        kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every)
+        kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every, num_processes())
         key = repr((kept, settings.optimizer, settings.seed))
         self.identity = hashlib.sha256(key.encode()).hexdigest()
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed + process_number())
         self._set_mode()
+        self.network = synchronised(_LossOf(task))
         self.optimizer = build_optimizer(task.module, settings.optimizer)
         self.average = None
         if settings.ema_decay is not None:
@@ -180,33 +197,72 @@ class _Run:
                 self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average
             )
             done, self.best_loss = progress.step, progress.best_loss
-        truncate_log(self.folder / METRICS_FILE, num_steps=done)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        wait_for_all()
+        if is_first():
+            truncate_log(self.folder / METRICS_FILE, num_steps=done)
+            self.folder.mkdir(parents=True, exist_ok=True)
         return done
 
     def batches_of(self, steps: range) -> range:
-        """The numbers of the batches that steps consist of; the last step may have fewer."""
-        per_step = self.settings.num_accumulated
-        return range(steps.start * per_step, min(steps.stop * per_step, self.num_batches))
+        """The numbers of this process's batches that steps consist of; the last step may have fewer."""
+        per_step = self.settings.num_accumulated * num_processes()
+        end = min(steps.stop * per_step, self.num_batches)
+        return range(steps.start * per_step + process_number(), end, num_processes())
 
     def step(self, batches: Sequence[Any], step: int) -> dict[str, float]:
         """One optimisation step, and a validation where it is due; returns what is logged of it."""
         rate = learning_rate(self.settings.optimizer, step=step, num_steps=self.num_steps)
         set_rate(self.optimizer, rate)
-        line = {"learning_rate": rate, **_train_step(self.task, batches, self.optimizer, self.settings.optimizer)}
+        line = {"learning_rate": rate, **self._move(batches)}
         if self.average is not None:
             self.average.update()
         if self.validation is not None and ((step + 1) % self.validation.every == 0 or step + 1 == self.num_steps):
             line[VALIDATION_LOSS] = self._validate(self.validation)
         return line
 
+    def _move(self, batches: Sequence[Any]) -> dict[str, float]:
+        """Move the weights once, by the gradient of the loss over these batches, and those of other processes.
+
+        Returns the losses as numbers: the whole loss of all processes, its parts of this one.
+        """
+        weights = [self.task.weight(batch) for batch in batches]
+        everything = total(sum(weights))
+        self.optimizer.zero_grad()
+        losses: dict[str, float] = {}
+        for number, (batch, weight) in enumerate(zip(batches, weights, strict=True), start=1):
+            is_exchanged = number == len(batches)
+            with nullcontext() if is_exchanged else without_exchange(self.network):
+                loss, parts = self.network(batch)
+                value = float(loss.detach())
+                self._require_finite(value, "The loss", [batch])
+                # The exchange takes the mean over processes; what is wanted is the sum of their shares.
+                (loss * (weight * num_processes() / everything)).backward()
+            for name, part in {"loss": value, **parts}.items():
+                share = weight / (everything if name == "loss" else sum(weights))
+                losses[name] = losses.get(name, 0.0) + share * float(part)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings.optimizer.clip_norm))
+        self._require_finite(norm, "A gradient", batches)
+        self.optimizer.step()
+        return {"loss": total(losses.pop("loss")), "gradient_norm": norm, **losses}
+
+    def _require_finite(self, value: float, what: str, batches: Sequence[Any]) -> None:
+        """Raise TrainingError in every process where one has a number that is not finite."""
+        if not total(float(not math.isfinite(value))):
+            return
+        names = ", ".join(self.task.describe(batch) for batch in batches)
+        where = f" on {names}" if not math.isfinite(value) else " in another process"
+        raise TrainingError(f"{what} is {value}, not a finite number,{where}. Lower the rate.")
+
     def save(self, num_done: int) -> None:
         """Write the state."""
+        if not is_first():
+            return
         progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
         save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
 
     def finish(self) -> None:
         """Leave in the module what the run was for, its best weights or their mean, in evaluation mode."""
+        wait_for_all()
         if self.validation is not None:
             load_weights(self.folder / BEST_FILE, self.task.module)
         elif self.average is not None:
@@ -219,7 +275,8 @@ class _Run:
             loss = validation.loss()
             if loss < self.best_loss:
                 self.best_loss = loss
-                save_weights(self.folder / BEST_FILE, self.task.module)
+                if is_first():
+                    save_weights(self.folder / BEST_FILE, self.task.module)
         self._set_mode()
         return loss
 
@@ -227,29 +284,18 @@ class _Run:
         set_training_mode(self.task.module, keeps_statistics=self.settings.keeps_statistics)
 
 
-def _train_step(
-    task: Task[Any], batches: Sequence[Any], optimizer: JointOptimizer, settings: OptimizerSettings
-) -> dict[str, float]:
-    """Move the weights once, by the gradient of the loss over all these batches; returns the losses as numbers."""
-    weights = [task.weight(batch) for batch in batches]
-    optimizer.zero_grad()
-    losses: dict[str, float] = {}
-    for batch, weight in zip(batches, weights, strict=True):
-        share = weight / sum(weights)
-        loss = task.loss(batch)
-        total = float(loss.total.detach())
-        if not math.isfinite(total):
-            raise TrainingError(f"The loss is {total}, not a finite number, on {task.describe(batch)}. Lower the rate.")
-        (loss.total * share).backward()  # type: ignore[no-untyped-call]
-        parts = {"loss": total} | {name: float(value) for name, value in loss.parts.items()}
-        for name, value in parts.items():
-            losses[name] = losses.get(name, 0.0) + share * value
-    norm = float(torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip_norm))
-    if not math.isfinite(norm):
-        names = ", ".join(task.describe(batch) for batch in batches)
-        raise TrainingError(f"A gradient is {norm}, not a finite number, on {names}. Lower the rate.")
-    optimizer.step()
-    return {"loss": losses.pop("loss"), "gradient_norm": norm, **losses}
+class _LossOf(nn.Module):
+    """A task as a module, so that torch sees where the computing of a loss begins and ends."""
+
+    def __init__(self, task: Task[Any]) -> None:
+        super().__init__()
+        self.learning = task.module
+        self._loss = task.loss
+
+    def forward(self, batch: object) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its parts."""
+        loss = self._loss(batch)
+        return loss.total, dict(loss.parts)
 
 
 def _load(batches: Batches[Any], numbers: range, settings: LoopSettings) -> Iterator[Any]:
@@ -326,6 +372,13 @@ class _Meter:
 
 class _Stop:
     requested = False
+
+
+@contextmanager
+def _log(folder: Path) -> Iterator[IO[str]]:
+    """The log of a run, which the first process writes."""
+    with (folder / METRICS_FILE if is_first() else Path(os.devnull)).open("a") as log:
+        yield log
 
 
 @contextmanager

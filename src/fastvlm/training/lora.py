@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from fastvlm.checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILE
 from fastvlm.errors import TrainingError, one_line, require_extra
-from fastvlm.files import new_folder
+from fastvlm.files import new_folder, umask
 from fastvlm.models.vlm import FastVLM
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
@@ -74,12 +73,10 @@ def save_adapter(folder: Path, model: FastVLM, settings: LoraSettings, *, base: 
     }
     try:
         with new_folder(folder) as target:
-            _save(target, tensors)
+            save_file(tensors, target / ADAPTER_FILE, metadata={"format": "pt"})
+            # The library writes with owner-only permissions on some systems.
+            (target / ADAPTER_FILE).chmod(0o666 & ~umask())
             (target / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"Cannot write the adapter to {folder}: {error}. Free some space and resume.") from error
     return folder
-
-
-def _save(folder: Path, tensors: dict[str, Tensor]) -> None:
-    save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})

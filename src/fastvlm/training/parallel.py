@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+_WORLD_SIZE = "WORLD_SIZE"
+"""How torch's launcher tells a process how many there are."""
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Find the other processes inside, where torch's launcher started several; by itself one process stays alone."""
+    if int(os.environ.get(_WORLD_SIZE, "1")) < 2 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def num_processes() -> int:
@@ -20,6 +41,28 @@ def process_number() -> int:
 def is_parallel() -> bool:
     """Whether this process is one of several that have found each other."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and tells a person what happens."""
+    return process_number() == 0
+
+
+def wait_for_all() -> None:
+    """Go on once every process has come here."""
+    if is_parallel():
+        dist.barrier()
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """Have the gradients of a module be the mean over all processes (DistributedDataParallel)."""
+    # A batch of text alone leaves the encoder's parameters without gradients.
+    return DistributedDataParallel(module, find_unused_parameters=True) if is_parallel() else module
+
+
+def without_exchange(module: nn.Module) -> AbstractContextManager[None]:
+    """Keep the gradients of one batch to this process inside: others are to be added before they are exchanged."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def gather(values: Tensor) -> Tensor:

@@ -67,6 +67,22 @@ def sample_scene(rng: random.Random, *, width_px: int, height_px: int) -> Scene:
     return replace(scene, objects=_finish(rng, kinds, placements, background, panels))
 
 
+def sample_single(rng: random.Random, *, shape: str, color: str, side_px: int) -> Scene:
+    """Draw a square scene of one object, of any size and anywhere, on a plain ground on which it can be seen."""
+    kind = _Kind(shape, color)
+    grounds = [name for name in BACKGROUND_COLORS if name != color]
+    while True:
+        name = rng.choice(grounds)
+        rgb = sample_rgb(rng, color=name)
+        if _is_visible(rng, color, [rgb]):
+            break
+    background = Background(name, rgb, rgb)
+    size_px = max(MIN_SIZE_PX[shape], side_px * rng.uniform(0.3, 0.8))
+    center = [rng.uniform(size_px / 2, side_px - size_px / 2) for _ in range(2)]
+    objects = _finish(rng, [kind], [(0, size_px, center[0], center[1])], background, [])
+    return Scene(side_px, side_px, background, objects)
+
+
 def _sample_frame(rng: random.Random, width_px: int, height_px: int) -> tuple[Box, RGB]:
     """Choose the part of the canvas that the picture fills: a picture whose aspect fits no grid of cells is padded."""
     if rng.random() < 0.75:
