@@ -16,7 +16,10 @@ def test_recipes_are_listed(run: Run) -> None:
     finished = run("train", "--list")
     assert finished.returncode == 0, finished.stderr
     names = [line.split()[0] for line in finished.stdout.splitlines()[::2]]
-    assert names == ["scenes", "scenes-smoke", "finetune"]
+    assert names == [
+        "scenes", "scenes-smoke", "finetune", "clip", "clip-small", "connector", "resolution", "instruct", "reasoning",
+        "llava-connector", "llava-instruct",
+    ]  # fmt: skip
     assert all("paper: " in line and "data: " in line and "hardware: " in line
                for line in finished.stdout.splitlines()[1::2])  # fmt: skip
 
@@ -60,6 +63,25 @@ def test_fine_tuning_writes_a_model_that_knows_more(
     assert run("ask", picture, "password?", "--model", tmp_path / "run" / "model").stdout == "blue star\n"
     assert "no such file" in fails("train", "finetune", "--data", tmp_path / "none.json", "-o", tmp_path / "other")
     assert "--data" in fails("train", "finetune", code=2)
+
+
+def test_stages_and_pretraining_run_in_miniature_and_say_what_they_need(
+    run: Run, fails: Callable[..., str], tmp_path: Path
+) -> None:
+    assert run("train", "connector", "--smoke", "-o", tmp_path / "1").stdout == f"{tmp_path / '1' / 'model'}\n"
+    finished = run("train", "clip", "--smoke", "-o", tmp_path / "2")
+    assert finished.stdout == f"{tmp_path / '2' / 'tower'}\n"
+    assert "zero-shot: " in finished.stderr
+    assert "--data" in fails("train", "instruct", code=2)
+    assert "--shards" in fails("train", "clip", code=2)
+    assert "--tower" in fails("train", "connector", "-d", "x.json", "--decoder", tmp_path)
+    assert "found none" in fails("train", "clip", "--shards", tmp_path / "*.tar", "--tokenizer", _any_tokenizer())
+
+
+def _any_tokenizer() -> Path:
+    import fastvlm.checkpoints
+
+    return Path(fastvlm.checkpoints.__file__).parent / "embedded" / "tokenizer.json"
 
 
 def test_evaluation_prints_a_table_and_writes_json(run: Run, parrot: Path, tmp_path: Path) -> None:

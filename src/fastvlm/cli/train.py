@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -31,7 +32,7 @@ class RecipeGroup(click.Group):
         """Return a recipe's command, or None for an unknown name."""
         if cmd_name not in CATALOGUE:
             return None
-        return super().get_command(ctx, cmd_name) or _generated(cmd_name)
+        return super().get_command(ctx, cmd_name) or _command_of(cmd_name)
 
 
 @click.group("train", cls=RecipeGroup, invoke_without_command=True, short_help="Train a model.")
@@ -62,6 +63,42 @@ _output_option = click.option(
 _resume_option = click.option("--resume", is_flag=True, help="Go on exactly where the run in --output stands.")
 
 
+_data_options = (
+    click.option(
+        "--data",
+        "-d",
+        multiple=True,
+        help="Conversations: .json or .jsonl (LLaVA, messages), a .yaml mixture, a folder of `datasets`, or "
+        "hf:NAME[:SPLIT]. May be repeated.",
+    ),
+    click.option(
+        "--images",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        help="Folder that paths of images are relative to; that of each data file if not given.",
+    ),
+    click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them."),
+)
+_smoke_option = click.option("--smoke", is_flag=True, help="The same in miniature on generated data, in seconds.")
+
+
+def _with(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in their order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _command_of(name: str) -> click.Command:
+    """The command of a recipe that has no command of its own below."""
+    if name.startswith("scenes"):
+        return _generated(name)
+    return _pretraining(name) if name.startswith("clip") else _stage(name)
+
+
 def _generated(name: str) -> click.Command:
     """The command of a recipe that makes its own data."""
 
@@ -81,21 +118,126 @@ def _generated(name: str) -> click.Command:
     return command
 
 
+def _pretraining(name: str) -> click.Command:
+    """The command of a contrastive pretraining."""
+
+    @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
+    @click.option("--shards", multiple=True, help="Pattern of WebDataset shards (.tar). May be repeated.")
+    @click.option(
+        "--tokenizer", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="CLIP's tokenizer.json."
+    )
+    @click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's.")
+    @click.option("--batch-size", type=click.IntRange(min=2), help="Of each process, instead of the recipe's.")
+    @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Instead of the recipe's.")
+    @click.option("--no-teachers", is_flag=True, help="Contrastive loss alone, for shards without teachers.")
+    @_smoke_option
+    @_output_option
+    @_resume_option
+    @debug_option
+    def command(
+        shards: tuple[str, ...],
+        tokenizer: Path | None,
+        steps: int | None,
+        batch_size: int | None,
+        learning_rate: float | None,
+        no_teachers: bool,
+        smoke: bool,
+        output: Path | None,
+        resume: bool,
+    ) -> None:
+        require_extra("torch", "torch")
+        from fastvlm.recipes.pretrain import RECIPES, run
+        from fastvlm.training.parallel import processes
+
+        recipe = RECIPES["clip-smoke" if smoke else name]()
+        given = {"num_steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "tokenizer": tokenizer}
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if shards:
+            changes["shards"] = shards
+        if no_teachers:
+            changes |= {"contrastive_weight": 1.0, "distillation_weight": 0.0}
+        if name == "clip" and not shards and not smoke:
+            raise click.UsageError("Missing option '--shards'.", click.get_current_context())
+        folder = _run_folder(name, output, resume=resume)
+        with processes(), _progress() as report:
+            tower = run(replace(recipe, **changes), folder, report=report, tell=note)
+        _tell_result(tower)
+
+    return command
+
+
+def _stage(name: str) -> click.Command:
+    """The command of a stage of the paper's training."""
+
+    @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
+    @click.option("--model", "-m", help="Folder or hub id of the model to go on with.")
+    @click.option("--decoder", help="Folder or hub id of a Qwen2 or Llama model, to start from parts.")
+    @click.option(
+        "--tower",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        help="Folder of a pretrained encoder, or of a model whose encoder to take, to start from parts.",
+    )
+    @click.option("--random-encoder", is_flag=True, help="Start from parts with an encoder that has learned nothing.")
+    @_with(_data_options)
+    @click.option("--size", type=click.IntRange(min=64), help="Side of the pictures, instead of the stage's.")
+    @click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        help="Of one process at a time; as many are accumulated as make the stage's batch.",
+    )
+    @click.option("--seed", type=int, default=0, show_default=True)
+    @_smoke_option
+    @_output_option
+    @_resume_option
+    @debug_option
+    def command(
+        model: str | None,
+        decoder: str | None,
+        tower: Path | None,
+        random_encoder: bool,
+        data: tuple[str, ...],
+        images: Path | None,
+        leave_out_invalid: bool,
+        size: int | None,
+        batch_size: int,
+        seed: int,
+        smoke: bool,
+        output: Path | None,
+        resume: bool,
+    ) -> None:
+        require_extra("torch", "torch")
+        from fastvlm.recipes import stages
+        from fastvlm.recipes.finetune import run
+        from fastvlm.training.parallel import processes
+
+        if not data and not smoke:
+            raise click.UsageError("Missing option '--data' / '-d'.", click.get_current_context())
+        stage, folder = stages.STAGES[name], _run_folder(name, output, resume=resume)
+        wanted = stages.StageRun(
+            model=model,
+            decoder=decoder,
+            tower=tower,
+            has_random_encoder=random_encoder,
+            data=data,
+            image_folder=images,
+            batch_size=batch_size,
+            size_px=size,
+            leaves_out_invalid=leave_out_invalid,
+            seed=seed,
+        )
+        with processes(), _progress() as report:
+            recipe = stages.smoke(stage, folder) if smoke else stages.recipe_of(stage, wanted, folder)
+            result = run(recipe, folder, report=report, tell=note)
+        _tell_result(result)
+
+    return command
+
+
 @train_command.command("finetune", short_help=CATALOGUE["finetune"].summary)
 @click.option("--model", "-m", help="Folder or hub id of the model to start from; the embedded one if not given.")
-@click.option(
-    "--data",
-    "-d",
-    multiple=True,
-    required=True,
-    help="Conversations: .json or .jsonl (LLaVA, messages), a .yaml mixture, a folder of `datasets`, or "
-    "hf:NAME[:SPLIT]. May be repeated.",
-)
-@click.option(
-    "--images",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Folder that paths of images are relative to; that of each data file if not given.",
-)
+@_with(_data_options)
 @click.option(
     "--parts",
     type=click.Choice(["projector", "language", "all"]),
@@ -128,7 +270,6 @@ def _generated(name: str) -> click.Command:
 @click.option(
     "--no-cache", is_flag=True, help="Encode images in every epoch, and keep nothing of them on disk between."
 )
-@click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @_output_option
 @_resume_option
@@ -162,7 +303,10 @@ def finetune_command(
     require_extra("torch", "torch")
     from fastvlm.recipes.finetune import FinetuneRecipe, run
     from fastvlm.training.lora import LoraSettings
+    from fastvlm.training.parallel import processes
 
+    if not data:
+        raise click.UsageError("Missing option '--data' / '-d'.", click.get_current_context())
     recipe = FinetuneRecipe(
         model=model,
         data=data,
@@ -181,7 +325,7 @@ def finetune_command(
         seed=seed,
     )
     folder = _run_folder("finetune", output, resume=resume)
-    with _progress() as report:
+    with processes(), _progress() as report:
         result = run(recipe, folder, report=report, tell=note)
     _tell_result(result)
 

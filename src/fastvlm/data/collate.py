@@ -21,7 +21,7 @@ from fastvlm.data.examples import Example
 from fastvlm.errors import DataError, PromptError
 from fastvlm.messages import Message
 from fastvlm.processing.prompt import build_prompt, require_supervised
-from fastvlm.processing.templates import Template
+from fastvlm.processing.templates import ChatTemplate
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer
 from fastvlm.tiles import ENCODER_STRIDE_PX
@@ -56,7 +56,7 @@ class Collator:
 
     processor: ImageProcessor
     tokenizer: Tokenizer
-    template: Template
+    template: ChatTemplate
     max_positions: int
     row_positions: int | None = None
     has_pixels: bool = True

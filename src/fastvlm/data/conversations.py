@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastvlm.data.caption_questions import caption_conversation
 from fastvlm.errors import DataError, PromptError
 from fastvlm.messages import ImagePart, Message, Part, Role, TextPart, as_messages, images_of
 from fastvlm.processing.pieces import IMAGE_MARK
@@ -18,6 +19,9 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "system": "system",
 }
+
+
+_TURN_KEYS = frozenset({"conversations", "messages", "texts"})
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ def conversation_from(record: Mapping[str, Any], *, sample_id: str, image_folder
     and `content`) or `texts` (nanoVLM, The Cauldron: `user` and `assistant`); its images are `image` or `images`, or
     stand in the messages themselves. A mark `<image>` in a text, or an image part without a source, takes the next of
     them; images without any mark stand before the first question where there are no marks at all. Paths are relative
-    to image_folder. `id` names the sample, otherwise sample_id does.
+    to image_folder. `id` names the sample, otherwise sample_id does. A record with a `caption` and no turns is asked
+    for it in one of 300 ways (paper appendix D).
     Raises DataError, naming the sample, on anything else and where marks and images differ in number.
     """
     given_id = record.get("id")
     sample_id = str(given_id) if isinstance(given_id, str | int) else sample_id
     images = _images(record, sample_id)
+    if isinstance(caption := record.get("caption"), str) and len(images) == 1 and not _TURN_KEYS & record.keys():
+        asked = caption_conversation(images[0], caption, sample_id=sample_id)
+        return Conversation(sample_id, tuple(_located(message, image_folder, sample_id) for message in asked))
     try:
         messages = tuple(_turns(record, sample_id))
         if images:
@@ -53,6 +61,17 @@ def conversation_from(record: Mapping[str, Any], *, sample_id: str, image_folder
     except PromptError as error:
         raise DataError(f"{sample_id}: {error}") from error
     return Conversation(sample_id, tuple(_located(message, image_folder, sample_id) for message in messages))
+
+
+def captioned(conversation: Conversation) -> Conversation:
+    """What is left of a conversation for learning to caption: its first image, and the first answer to it.
+
+    Raises DataError for one without an image or an answer.
+    """
+    answers = [message for message in conversation.messages if message.role == "assistant"]
+    if not conversation.images or not answers:
+        raise DataError(f"Expected an image and an answer in sample {conversation.sample_id} to learn a caption from.")
+    return Conversation(conversation.sample_id, (Message("user", conversation.images[:1]), answers[0]))
 
 
 def _images(record: Mapping[str, Any], sample_id: str) -> list[Any]:

@@ -34,5 +34,53 @@ CATALOGUE: dict[str, RecipeEntry] = {
         data="your own",
         hardware="what the model needs; told before it starts",
     ),
+    "clip": RecipeEntry(
+        summary="FastViTHD by contrastive pretraining with distillation, on your shards.",
+        paper="section 3.2, table 3",
+        data="DataCompDR-1B (13 billion samples seen)",
+        hardware="MobileCLIP used 128 GPUs",
+    ),
+    "clip-small": RecipeEntry(
+        summary="A small FastViTHD on generated captions.",
+        paper="none",
+        data="generated",
+        hardware="2 CPU cores, minutes",
+    ),
+    "connector": RecipeEntry(
+        summary="Stage 1: the projector learns to connect encoder and decoder.",
+        paper="table 9, stage 1",
+        data="LLaVA-1.5 558K",
+        hardware="8 H100, 30 minutes (7B)",
+    ),
+    "resolution": RecipeEntry(
+        summary="Stage 1.5: everything adapts to the target resolution on captions.",
+        paper="table 9, stage 1.5",
+        data="Recap-CC3M and Recap-CC12M, 15M pairs",
+        hardware="8 H100, 77 hours (7B, 1024 px)",
+    ),
+    "instruct": RecipeEntry(
+        summary="Stage 2: visual instruction tuning.",
+        paper="table 9, stage 2",
+        data="1.1M, 6.5M or 12.5M instructions",
+        hardware="8 H100, 8 hours for 1.1M (7B, 1024 px)",
+    ),
+    "reasoning": RecipeEntry(
+        summary="Stage 3: high-quality instructions with chains of thought.",
+        paper="table 9, stage 3",
+        data="MAmmoTH-VL, single images, 10.6M",
+        hardware="8 H100; the paper gives no time",
+    ),
+    "llava-connector": RecipeEntry(
+        summary="The two-stage setup of the ablations: the projector.",
+        paper="table 8, stage 1",
+        data="LLaVA-1.5 558K",
+        hardware="8 H100",
+    ),
+    "llava-instruct": RecipeEntry(
+        summary="The two-stage setup of the ablations: everything.",
+        paper="table 8, stage 2",
+        data="LLaVA-1.5 665K",
+        hardware="8 H100",
+    ),
 }
 """Every recipe, in the order of `fastvlm train --list`."""

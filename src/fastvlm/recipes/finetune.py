@@ -32,14 +32,17 @@ from fastvlm.data.conversation_batches import (
     read_tiles,
 )
 from fastvlm.data.conversation_files import read_conversations
+from fastvlm.data.conversations import captioned
 from fastvlm.data.feature_store import FeatureStore
 from fastvlm.errors import TrainingError
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.models.vlm import FastVLM
+from fastvlm.processing.templates import Template, template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.training.loop import LoopSettings, StepReport, Validation, train
 from fastvlm.training.lora import LoraSettings, add_lora, save_adapter
 from fastvlm.training.optimizer import OptimizerSettings
+from fastvlm.training.parallel import is_first, own_device, wait_for_all
 from fastvlm.training.parts import freeze, set_training_mode
 from fastvlm.training.tasks.instruct import InstructTask
 
@@ -60,9 +63,11 @@ class FinetuneRecipe:
     image_folder: what paths of images are relative to, None for each file's own folder. parts: what learns: the
     projector, projector and decoder (`language`), or everything; with `lora`, projector and low-rank changes of the
     decoder. learning_rate: None for that of LEARNING_RATES. max_positions: longest conversation, None for the
-    model's own limit. validation_share: of the data, held out to choose the best weights; 0 for none.
-    keeps_features: encode each image once where the encoder does not learn. leaves_out_invalid: go on without samples
-    that cannot be used.
+    model's own limit. validation_share: of the data, held out to choose the best weights; 0 for none. size_px: side of
+    the pictures instead of the checkpoint's; the new checkpoint has it too. template: how conversations are written
+    down in training instead of the checkpoint's own, which the new one keeps; a template for captions leaves questions
+    out. keeps_features: encode each image once where the encoder does not learn. leaves_out_invalid: go on without
+    samples that cannot be used.
     """
 
     model: str | None
@@ -80,6 +85,8 @@ class FinetuneRecipe:
     validation_share: float = 0.05
     num_validations: int = 5
     ema_decay: float | None = None
+    size_px: int | None = None
+    template: str | None = None
     keeps_features: bool = True
     leaves_out_invalid: bool = False
     seed: int = 0
@@ -117,20 +124,28 @@ def run(
     result = folder / ("model" if recipe.lora is None else "adapter")
     if result.is_dir():
         return result
+    tell = tell if is_first() else _in_silence
     stored = read_checkpoint(resolve(recipe.model))
-    loaded = load_stored(stored, dtype=torch.float32, form="stored")
+    loaded = load_stored(stored, device=own_device(), dtype=torch.float32, form="stored")
+    if recipe.size_px is not None:
+        processing = replace(loaded.processing, size_px=recipe.size_px)
+        loaded = replace(loaded, config=replace(loaded.config, processing=processing))
     _choose_parts(loaded.model, recipe)
     collator = Collator(
         processor=ImageProcessor(loaded.processing),
         tokenizer=loaded.tokenizer,
-        template=loaded.template,  # type: ignore[arg-type]  # any template renders
+        template=loaded.template if recipe.template is None else template_from_dict(recipe.template),
         max_positions=recipe.max_positions or loaded.config.vlm.decoder.max_positions,
     )
     data = _prepared(recipe, collator, tell)
     training, held_out = _split(data.conversations, recipe)
     store = None
     if recipe.keeps_features and not recipe.trains_encoder:
-        store = _encoded(data.conversations, collator, loaded, stored, folder / "features", tell)
+        store = _feature_store(loaded, stored, folder / "features")
+        if is_first():
+            _encode(data.conversations, collator, loaded, store, tell)
+        wait_for_all()
+        store = _feature_store(loaded, stored, folder / "features")
     batches = ConversationBatches(
         conversations=training,
         collator=collator,
@@ -153,7 +168,10 @@ def run(
         if held_out
         else None,
     )
-    return _save(recipe, loaded, stored, result)
+    if is_first():
+        _save(recipe, loaded, stored, result)
+    wait_for_all()
+    return result
 
 
 def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
@@ -176,6 +194,8 @@ def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> Prepare
         for source in recipe.data
         for conversation in read_conversations(source, image_folder=recipe.image_folder, seed=recipe.seed)
     ]
+    if isinstance(collator.template, Template) and collator.template.layout == "caption":
+        conversations = [captioned(conversation) for conversation in conversations]
     data = prepare(conversations, collator, leaves_out_invalid=recipe.leaves_out_invalid)
     told = f"{len(data.conversations)} conversations, {sum(len(one.layouts) for one in data.conversations)} images"
     if data.num_shortened:
@@ -202,20 +222,28 @@ def _split(
     )
 
 
+def _in_silence(_: str) -> None:
+    """Other processes than the first tell nothing."""
+
+
+def _feature_store(loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> FeatureStore:
+    """Where features of this very encoder and preprocessing are kept."""
+    config = loaded.model.vision.config
+    files = sorted({tensor.file for name, tensor in stored.tensors.items() if name.startswith("vision.")})
+    identity = repr((loaded.processing, config, [(str(file), file.stat().st_mtime_ns) for file in files]))
+    return FeatureStore(folder, identity=identity, width=config.output_width)
+
+
 @torch.no_grad()
-def _encoded(
+def _encode(
     conversations: Sequence[PreparedConversation],
     collator: Collator,
     loaded: LoadedCheckpoint,
-    stored: StoredCheckpoint,
-    folder: Path,
+    store: FeatureStore,
     tell: Tell,
-) -> FeatureStore:
-    """The encoder's output of every image; what an earlier call has done is not done again."""
+) -> None:
+    """Keep the encoder's output of every image; what an earlier call has done is not done again."""
     vision = loaded.model.vision.eval()
-    files = sorted({tensor.file for name, tensor in stored.tensors.items() if name.startswith("vision.")})
-    identity = repr((loaded.processing, vision.config, [(str(file), file.stat().st_mtime_ns) for file in files]))
-    store = FeatureStore(folder, identity=identity, width=vision.config.output_width)
     wanted = [(one.conversation, number) for one in conversations for number in range(len(one.layouts))]
     started_s, num_new = time.monotonic(), 0
     for done, (conversation, number) in enumerate(wanted):
@@ -223,14 +251,13 @@ def _encoded(
         if key in store:
             continue
         pixels = torch.from_numpy(read_tiles(conversation, number, collator).pixels)
-        maps = vision(pixels.to(memory_format=torch.channels_last))
-        store.add(key, maps.flatten(2).transpose(1, 2).flatten(0, 1).contiguous().numpy())
+        maps = vision(pixels.to(own_device(), memory_format=torch.channels_last))
+        store.add(key, maps.flatten(2).transpose(1, 2).flatten(0, 1).float().cpu().numpy())
         num_new += 1
         if num_new % 100 == 0:
             rate = num_new / (time.monotonic() - started_s)
             tell(f"encoded {done + 1} of {len(wanted)} images, {(len(wanted) - done) / rate / 60:.1f} min left")
-    tell(f"{len(store)} encoded images are kept in {folder}, {store.num_bytes / 1e6:.1f} MB")
-    return store
+    tell(f"{len(store)} encoded images are kept in {store.folder}, {store.num_bytes / 1e6:.1f} MB")
 
 
 def _loop_settings(recipe: FinetuneRecipe, batches: ConversationBatches) -> LoopSettings:
@@ -288,14 +315,15 @@ def _validation(task: InstructTask, batches: ConversationBatches, recipe: Finetu
     return Validation(loss, every=max(1, num_steps // recipe.num_validations))
 
 
-def _save(recipe: FinetuneRecipe, loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> Path:
+def _save(recipe: FinetuneRecipe, loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> None:
     """Write the model in the precision that it came in, or the adapter."""
     if recipe.lora is not None:
         base = str(Path(recipe.model).resolve()) if recipe.model and Path(recipe.model).is_dir() else recipe.model
-        return save_adapter(folder, loaded.model, recipe.lora, base=base or "embedded")
+        save_adapter(folder, loaded.model, recipe.lora, base=base or "embedded")
+        return
     dtypes = {tensor.dtype for name, tensor in stored.tensors.items() if name.startswith("decoder.")}
     dtype = DTYPES["bfloat16"] if dtypes == {"BF16"} else DTYPES["float16"] if dtypes == {"F16"} else torch.float32
-    return save_checkpoint(
+    save_checkpoint(
         folder,
         loaded.model,
         loaded.config,

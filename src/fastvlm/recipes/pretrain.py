@@ -34,6 +34,7 @@ from fastvlm.processing.captions import END, START, caption_tokens
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.training.loop import Batches, LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
+from fastvlm.training.parallel import is_first, own_device, wait_for_all
 from fastvlm.training.tasks.contrastive import ContrastiveTask
 
 TOWER_FILE, TOWER_CONFIG = "tower.safetensors", "tower.json"
@@ -79,7 +80,7 @@ def clip_small() -> PretrainRecipe:
         vision=replace(VISION["fastvithd-nano"], form="train", clip_dim=text.output_width),
         text=text,
         size_px=64,
-        num_steps=600,
+        num_steps=2400,
         batch_size=32,
         learning_rate=4e-3,
         warmup_steps=50,
@@ -138,12 +139,17 @@ def run(
         identity=repr(replace(recipe, num_workers=0, save_every=0)),
         report=lambda step: report("pretrain", step),
     )
+    if not is_first():
+        wait_for_all()
+        return folder / "tower"
     if not recipe.shards:
         accuracy = held_out_accuracy(model, tokenizer, size_px=recipe.size_px)
         tell(
             f"zero-shot: {100 * accuracy:.1f} % of pictures of {len(classes(is_held_out=True))} classes never captioned"
         )
-    return _save(recipe, model, folder / "tower")
+    tower = _save(recipe, model.cpu(), folder / "tower")
+    wait_for_all()
+    return tower
 
 
 def build(recipe: PretrainRecipe, tokenizer: Tokenizer) -> CLIP:
@@ -151,7 +157,8 @@ def build(recipe: PretrainRecipe, tokenizer: Tokenizer) -> CLIP:
     torch.manual_seed(recipe.seed)
     text = replace(recipe.text, vocabulary_size=tokenizer.vocabulary_size, end_token_id=tokenizer.token_id(END))
     model = CLIP(CLIPConfig(vision=recipe.vision, text=text))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # as torch has it
+    placed: CLIP = model.to(own_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
 
 
 def _batches(recipe: PretrainRecipe, tokenizer: Tokenizer, text: TextConfig) -> Batches[CaptionBatch]:
@@ -215,7 +222,7 @@ def held_out_accuracy(
     model: CLIP, tokenizer: Tokenizer, *, size_px: int, num_pictures: int = 25, seed: int = 0
 ) -> float:
     """Share of pictures whose class is told among all that no caption spoke of, by the classes' names alone."""
-    model.eval()
+    model.cpu().eval()
     held_out = classes(is_held_out=True)
     prompts = np.stack(
         [caption_tokens(one.caption(), tokenizer, context_length=model.config.text.context_length) for one in held_out]

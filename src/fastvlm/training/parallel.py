@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 _WORLD_SIZE = "WORLD_SIZE"
-"""How torch's launcher tells a process how many there are."""
+_LOCAL_RANK = "LOCAL_RANK"
+"""How torch's launcher tells a process how many there are, and which one it is on its machine."""
+
+_PATIENCE = timedelta(hours=12)
+"""So long processes wait for the first one, which may be encoding images for all."""
 
 
 @contextmanager
@@ -21,11 +26,20 @@ def processes() -> Iterator[None]:
     if int(os.environ.get(_WORLD_SIZE, "1")) < 2 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(own_device())
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def own_device() -> torch.device:
+    """Where this process trains: on its own GPU, where there are any, or on the processor."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get(_LOCAL_RANK, "0")))
 
 
 def num_processes() -> int:
@@ -80,7 +94,7 @@ def total(value: float) -> float:
     """The sum of a number over all processes."""
     if not is_parallel():
         return value
-    summed = torch.tensor(value, dtype=torch.float64)
+    summed = torch.tensor(value, dtype=torch.float64, device=own_device())
     dist.all_reduce(summed)
     return float(summed)
 

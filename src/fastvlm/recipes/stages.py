@@ -1,0 +1,147 @@
+"""The stages in which the paper trains its models, as one command each.
+
+Learning rates, batches, schedules, epochs, resolutions and what learns are those of the paper's tables 8 (two stages,
+as in LLaVA-1.5) and 9 (four stages). Not in the paper, and our choice: no weight decay, gradients clipped at 1, and
+BatchNorm that keeps its statistics once the encoder is pretrained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fastvlm.data.scene_conversations import write_scene_conversations
+from fastvlm.errors import TrainingError
+from fastvlm.recipes.assemble import assemble
+from fastvlm.recipes.finetune import FinetuneRecipe, Parts
+from fastvlm.training.parallel import num_processes
+
+PRETRAINING_PX, TARGET_PX = 224, 1024
+"""Sides of pictures while the connector learns, and of the released models; both for FastViTHD."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One column of a table. paper: which. data_sets: by the paper's names. size_px: side of the pictures.
+
+    is_captioned: its data are pictures with captions. template: how these are written down where no question is asked,
+    None for the model's own template.
+    """
+
+    paper: str
+    data_sets: tuple[str, ...]
+    parts: Parts
+    learning_rate: float
+    global_batch: int
+    size_px: int
+    is_captioned: bool = False
+    template: str | None = None
+    num_epochs: int = 1
+    warmup_share: float = 0.03
+
+
+STAGES: dict[str, Stage] = {
+    "connector": Stage(
+        paper="table 9, stage 1", data_sets=("LLaVA-1.5 558K",), parts="projector", learning_rate=1e-3,
+        global_batch=256, size_px=256, is_captioned=True, template="plain",
+    ),
+    "resolution": Stage(
+        paper="table 9, stage 1.5", data_sets=("LLaVA-ReCap-CC3M", "LLaVA-ReCap-CC12M"), parts="all",
+        learning_rate=2e-5, global_batch=128, size_px=TARGET_PX, is_captioned=True,
+    ),
+    "instruct": Stage(
+        paper="table 9, stage 2", data_sets=("1.1M, 6.5M or 12.5M instructions (appendix D)",), parts="all",
+        learning_rate=2e-5, global_batch=128, size_px=TARGET_PX,
+    ),
+    "reasoning": Stage(
+        paper="table 9, stage 3", data_sets=("MAmmoTH-VL, single images, 10.6M",), parts="all", learning_rate=2e-5,
+        global_batch=128, size_px=TARGET_PX,
+    ),
+    "llava-connector": Stage(
+        paper="table 8, stage 1", data_sets=("LLaVA-1.5 558K",), parts="projector", learning_rate=1e-3,
+        global_batch=256, size_px=256, is_captioned=True, template="plain",
+    ),
+    "llava-instruct": Stage(
+        paper="table 8, stage 2", data_sets=("LLaVA-1.5 665K",), parts="all", learning_rate=2e-5, global_batch=128,
+        size_px=TARGET_PX,
+    ),
+}  # fmt: skip
+"""Every stage by name. The paper pretrains FastViTHD at 224 px, which is no multiple of 64: 256 px give the same map of
+4 x 4."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """What a stage is run with. model: to go on with, or decoder with tower to start from parts (see `assemble`);
+    has_random_encoder: fresh encoder weights are wanted. data and image_folder: as for fine-tuning. batch_size: of one
+    process at a time; as many batches are accumulated as make the stage's own. size_px: instead of the stage's.
+    """
+
+    model: str | None = None
+    decoder: str | None = None
+    tower: Path | None = None
+    has_random_encoder: bool = False
+    data: tuple[str, ...] = ()
+    image_folder: Path | None = None
+    batch_size: int = 8
+    size_px: int | None = None
+    leaves_out_invalid: bool = False
+    seed: int = 0
+
+
+def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
+    """The whole run of a stage in `folder`, with its starting point: parts are put together in `folder/start`.
+
+    Raises TrainingError where it is not said what to start from.
+    """
+    size_px = wanted.size_px or stage.size_px
+    model = wanted.model
+    if wanted.decoder is not None:
+        if wanted.tower is None and not wanted.has_random_encoder:
+            raise TrainingError(
+                "Expected an encoder to start from, got a language model alone. Give --tower, or ask for fresh weights "
+                "with --random-encoder: a model on an encoder that has learned nothing stays blind."
+            )
+        start = assemble(
+            folder / "start", decoder=wanted.decoder, tower=wanted.tower, size_px=size_px, seed=wanted.seed
+        )
+        model = str(start)
+    if model is None:
+        raise TrainingError("Expected a model to go on with (--model), or its parts (--decoder and --tower), got none.")
+    per_step = wanted.batch_size * num_processes()
+    return FinetuneRecipe(
+        model=model,
+        data=wanted.data,
+        image_folder=wanted.image_folder,
+        parts=stage.parts,
+        num_epochs=stage.num_epochs,
+        batch_size=wanted.batch_size,
+        num_accumulated=max(1, round(stage.global_batch / per_step)),
+        learning_rate=stage.learning_rate,
+        warmup_share=stage.warmup_share,
+        size_px=size_px,
+        template=stage.template,
+        validation_share=0.0,
+        keeps_features=stage.parts != "all",
+        leaves_out_invalid=wanted.leaves_out_invalid,
+        seed=wanted.seed,
+    )
+
+
+def smoke(stage: Stage, folder: Path) -> FinetuneRecipe:
+    """The stage in miniature: a few generated scenes, the embedded model, a batch that fits; in seconds.
+
+    The embedded model takes pictures of any shape, so that only size and batch differ from the stage.
+    """
+    data = write_scene_conversations(folder / "data", num_scenes=12, is_captioned=stage.is_captioned)
+    wanted = StageRun(model="embedded", data=(str(data),), batch_size=4)
+    full = recipe_of(replace(stage, size_px=256), wanted, folder)
+    return replace(
+        full,
+        num_accumulated=2,
+        num_epochs=4,
+        learning_rate=full.peak_rate if stage.parts == "projector" else 2e-4,
+        size_px=None,
+        num_workers=0,
+        save_every=4,
+    )
