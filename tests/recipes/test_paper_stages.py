@@ -143,7 +143,7 @@ def test_a_language_model_of_another_kind_is_refused(language_model: Path, tmp_p
 
 
 def test_a_stage_goes_on_with_a_stages_checkpoint(tmp_path: Path) -> None:
-    """The connector's checkpoint is where the next stage starts: its projector is there, its template is the model's."""
+    """The connector's checkpoint is where the next stage starts, and its template is the model's own."""
     first = run(replace(smoke(STAGES["connector"], tmp_path / "1"), num_epochs=1), tmp_path / "1")
     second = replace(smoke(STAGES["instruct"], tmp_path / "2"), model=str(first), num_epochs=1, num_accumulated=3)
     model = run(second, tmp_path / "2")

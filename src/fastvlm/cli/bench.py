@@ -36,6 +36,15 @@ def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tu
     return values
 
 
+def _systems(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    from fastvlm.benchmarks.systems import SYSTEMS
+
+    unknown = [value for value in values if value not in SYSTEMS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(SYSTEMS)}.")
+    return values
+
+
 _shape_option = click.option(
     "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
 )
@@ -89,6 +98,7 @@ _markdown_option = click.option(
     help="Of all systems; may be repeated. auto is bfloat16 where the processor computes in it.  [default: auto]",
 )
 @_peers_option
+@click.option("--system", "only", multiple=True, callback=_systems, metavar="NAME", help="Only these; may be repeated.")
 @click.option("--runs", type=click.IntRange(min=1), default=7, show_default=True, help="Of each system at each size.")
 @click.option("--text-tokens", type=click.IntRange(min=2), default=30, show_default=True, help="Words of the prompt.")
 @click.option(
@@ -106,6 +116,7 @@ def bench_command(
     sizes: tuple[int, ...],
     precisions: tuple[str, ...],
     peers: Literal["none", "installed"],
+    only: tuple[str, ...],
     runs: int,
     text_tokens: int,
     decode_tokens: int,
@@ -135,8 +146,12 @@ def bench_command(
     _check_files(json_file, plot_file, markdown_file)
     chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
     kinds = {
-        name: kind for name, kind in SYSTEMS.items() if kind.is_installed and (kind.is_ours or peers == "installed")
+        name: kind
+        for name, kind in SYSTEMS.items()
+        if kind.is_installed and (kind.is_ours or peers == "installed") and (not only or name in only)
     }
+    if not kinds:
+        raise click.BadParameter(f"of these none is installed: {', '.join(only)}.", param_hint="--system")
     systems = dict.fromkeys(
         (name, kind.only_precision or precision) for precision in chosen for name, kind in kinds.items()
     )

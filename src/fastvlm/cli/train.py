@@ -78,6 +78,9 @@ _data_options = (
     ),
     click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them."),
 )
+_save_every_option = click.option(
+    "--save-every", type=click.IntRange(min=1), default=200, show_default=True, help="Steps between saved states."
+)
 _smoke_option = click.option("--smoke", is_flag=True, help="The same in miniature on generated data, in seconds.")
 
 
@@ -130,6 +133,7 @@ def _pretraining(name: str) -> click.Command:
     @click.option("--batch-size", type=click.IntRange(min=2), help="Of each process, instead of the recipe's.")
     @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Instead of the recipe's.")
     @click.option("--no-teachers", is_flag=True, help="Contrastive loss alone, for shards without teachers.")
+    @_save_every_option
     @_smoke_option
     @_output_option
     @_resume_option
@@ -141,6 +145,7 @@ def _pretraining(name: str) -> click.Command:
         batch_size: int | None,
         learning_rate: float | None,
         no_teachers: bool,
+        save_every: int,
         smoke: bool,
         output: Path | None,
         resume: bool,
@@ -160,7 +165,7 @@ def _pretraining(name: str) -> click.Command:
             raise click.UsageError("Missing option '--shards'.", click.get_current_context())
         folder = _run_folder(name, output, resume=resume)
         with processes(), _progress() as report:
-            tower = run(replace(recipe, **changes), folder, report=report, tell=note)
+            tower = run(replace(recipe, save_every=save_every, **changes), folder, report=report, tell=note)
         _tell_result(tower)
 
     return command
@@ -187,6 +192,7 @@ def _stage(name: str) -> click.Command:
         show_default=True,
         help="Of one process at a time; as many are accumulated as make the stage's batch.",
     )
+    @_save_every_option
     @click.option("--seed", type=int, default=0, show_default=True)
     @_smoke_option
     @_output_option
@@ -202,6 +208,7 @@ def _stage(name: str) -> click.Command:
         leave_out_invalid: bool,
         size: int | None,
         batch_size: int,
+        save_every: int,
         seed: int,
         smoke: bool,
         output: Path | None,
@@ -229,7 +236,7 @@ def _stage(name: str) -> click.Command:
         )
         with processes(), _progress() as report:
             recipe = stages.smoke(stage, folder) if smoke else stages.recipe_of(stage, wanted, folder)
-            result = run(recipe, folder, report=report, tell=note)
+            result = run(replace(recipe, save_every=save_every), folder, report=report, tell=note)
         _tell_result(result)
 
     return command
@@ -270,6 +277,7 @@ def _stage(name: str) -> click.Command:
 @click.option(
     "--no-cache", is_flag=True, help="Encode images in every epoch, and keep nothing of them on disk between."
 )
+@_save_every_option
 @click.option("--seed", type=int, default=0, show_default=True)
 @_output_option
 @_resume_option
@@ -291,6 +299,7 @@ def finetune_command(
     ema: float | None,
     no_cache: bool,
     leave_out_invalid: bool,
+    save_every: int,
     seed: int,
     output: Path | None,
     resume: bool,
@@ -322,6 +331,7 @@ def finetune_command(
         ema_decay=ema,
         keeps_features=not no_cache,
         leaves_out_invalid=leave_out_invalid,
+        save_every=save_every,
         seed=seed,
     )
     folder = _run_folder("finetune", output, resume=resume)

@@ -80,7 +80,7 @@ def clip_small() -> PretrainRecipe:
         vision=replace(VISION["fastvithd-nano"], form="train", clip_dim=text.output_width),
         text=text,
         size_px=64,
-        num_steps=2400,
+        num_steps=3600,
         batch_size=32,
         learning_rate=4e-3,
         warmup_steps=50,

@@ -143,5 +143,4 @@ def smoke(stage: Stage, folder: Path) -> FinetuneRecipe:
         learning_rate=full.peak_rate if stage.parts == "projector" else 2e-4,
         size_px=None,
         num_workers=0,
-        save_every=4,
     )

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -50,6 +51,7 @@ BEST_FILE = "best.safetensors"
 VALIDATION_LOSS = "validation_loss"
 
 _WORKER_NICENESS = 10
+_PARENT_CHECK_S = 1.0
 
 BatchType = TypeVar("BatchType", covariant=True)
 
@@ -340,11 +342,21 @@ def _as_it_is(batch: object) -> object:
 
 
 def _modest_worker(_: int) -> None:
-    """Leave stop requests to the parent, which saves first and then ends its workers, and give way to its threads."""
+    """Leave stop requests to the parent, which saves first and then ends its workers, and give way to its threads.
+
+    A worker whose parent was killed ends too: it would wait for ever for somebody to take its batches.
+    """
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(_WORKER_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os._exit(1)
 
 
 class _Meter:
