@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from fastvlm.errors import ImageError
-from fastvlm.processing.images import read_image
+from fastvlm.processing.images import image_size, read_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -331,3 +331,19 @@ def test_a_truncated_jpeg_is_told_at_a_reduced_scale_too() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8))
     with pytest.raises(ImageError, match="truncated"):
         read_image(encoded(noise, "JPEG")[:-2000], reduction=lambda *_: 2)
+
+
+@pytest.mark.parametrize("orientation", [1, 8])
+def test_the_size_is_known_from_the_header_alone(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    half_red_half_blue(64, 48).save(path, "JPEG", exif=exif.tobytes())
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == image_size(path.read_bytes()) == image_size(Image.open(path)) == (width, height)
+    assert image_size(np.zeros((3, 5), np.uint8)) == (5, 3)
+    assert image_size(path.read_bytes()[:-20]) == (width, height), "its pixels may be broken"
+    with pytest.raises(ImageError, match="no such file"):
+        image_size(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match=r"at most 100 pixels.*got 3,072"):
+        image_size(path, max_pixels=100)

@@ -56,7 +56,7 @@ def kill_in_the_middle(kind: str, folder: Path, *, delay_s: float) -> bool:
     time.sleep(delay_s)
     was_running = process.poll() is None
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=20)  # ends once no worker holds the other end any more
     return was_running
 
 

@@ -17,6 +17,7 @@ from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.checkpoints.names import NameTable, names
 from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.checkpoints.tensors import StoredTensor, read_json, read_tensors
+from fastvlm.checkpoints.tower import is_tower, load_tower
 from fastvlm.errors import CheckpointError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
@@ -26,7 +27,6 @@ from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tokenizer import Tokenizer
-from fastvlm.recipes.pretrain import TOWER_CONFIG, load_tower
 
 _LANGUAGE_TABLE = NameTable(
     (*decoder_names("model"), *names(("decoder.head", "lm_head"))),
@@ -106,10 +106,8 @@ def _vision(tower: Path | None, *, size_px: int) -> tuple[FastViTHD, ProcessingC
     if tower is None:
         config = replace(PRESETS["fastvithd"], form="train")
         return FastViTHD(config), ProcessingConfig(mode="pad", size_px=size_px)
-    if (tower / TOWER_CONFIG).is_file():
-        about = read_json(tower / TOWER_CONFIG)
-        mean, std = (tuple(float(value) for value in about[key]) for key in ("mean", "std"))
-        processing = ProcessingConfig(mode="pad", size_px=size_px, mean=mean, std=std)  # type: ignore[arg-type]
-        return load_tower(tower), processing
+    if is_tower(tower):
+        vision, processing = load_tower(tower)
+        return vision, replace(processing, size_px=size_px)
     loaded = load_checkpoint(tower, dtype=torch.float32, form="stored")
     return loaded.model.vision, replace(loaded.processing, mode="pad", size_px=size_px)

@@ -7,37 +7,33 @@ configuration for its convolutional encoders. In miniature the same runs on gene
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from fastvlm.batches import CaptionBatch, Float32Array
-from fastvlm.checkpoints.config import section_from_dict, section_to_dict
+from fastvlm.checkpoints.tower import save_tower
 from fastvlm.data.captioned_scenes import CaptionedScenes, caption_texts, classes, pictures_of
 from fastvlm.data.image_text_shards import ShardBatches
 from fastvlm.errors import DataError, TrainingError
 from fastvlm.evaluation.zero_shot import class_embeddings, zero_shot_accuracy
-from fastvlm.files import new_folder, umask
 from fastvlm.models.clip import CLIP, CLIPConfig
 from fastvlm.models.text.config import PRESETS as TEXT
 from fastvlm.models.text.config import TextConfig
 from fastvlm.models.vision.config import PRESETS as VISION
 from fastvlm.models.vision.config import FastViTHDConfig
-from fastvlm.models.vision.fastvithd import FastViTHD, fuse
 from fastvlm.processing.captions import END, START, caption_tokens
+from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.tiles import ENCODER_STRIDE_PX
 from fastvlm.training.loop import Batches, LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import is_first, own_device, wait_for_all
 from fastvlm.training.tasks.contrastive import ContrastiveTask
 
-TOWER_FILE, TOWER_CONFIG = "tower.safetensors", "tower.json"
 _GENERATED_VOCABULARY = 400
 
 
@@ -147,9 +143,17 @@ def run(
         tell(
             f"zero-shot: {100 * accuracy:.1f} % of pictures of {len(classes(is_held_out=True))} classes never captioned"
         )
-    tower = _save(recipe, model.cpu(), folder / "tower")
+    tower = folder / "tower"
+    if not tower.is_dir():
+        processing = ProcessingConfig(mode="pad", size_px=_in_cells(recipe.size_px), mean=recipe.mean, std=recipe.std)
+        save_tower(tower, model.vision.cpu(), processing)
     wait_for_all()
     return tower
+
+
+def _in_cells(size_px: int) -> int:
+    """The next side that is a multiple of 64; it gives a map of as many cells."""
+    return -(-size_px // ENCODER_STRIDE_PX) * ENCODER_STRIDE_PX
 
 
 def build(recipe: PretrainRecipe, tokenizer: Tokenizer) -> CLIP:
@@ -235,48 +239,3 @@ def held_out_accuracy(
         embedded.append(model.embed_pictures(pixels.to(memory_format=torch.channels_last)).numpy())
     labels = np.repeat(np.arange(len(held_out)), num_pictures)
     return zero_shot_accuracy(np.concatenate(embedded), labels, class_embeddings(list(words[:, None])))
-
-
-@torch.no_grad()
-def _save(recipe: PretrainRecipe, model: CLIP, folder: Path) -> Path:
-    """Fuse the tower, check that it still says the same, and write it with what its pixels need."""
-    if folder.is_dir():
-        return folder
-    tower = model.vision.eval()
-    fused = fuse(tower)
-    pixels = torch.rand(2, 3, recipe.size_px, recipe.size_px, generator=torch.Generator().manual_seed(0))
-    expected, got = tower.clip_embedding(pixels), fused.clip_embedding(pixels)
-    error = float((expected - got).abs().max() / expected.abs().max())
-    if not error < 1e-3:
-        raise TrainingError(f"Expected the fused tower to agree with the trained one within 0.001, got {error:.2g}.")
-    about = {
-        "vision": section_to_dict(recipe.vision),
-        "size_px": recipe.size_px,
-        "mean": recipe.mean,
-        "std": recipe.std,
-    }
-    try:
-        with new_folder(folder) as target:
-            state = {name: value.contiguous() for name, value in tower.state_dict().items()}
-            save_file(state, target / TOWER_FILE, metadata={"format": "pt"})
-            (target / TOWER_FILE).chmod(0o666 & ~umask())
-            (target / TOWER_CONFIG).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    except OSError as error_:
-        raise TrainingError(f"Cannot write the tower to {folder}: {error_}. Free some space and resume.") from error_
-    return folder
-
-
-def load_tower(folder: Path) -> FastViTHD:
-    """Read a tower in its form for training, without its CLIP head, to start a vision-language model with.
-
-    Raises TrainingError for a folder without one.
-    """
-    try:
-        about = json.loads((folder / TOWER_CONFIG).read_text(encoding="utf-8"))
-        state = load_file(folder / TOWER_FILE)
-        config = section_from_dict(FastViTHDConfig, about["vision"], where=str(folder / TOWER_CONFIG))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise TrainingError(f"Expected a pretrained tower in {folder}, got: {error}. Pretrain one first.") from error
-    tower = FastViTHD(replace(config, clip_dim=None))
-    tower.load_state_dict({name: value for name, value in state.items() if not name.startswith("clip_head.")})
-    return tower

@@ -23,11 +23,16 @@ def answer_weights(supervised: Tensor, *, exponent: float = 1.0) -> Tensor:
     An answer is an unbroken run of marks in a row; its n tokens share a weight of n ** (1 - exponent): with an exponent
     of 1 every answer counts the same, with 0 every token.
     """
-    starts = supervised.clone()
-    starts[:, 1:] &= ~supervised[:, :-1]
-    answers = starts.flatten().cumsum(0)[supervised.flatten()] - 1
+    answers = answer_numbers(supervised)
     lengths = torch.bincount(answers)
     return lengths[answers] ** -exponent
+
+
+def answer_numbers(supervised: Tensor) -> Tensor:
+    """Which answer each marked token of B x T belongs to, from 0, in row-major order."""
+    starts = supervised.clone()
+    starts[:, 1:] &= ~supervised[:, :-1]
+    return starts.flatten().cumsum(0)[supervised.flatten()] - 1
 
 
 def class_map_loss(logits: Tensor, labels: Tensor, *, background_weight: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fastvlm.batches import TrainingBatch
 from fastvlm.models.vlm import FastVLM, segment_mask
-from fastvlm.training.losses import answer_weights, next_token_loss
+from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
 from fastvlm.training.precision import mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.dense import DenseHeads
@@ -66,6 +66,18 @@ class InstructTask:
             return words
         dense: TaskLoss = self.heads(maps, batch.dense)
         return TaskLoss(words.total + self.dense_weight * dense.total, {**words.parts, **dense.parts})
+
+    @torch.no_grad()
+    def right_answers(self, batch: TrainingBatch) -> Tensor:
+        """Whether every token of an answer is the likeliest where the words before it are right: one bool for each."""
+        maps = self._maps(batch)
+        with mixed_precision(_device(self.model)):
+            logits = word_logits(self.model, self._visual_tokens(batch, maps), batch)
+        supervised = torch.from_numpy(batch.supervised)
+        is_right = logits.argmax(1).cpu() == torch.from_numpy(batch.token_ids)[supervised]
+        answers = answer_numbers(supervised)
+        wrong = torch.zeros(int(answers.max()) + 1).index_add_(0, answers, (~is_right).float())
+        return wrong == 0
 
     def _visual_tokens(self, batch: TrainingBatch, maps: list[Tensor] | None) -> Tensor | None:
         """The decoder's input for all slots, M x width, in their order."""
@@ -160,14 +172,7 @@ def word_loss(
     watching: AbstractContextManager[dict[int, LayerInput]]
     watching = nullcontext({}) if grounding is None else watch(model.decoder)
     with watching as inputs:
-        logits = model(
-            None if visual_tokens is None else visual_tokens.float(),
-            token_ids=torch.from_numpy(batch.token_ids).to(device),
-            is_visual=torch.from_numpy(batch.is_visual),
-            positions=torch.from_numpy(batch.positions).to(device),
-            mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
-            rows=_before(supervised),
-        )
+        logits = word_logits(model, visual_tokens, batch)
     targets = torch.from_numpy(batch.token_ids)[supervised].to(device)
     weights = answer_weights(supervised, exponent=answer_exponent).to(device)
     loss = next_token_loss(logits, targets, weights)
@@ -177,6 +182,20 @@ def word_loss(
         return TaskLoss(loss, parts)
     pointing: TaskLoss = grounding.heads(model.decoder, inputs, batch)
     return TaskLoss(loss + grounding.weight * pointing.total, {**parts, **pointing.parts})
+
+
+def word_logits(model: FastVLM, visual_tokens: Tensor | None, batch: TrainingBatch) -> Tensor:
+    """Scores of a batch's supervised tokens, R x vocabulary in row-major order, each after the words before it."""
+    device = _device(model.decoder)
+    logits: Tensor = model(
+        None if visual_tokens is None else visual_tokens.float(),
+        token_ids=torch.from_numpy(batch.token_ids).to(device),
+        is_visual=torch.from_numpy(batch.is_visual),
+        positions=torch.from_numpy(batch.positions).to(device),
+        mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
+        rows=_before(torch.from_numpy(batch.supervised)),
+    )
+    return logits
 
 
 def _device(module: nn.Module) -> torch.device:
