@@ -130,11 +130,12 @@ def test_a_sample_that_teaches_nothing_is_refused_with_its_id(tokenizer: Tokeniz
     with pytest.raises(DataError, match="supervised words in sample sample-17"):
         prepare([silent], collator_of(tokenizer))
     good = Conversation("good", (user("hello?"), assistant("yes")))
-    data = prepare([silent, good], collator_of(tokenizer), leaves_out_invalid=True)
+    left_out: list[str] = []
+    data = prepare([silent, good], collator_of(tokenizer), left_out=left_out)
     assert [one.sample_id for one in data.conversations] == ["good"]
-    assert len(data.left_out) == 1 and "sample-17" in data.left_out[0]
+    assert len(left_out) == 1 and "sample-17" in left_out[0]
     with pytest.raises(DataError, match=r"at least one sample.*sample-17"):
-        prepare([silent], collator_of(tokenizer), leaves_out_invalid=True)
+        prepare([silent], collator_of(tokenizer), left_out=[])
 
 
 def picture_file(folder: Path, number: int, width: int = 64, height: int = 64) -> Path:
@@ -208,6 +209,26 @@ def test_pictures_of_one_size_share_a_batch_and_features_need_not(tokenizer: Tok
     before = int(batch.is_visual[:row].sum())
     first, second = (store[image_key(both, number)] for number in (0, 1))
     assert np.array_equal(batch.features[before : before + len(first) + len(second)], np.concatenate([first, second]))
+
+
+def test_images_are_known_by_what_they_hold_and_not_by_names(tmp_path: Path) -> None:
+    """Two tables may both number their samples from 0."""
+    pictures = [picture_file(tmp_path, number).read_bytes() for number in (1, 2)]
+    keys = [
+        image_key(Conversation("0", (user(ImagePart(picture), "x"), assistant("y"))), 0)
+        for picture in (*pictures, np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8))
+    ]
+    assert len(set(keys)) == 3 and keys[2] == keys[3]
+
+
+def test_a_reader_of_features_changes_nothing(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, identity="one", width=3)
+    store.add("a", np.ones((2, 3), np.float32))
+    with (tmp_path / VALUES_FILE).open("ab") as file:
+        file.write(b"being written")
+    size = (tmp_path / VALUES_FILE).stat().st_size
+    reader = FeatureStore(tmp_path, identity="another", width=3, is_writer=False)
+    assert np.array_equal(reader["a"], np.ones((2, 3))) and (tmp_path / VALUES_FILE).stat().st_size == size
 
 
 def test_features_survive_a_kill_and_another_encoder_drops_them(tmp_path: Path) -> None:

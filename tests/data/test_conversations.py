@@ -82,6 +82,8 @@ def test_pitfall_b8_images_of_later_turns_stay_there() -> None:
         (llava(QUESTION, image="x.jpg", id=7) | {"conversations": [{"from": "cat", "value": "m"}]}, "sample 7"),
         (llava("<image>", image=""), "empty one"),
         ({"id": "a"}, "got id"),
+        (llava("<image>\nWhat is it?"), "1 for 0"),
+        (llava("<image>\nWhat is it?", image=None), "1 for 0"),
         ({"messages": [{"role": "user", "content": 3}]}, "s: Expected message content"),
         ({"messages": ["hello"]}, "got str"),
         ({"texts": [{"user": "x"}]}, "`user` and `assistant`"),
@@ -152,6 +154,15 @@ def test_a_file_that_cannot_be_read_is_one_line(name: str, text: str | None, say
     with pytest.raises(DataError, match=says) as caught:
         read_conversations(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_lines_end_where_json_lines_do_and_records_that_are_none_may_be_left_out(tmp_path: Path) -> None:
+    lines = [json.dumps(llava(f"a{separator}b"), ensure_ascii=False) for separator in "\u2028\u2029\x85"]
+    path = write(tmp_path / "set.jsonl", "\n".join([*lines, '{"id": "empty"}']))
+    left_out: list[str] = []
+    read = read_conversations(path, left_out=left_out)
+    assert [one.messages[0].text for one in read] == ["a\u2028b", "a\u2029b", "a\x85b"]
+    assert len(left_out) == 1 and "sample empty" in left_out[0]
 
 
 def test_a_saved_table_of_the_datasets_library_is_read(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_the_model_learns_what_it_is_shown_and_says_so(data: Path, tmp_path: Pat
     assert any("12 encoded images are kept" in line for line in told)
     assert "M parameters learn" in told[-1] and "min" in told[-1] and "MB of memory" in told[-1]
     lines = [json.loads(line) for line in (tmp_path / "state" / METRICS_FILE).read_text().splitlines()]
-    assert sum("validation_loss" in line for line in lines) >= 5
+    assert len(lines) == 36 and [line["step"] for line in lines if "validation_loss" in line] == [6, 13, 20, 27, 34, 35]
     assert fastvlm.load(model).ask("hue code?", images=[data.parent / "0.png"]).text == "red"
 
 
@@ -209,8 +209,39 @@ def test_an_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path, d
 
 
 def test_lora_trains_no_encoder(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="got parts `all`"):
-        run(recipe_for(data, parts="all", lora=LoraSettings()), tmp_path)
+    for parts in ("all", "projector"):
+        with pytest.raises(TrainingError, match=f"got parts `{parts}`"):
+            run(recipe_for(data, parts=parts, lora=LoraSettings()), tmp_path)
+    with pytest.raises(TrainingError, match="its base's picture size"):
+        run(recipe_for(data, size_px=128, lora=LoraSettings()), tmp_path)
+
+
+def test_a_projector_learns_from_pictures_only(data: Path, tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "hello?"}, {"from": "gpt", "value": "yes"}]
+    words = [{"id": f"w{number}", "conversations": turns} for number in range(5)]
+    mixed, alone = data.parent / "mixed.json", data.parent / "words.json"
+    mixed.write_text(json.dumps([*json.loads(data.read_text()), *words]))
+    alone.write_text(json.dumps(words))
+    told: list[str] = []
+    run(recipe_for(mixed, parts="projector", num_epochs=1), tmp_path / "a", tell=told.append)
+    assert told[0] == "left out: 5 conversations without images"
+    with pytest.raises(DataError, match="got words alone"):
+        run(recipe_for(alone, parts="projector"), tmp_path / "b")
+    run(recipe_for(alone, num_epochs=1), tmp_path / "c")
+
+
+def test_a_run_with_other_words_is_another_run(data: Path, tmp_path: Path) -> None:
+    copy = data.parent / "copy.json"
+    copy.write_text(data.read_text())
+
+    def stop(_: str, step: Any) -> None:
+        raise Interrupted("now")
+
+    with pytest.raises(Interrupted):
+        run(recipe_for(copy, save_every=1), tmp_path, report=stop)
+    copy.write_text(data.read_text().replace('"blue"', '"green"'))
+    with pytest.raises(TrainingError, match="other settings"):
+        run(recipe_for(copy, save_every=1), tmp_path)
 
 
 def test_a_sample_that_cannot_be_used_stops_the_run_or_is_left_out(data: Path, tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ def test_a_model_is_put_together_from_its_parts(language_model: Path, tmp_path: 
     assert all(torch.equal(value, embedded[name]) for name, value in loaded.model.vision.state_dict().items())
     assert loaded.processing.size_px == 256 and loaded.processing.mode == "pad"
     assert loaded.config.template.name == "qwen_2"
-    assert assemble(tmp_path / "start", decoder="nowhere", tower=None, size_px=64) == start, "what is there is kept"
+    again = assemble(tmp_path / "start", decoder=language_model, tower=_embedded_folder(), size_px=256)
+    assert again == start, "what is there is kept"
 
 
 def _embedded_folder() -> Path:
@@ -133,6 +134,13 @@ def test_pitfall_b4_an_encoder_with_fresh_weights_is_asked_for(language_model: P
     wanted["tower"] = _embedded_folder()
     recipe = recipe_of(STAGES["connector"], StageRun(**wanted), tmp_path)
     assert recipe.model == str(tmp_path / "start")
+    with pytest.raises(CheckpointError, match="got others"):
+        recipe_of(STAGES["connector"], StageRun(**wanted, seed=1), tmp_path)
+
+
+def test_a_batch_that_does_not_make_the_stages_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="that make the stage's 128, got 24"):
+        recipe_of(STAGES["instruct"], StageRun(model="m", data=("d",), batch_size=24), tmp_path)
 
 
 def test_a_language_model_of_another_kind_is_refused(language_model: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,6 @@ from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.models.vlm import FastVLM
-from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.training.loop import LoopSettings, train
 from fastvlm.training.optimizer import OptimizerSettings
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 QUESTIONS = ("Name the color.", "Name the shape.")
 _SIDE_PX = 64
 _NUM_VALIDATION_BATCHES = 10
+_TARGET = 0.8
+"""The share that the first step is told for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,10 @@ class TowerReport:
         for step, own, other in zip(self.steps, self.pretrained, self.fresh, strict=True):
             table.add_row(str(step), f"{100 * own:.1f}", f"{100 * other:.1f}")
         yield table
+        for name, values in (("the pretrained tower", self.pretrained), ("a fresh encoder", self.fresh)):
+            first = self.first_step(values, target=_TARGET)
+            reached = "not yet" if first is None else f"after {first} steps"
+            yield f"{100 * _TARGET:.0f} % on {name}: {reached}"
         yield f"{self.machine}; " + ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
 
@@ -112,10 +117,10 @@ def compare(
     report: Callable[[str], None] = lambda _: None,
 ) -> TowerReport:
     """Train both arms, in runs of `folder`, and ask them every so many steps. Raises CheckpointError for no tower."""
-    vision, _ = load_tower(tower)
+    vision, processing = load_tower(tower)
     embedded = load_checkpoint(None, dtype=torch.float32, form="stored")
     collator = Collator(
-        processor=ImageProcessor(ProcessingConfig(mode="pad", size_px=_SIDE_PX)),
+        processor=ImageProcessor(replace(processing, mode="pad", size_px=_SIDE_PX)),
         tokenizer=embedded.tokenizer,
         template=embedded.template,
         max_positions=embedded.config.vlm.decoder.max_positions,

@@ -129,13 +129,14 @@ def merged_values(
 def _write_merged(
     path: Path, base: Mapping[str, StoredTensor], changes: Mapping[str, StoredTensor], scale: float
 ) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(merged_values(base, changes, scale), temporary)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Expected to keep the merged weights of an adapter in {path.parent}, got: {one_line(error)}. "
             "Free some space, or merge it elsewhere with `fastvlm convert`."

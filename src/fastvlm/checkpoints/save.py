@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fastvlm.checkpoints.config import CONFIG_FILE, ModelConfig, config_to_dict
@@ -22,8 +20,9 @@ from fastvlm.checkpoints.precision import DTYPES, fuse_in_float32
 from fastvlm.checkpoints.stored import RANGES_FILE, Layout
 from fastvlm.checkpoints.tensors import INDEX_FILE, SINGLE_FILE
 from fastvlm.checkpoints.tokenizer_files import ImageToken, json_text, tokenizer_files, with_image_token
+from fastvlm.checkpoints.write import write_tensors
 from fastvlm.errors import CheckpointError, one_line
-from fastvlm.files import new_folder, umask
+from fastvlm.files import new_folder
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.tokenizer import Tokenizer
@@ -79,7 +78,7 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
     try:
         with new_folder(folder) as target:
             yield target
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(
             f"Expected to write a checkpoint to {folder}, got: {one_line(error)}. Nothing was left there; "
             "free some space or choose another place."
@@ -142,9 +141,7 @@ def _write_tensors(
     for number, names in enumerate(shards, start=1):
         file = SINGLE_FILE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = _plain({name: state[name] for name in names}, dtype)
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        # The library writes with owner-only permissions on some systems.
-        (folder / file).chmod(0o666 & ~umask())
+        write_tensors(folder / file, tensors)
         weight_map |= dict.fromkeys(names, file)
         num_bytes += sum(tensor.nbytes for tensor in tensors.values())
     if len(shards) > 1:

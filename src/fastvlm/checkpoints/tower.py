@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from fastvlm.checkpoints.config import section_from_dict, section_to_dict
 from fastvlm.checkpoints.tensors import read_json
+from fastvlm.checkpoints.write import write_tensors
 from fastvlm.errors import CheckpointError, one_line
-from fastvlm.files import new_folder, umask
+from fastvlm.files import new_folder
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vision.fastvithd import FastViTHD, fuse
 from fastvlm.processing.config import ProcessingConfig
@@ -39,11 +40,9 @@ def save_tower(folder: Path, tower: FastViTHD, processing: ProcessingConfig) -> 
     try:
         with new_folder(folder) as target:
             state = {name: value.contiguous() for name, value in tower.state_dict().items()}
-            save_file(state, target / TOWER_FILE, metadata={"format": "pt"})
-            # The library writes with owner-only permissions on some systems.
-            (target / TOWER_FILE).chmod(0o666 & ~umask())
+            write_tensors(target / TOWER_FILE, state)
             (target / TOWER_CONFIG).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    except (OSError, SafetensorError) as failure:
+    except OSError as failure:
         raise CheckpointError(f"Cannot write the tower to {folder}: {one_line(failure)}. Free some space.") from failure
     return folder
 

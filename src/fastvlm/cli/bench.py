@@ -251,7 +251,7 @@ def encoders_command(
         encoders=tuple(rows),
         first_tokens=tuple(first_tokens),
         machine=describe_machine(),
-        versions=installed_versions("transformers", "onnxruntime"),
+        versions=installed_versions("transformers"),
     )
     _finish(
         result,

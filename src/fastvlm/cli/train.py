@@ -79,7 +79,7 @@ _data_options = (
     click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them."),
 )
 _save_every_option = click.option(
-    "--save-every", type=click.IntRange(min=1), default=200, show_default=True, help="Steps between saved states."
+    "--save-every", type=click.IntRange(min=1), help="Steps between saved states; the recipe's own if not given."
 )
 _smoke_option = click.option("--smoke", is_flag=True, help="The same in miniature on generated data, in seconds.")
 
@@ -130,7 +130,7 @@ def _pretraining(name: str) -> click.Command:
         "--tokenizer", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="CLIP's tokenizer.json."
     )
     @click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's.")
-    @click.option("--batch-size", type=click.IntRange(min=2), help="Of each process, instead of the recipe's.")
+    @click.option("--batch-size", type=click.IntRange(min=2), help="Of all processes, instead of the recipe's.")
     @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Instead of the recipe's.")
     @click.option("--no-teachers", is_flag=True, help="Contrastive loss alone, for shards without teachers.")
     @_save_every_option
@@ -145,7 +145,7 @@ def _pretraining(name: str) -> click.Command:
         batch_size: int | None,
         learning_rate: float | None,
         no_teachers: bool,
-        save_every: int,
+        save_every: int | None,
         smoke: bool,
         output: Path | None,
         resume: bool,
@@ -155,7 +155,10 @@ def _pretraining(name: str) -> click.Command:
         from fastvlm.training.parallel import processes
 
         recipe = RECIPES["clip-smoke" if smoke else name]()
-        given = {"num_steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "tokenizer": tokenizer}
+        given = {
+            "num_steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "tokenizer": tokenizer,
+            "save_every": save_every,
+        }  # fmt: skip
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if shards:
             changes["shards"] = shards
@@ -165,7 +168,7 @@ def _pretraining(name: str) -> click.Command:
             raise click.UsageError("Missing option '--shards'.", click.get_current_context())
         folder = _run_folder(name, output, resume=resume)
         with processes(), _progress() as report:
-            tower = run(replace(recipe, save_every=save_every, **changes), folder, report=report, tell=note)
+            tower = run(replace(recipe, **changes), folder, report=report, tell=note)
         _tell_result(tower)
 
     return command
@@ -208,7 +211,7 @@ def _stage(name: str) -> click.Command:
         leave_out_invalid: bool,
         size: int | None,
         batch_size: int,
-        save_every: int,
+        save_every: int | None,
         seed: int,
         smoke: bool,
         output: Path | None,
@@ -236,7 +239,9 @@ def _stage(name: str) -> click.Command:
         )
         with processes(), _progress() as report:
             recipe = stages.smoke(stage, folder) if smoke else stages.recipe_of(stage, wanted, folder)
-            result = run(replace(recipe, save_every=save_every), folder, report=report, tell=note)
+            if save_every is not None:
+                recipe = replace(recipe, save_every=save_every)
+            result = run(recipe, folder, report=report, tell=note)
         _tell_result(result)
 
     return command
@@ -299,7 +304,7 @@ def finetune_command(
     ema: float | None,
     no_cache: bool,
     leave_out_invalid: bool,
-    save_every: int,
+    save_every: int | None,
     seed: int,
     output: Path | None,
     resume: bool,
@@ -331,9 +336,10 @@ def finetune_command(
         ema_decay=ema,
         keeps_features=not no_cache,
         leaves_out_invalid=leave_out_invalid,
-        save_every=save_every,
         seed=seed,
     )
+    if save_every is not None:
+        recipe = replace(recipe, save_every=save_every)
     folder = _run_folder("finetune", output, resume=resume)
     with processes(), _progress() as report:
         result = run(recipe, folder, report=report, tell=note)
@@ -353,8 +359,8 @@ def _run_folder(name: str, output: Path | None, *, resume: bool) -> Path:
         raise TrainingError(f"{folder} is not empty. Go on with its run by --resume, or choose another --output.")
     if resume and not has_content:
         raise TrainingError(f"There is no run to go on with in {folder}. Leave out --resume to start one.")
-    is_run = (folder / "tokenizer.json").is_file() or (folder / "features").is_dir()
-    if resume and not (is_run or any(folder.glob("*/state.safetensors"))):
+    is_run = any((folder / name).exists() for name in ("tokenizer.json", "features", "state", "start", "data"))
+    if resume and not is_run:
         raise TrainingError(f"There is no run to go on with in {folder}, only other files. Choose another --output.")
     return folder
 

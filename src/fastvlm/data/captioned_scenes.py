@@ -34,6 +34,7 @@ ZERO_SHOT_PHRASE = PHRASES[1]
 """How classes are named when nothing is trained any more."""
 
 _HELD_OUT_EVERY = 4
+_IN_COMMON = 6.0
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,15 @@ def _ground(scene: Scene) -> str:
 
 
 def _teachers(one: ObjectClass) -> Float32Array:
-    """Two teachers' embeddings of a class, 2 x width: one that weighs colours more, one that weighs shapes more."""
+    """Two teachers' embeddings of a class, 2 x width: one that weighs colours more, one that weighs shapes more.
+
+    Like those of real teachers they have much in common, so that classes that share a colour or a shape are nearer to
+    each other than others after the teachers' scale too.
+    """
     color, shape = np.eye(len(COLORS))[COLORS.index(one.color)], np.eye(len(SHAPES))[SHAPES.index(one.shape)]
-    return np.stack([np.concatenate([color, 0.7 * shape]), np.concatenate([0.7 * color, shape])]).astype(np.float32)
+    shared = np.array([_IN_COMMON])
+    views = ((color, 0.7 * shape, shared), (0.7 * color, shape, shared))
+    return np.stack([np.concatenate(view) for view in views]).astype(np.float32)
 
 
 def pictures_of(one: ObjectClass, num_pictures: int, *, size_px: int, seed: int) -> list[UInt8Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -12,16 +13,14 @@ import numpy as np
 
 from fastvlm.batches import Float32Array, PixelTiles, TrainingBatch
 from fastvlm.data.collate import NO_PIXELS, Collator, PackedRow, batch_of, pack
-from fastvlm.data.conversations import Conversation
+from fastvlm.data.conversations import Conversation, captioned
 from fastvlm.data.feature_store import FeatureStore
 from fastvlm.errors import DataError, ImageError, PromptError
 from fastvlm.messages import ImagePart, Message, images_of
 from fastvlm.processing.images import image_size, read_image
 from fastvlm.processing.prompt import build_prompt
+from fastvlm.processing.templates import Template
 from fastvlm.tiles import TileLayout
-
-MAX_TOLD = 5
-"""Of samples that were left out so many are named."""
 
 Item = TypeVar("Item")
 
@@ -50,46 +49,44 @@ class PreparedConversation:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What a data set became. num_shortened: conversations whose last turns did not fit. left_out: why, by sample."""
+    """What a data set became. num_shortened: conversations whose last turns did not fit."""
 
     conversations: tuple[PreparedConversation, ...]
     num_shortened: int = 0
-    left_out: tuple[str, ...] = field(default=(), repr=False)
 
 
 def prepare(
     conversations: Sequence[Conversation],
     collator: Collator,
     *,
-    leaves_out_invalid: bool = False,
-    report: Callable[[int], None] = lambda _: None,
+    left_out: list[str] | None = None,
 ) -> PreparedData:
     """Check every conversation: its images are there, its turns have a place in the template, and it fits.
 
     Turns at the end that do not fit into `collator.max_positions` are left out together with their images; nothing is
-    ever cut in the middle. leaves_out_invalid: leave a sample out that cannot be used, instead of raising DataError
-    with its id. report: told how many are done. Raises DataError where nothing is left.
+    ever cut in the middle. left_out: is told of samples that cannot be used, which are then left out; None raises
+    DataError, with its id, for the first of them. Raises DataError where nothing is left.
     """
     kept: list[PreparedConversation] = []
-    left_out: list[str] = []
     num_shortened = 0
-    for number, conversation in enumerate(conversations):
+    for conversation in conversations:
         try:
             prepared = _prepared(conversation, collator)
         except DataError as error:
-            if not leaves_out_invalid:
+            if left_out is None:
                 raise
             left_out.append(str(error))
             continue
         kept.append(prepared)
         num_shortened += len(prepared.conversation.messages) < len(conversation.messages)
-        report(number + 1)
     if not kept:
         raise DataError(f"Expected at least one sample that can be used, got none. {left_out[0] if left_out else ''}")
-    return PreparedData(tuple(kept), num_shortened, tuple(left_out))
+    return PreparedData(tuple(kept), num_shortened)
 
 
 def _prepared(conversation: Conversation, collator: Collator) -> PreparedConversation:
+    if isinstance(collator.template, Template) and collator.template.layout == "caption":
+        conversation = captioned(conversation)
     layouts = tuple(_layout(image, conversation.sample_id, collator) for image in conversation.images)
     messages = _without_open_question(conversation.messages)
     while True:
@@ -135,12 +132,15 @@ def _layout(image: ImagePart, sample_id: str, collator: Collator) -> TileLayout:
 
 
 def image_key(conversation: Conversation, number: int) -> str:
-    """What an image of a conversation is known by: a file by its path, size and time, others by their place."""
+    """What an image of a conversation is known by: a file by its path, size and time, others by what they hold."""
     source = conversation.images[number].source
     if isinstance(source, str | Path) and not str(source).startswith("data:"):
         status = Path(source).stat()
         return f"{source}|{status.st_size}|{status.st_mtime_ns}"
-    return f"{conversation.sample_id}#{number}"
+    if isinstance(source, str | bytes):
+        return hashlib.sha256(source.encode() if isinstance(source, str) else source).hexdigest()
+    pixels = np.ascontiguousarray(source)
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def read_tiles(conversation: Conversation, number: int, collator: Collator) -> PixelTiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +15,63 @@ HUB_PREFIX = "hf:"
 """What stands before the name of a data set of the Hugging Face hub: `hf:NAME`, `hf:NAME:SPLIT`."""
 
 
-def read_conversations(source: str | Path, *, image_folder: Path | None = None, seed: int = 0) -> list[Conversation]:
+def read_conversations(
+    source: str | Path, *, image_folder: Path | None = None, seed: int = 0, left_out: list[str] | None = None
+) -> list[Conversation]:
     """Read a training set.
 
     source: a .json file with a list of records, a .jsonl file with one a line, a .yaml or .json file with LLaVA-NeXT's
     `datasets` (json_path, relative to the file, and sampling_strategy: `all`, or `first`, `end`, `random` with `:N` or
     `:N%`), a folder that `datasets` saved, or `hf:NAME[:SPLIT]`. image_folder: what paths of images are relative to;
-    None for the folder of each file. seed: of `random`.
+    None for the folder of each file. seed: of `random`. left_out: is told of records that cannot be read, which are then
+    left out; None raises for the first of them.
     Raises DataError, in one line, for a file that cannot be read and a record that is none (see `conversation_from`).
     """
     name = str(source)
     if name.startswith(HUB_PREFIX):
-        return _from_records(_hub_records(name.removeprefix(HUB_PREFIX)), name, image_folder)
+        return _from_records(_hub_records(name.removeprefix(HUB_PREFIX)), name, image_folder, left_out)
     path = Path(source)
     if path.is_dir():
-        return _from_records(_saved_records(path), path.name, image_folder or path)
+        return _from_records(_saved_records(path), path.name, image_folder or path, left_out)
     if path.suffix in (".yaml", ".yml"):
-        return _read_mixture(_read_yaml(path), path, image_folder, seed)
+        return _read_mixture(_read_yaml(path), path, image_folder, seed, left_out)
     records = _read_lines(path) if path.suffix == ".jsonl" else _read_json(path)
     if isinstance(records, Mapping) and "datasets" in records:
-        return _read_mixture(records, path, image_folder, seed)
+        return _read_mixture(records, path, image_folder, seed, left_out)
     if not isinstance(records, list):
         raise DataError(f"Expected a list of records in {path}, got {type(records).__name__}.")
-    return _from_records(records, path.stem, image_folder or path.parent)
+    return _from_records(records, path.stem, image_folder or path.parent, left_out)
 
 
-def _from_records(records: Sequence[Any], name: str, image_folder: Path | None) -> list[Conversation]:
+def _from_records(
+    records: Sequence[Any], name: str, image_folder: Path | None, left_out: list[str] | None
+) -> list[Conversation]:
     if not len(records):
         raise DataError(f"Expected at least one record in {name}, got none.")
-    return list(_conversations(records, name, image_folder))
-
-
-def _conversations(records: Sequence[Any], name: str, image_folder: Path | None) -> Iterator[Conversation]:
+    conversations = []
     for number, record in enumerate(records):
         sample_id = f"{name}/{number}"
-        if not isinstance(record, Mapping):
-            raise DataError(f"Expected an object as sample {sample_id}, got {type(record).__name__}.")
-        yield conversation_from(record, sample_id=sample_id, image_folder=image_folder)
+        try:
+            if not isinstance(record, Mapping):
+                raise DataError(f"Expected an object as sample {sample_id}, got {type(record).__name__}.")
+            conversations.append(conversation_from(record, sample_id=sample_id, image_folder=image_folder))
+        except DataError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+    return conversations
 
 
-def _read_mixture(mixture: object, path: Path, image_folder: Path | None, seed: int) -> list[Conversation]:
+def _read_mixture(
+    mixture: object, path: Path, image_folder: Path | None, seed: int, left_out: list[str] | None
+) -> list[Conversation]:
     sets = mixture.get("datasets") if isinstance(mixture, Mapping) else None
     if not isinstance(sets, list) or not all(isinstance(one, Mapping) and "json_path" in one for one in sets):
         raise DataError(f"Expected `datasets` in {path}, a list with a json_path each.")
     mixed: list[Conversation] = []
     for number, one in enumerate(sets):
         file = path.parent / str(one["json_path"])
-        conversations = read_conversations(file, image_folder=image_folder, seed=seed)
+        conversations = read_conversations(file, image_folder=image_folder, seed=seed, left_out=left_out)
         strategy = str(one.get("sampling_strategy", "all"))
         mixed += _sampled(conversations, strategy, random.Random(f"{seed}/{number}"), path)
     return mixed
@@ -109,7 +119,7 @@ def _read_json(path: Path) -> Any:
 
 def _read_lines(path: Path) -> list[Any]:
     records = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 records.append(json.loads(line))
@@ -161,8 +171,7 @@ def _split_of(table: Any, split: str, name: str) -> Sequence[Any]:
     for column, feature in table.features.items():
         if isinstance(feature, datasets.Image):
             table = table.cast_column(column, datasets.Image(decode=False))
-        elif isinstance(inner := getattr(feature, "feature", None), datasets.Image):
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
             table = table.cast_column(column, type(feature)(datasets.Image(decode=False)))
-            del inner
     records: Sequence[Any] = table
     return records

@@ -56,7 +56,7 @@ def conversation_from(record: Mapping[str, Any], *, sample_id: str, image_folder
         return Conversation(sample_id, tuple(_located(message, image_folder, sample_id) for message in asked))
     try:
         messages = tuple(_turns(record, sample_id))
-        if images:
+        if images or _has_open_marks(messages):
             messages = _with_images(messages, images, sample_id)
     except PromptError as error:
         raise DataError(f"{sample_id}: {error}") from error
@@ -147,6 +147,12 @@ def _with_images(messages: Sequence[Message], images: Sequence[Any], sample_id: 
         Message(message.role, tuple(part for given in message.content for part in _split_at_marks(given, waiting)))
         for message in messages
     )
+
+
+def _has_open_marks(messages: Sequence[Message]) -> bool:
+    """Whether a question shows an image that nobody gave."""
+    questions = [message for message in messages if message.role == "user"]
+    return not images_of(messages) and any(IMAGE_MARK in part.text for part in _texts(questions))
 
 
 def _texts(messages: Sequence[Message]) -> Iterator[TextPart]:

@@ -28,12 +28,17 @@ class FeatureStore:
     """Features of images in bfloat16, num tokens x width for each, by a key; written once, read often.
 
     folder: made if it does not exist. identity: the encoder and the preprocessing; what another one left is dropped.
+    is_writer: False for others than the one process that writes, which open it once it has ended writing.
     A kill at any moment loses the last image at most. Raises DataError where the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, *, identity: str, width: int) -> None:
+    def __init__(self, folder: Path, *, identity: str, width: int, is_writer: bool = True) -> None:
         self.folder, self.width = folder, width
         self._row_bytes = 2 * width
+        if not is_writer:
+            self._entries = self._read_index()
+            self._num_rows = _num_rows(self._entries)
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not self._is_own(identity):
@@ -97,12 +102,16 @@ class FeatureStore:
 
     def _repair(self) -> None:
         """Cut off what a kill left half-written."""
-        self._num_rows = max((entry.start + entry.num_tokens for entry in self._entries.values()), default=0)
+        self._num_rows = _num_rows(self._entries)
         if (self.folder / VALUES_FILE).is_file():
             with (self.folder / VALUES_FILE).open("r+b") as file:
                 file.truncate(self._num_rows * self._row_bytes)
         lines = [json.dumps([key, entry.start, entry.num_tokens]) for key, entry in self._entries.items()]
         write_whole(self.folder / INDEX_FILE, "".join(f"{line}\n" for line in lines))
+
+
+def _num_rows(entries: dict[str, _Entry]) -> int:
+    return max((entry.start + entry.num_tokens for entry in entries.values()), default=0)
 
 
 def _unwritable(folder: Path, error: OSError) -> DataError:

@@ -12,14 +12,14 @@ import random
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from fastvlm.batches import CaptionBatch, Float32Array, UInt8Array
-from fastvlm.errors import DataError, ImageError, one_line
-from fastvlm.processing.augmentation import Augmentation, draw, stored, whole
+from fastvlm.batches import CaptionBatch, Float32Array, Int64Array, UInt8Array
+from fastvlm.errors import DataError, one_line
+from fastvlm.processing.augmentation import Augmentation, draw, stored
 from fastvlm.processing.captions import caption_tokens
 from fastvlm.processing.images import read_image
 from fastvlm.processing.tokenizer import Tokenizer
@@ -49,8 +49,8 @@ class ShardBatches:
     """Epochs over shards in another order each; the same step gives the same batch everywhere.
 
     shards: .tar files. size_px: side of the pictures. num_teachers: whose embeddings stand behind one another in a row
-    of the stored ones. is_augmented: False shows the largest centred square, for evaluation. Of DataCompDR each picture
-    comes with one stored augmentation, its real caption and one of the synthetic ones.
+    of the stored ones. Of DataCompDR each picture comes with one stored augmentation, its real caption and one of the
+    synthetic ones.
     Raises DataError for shards that are not there or not whole.
     """
 
@@ -61,7 +61,6 @@ class ShardBatches:
     size_px: int
     num_steps: int
     num_teachers: int = 2
-    is_augmented: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,7 +90,7 @@ class ShardBatches:
     def _shown(self, shard: Path, index: int, step: int) -> ShownPicture:
         sample = read_captioned(shard, index, num_teachers=self.num_teachers)
         generator = random.Random(f"{_AUGMENTATION_SEED}/{self.seed}/{step}/{sample.sample_id}")
-        return show(sample, generator if self.is_augmented else None)
+        return show(sample, generator, size_px=self.size_px)
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,8 @@ class ShownPicture:
     teacher_words: Float32Array | None
 
 
-def show(sample: CaptionedPicture, generator: random.Random | None) -> ShownPicture:
-    """Choose an augmentation, stored or new, and beside the real caption one of the synthetic ones, where there are.
-
-    Without a generator the picture's middle is shown with all captions and no teachers.
-    """
-    if generator is None:
-        return ShownPicture(sample.sample_id, sample.image, whole(sample.image), sample.captions, None, None)
+def show(sample: CaptionedPicture, generator: random.Random, *, size_px: int) -> ShownPicture:
+    """Choose an augmentation, stored or new, and beside the real caption one of the synthetic ones, where there are."""
     captions = [0] if len(sample.captions) < 2 else [0, generator.randrange(1, len(sample.captions))]
     teacher_pictures = None
     if sample.augmentations:
@@ -121,7 +115,7 @@ def show(sample: CaptionedPicture, generator: random.Random | None) -> ShownPict
         if sample.teacher_pictures is not None:
             teacher_pictures = sample.teacher_pictures[number]
     else:
-        augmentation = draw(sample.image, generator)
+        augmentation = draw(sample.image, generator, size_px=size_px)
     return ShownPicture(
         sample.sample_id,
         sample.image,
@@ -167,7 +161,7 @@ def read_captioned(shard: Path, index: int, *, num_teachers: int) -> CaptionedPi
         captions = (_caption(fields), *json.loads(fields.get("syn.json", b'{"syn_text": []}'))["syn_text"])
         augmentations = _augmentations(fields)
         pictures, words = _teachers(fields, num_teachers)
-    except (ImageError, DataError, ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # a broken file of any kind can fail in any way
         raise DataError(f"{sample_id}: {one_line(error, max_length=200)}") from error
     if words is not None and len(words) != len(captions):
         raise DataError(f"{sample_id}: Expected teachers' embeddings of {len(captions)} captions, got {len(words)}.")
@@ -256,12 +250,12 @@ def _fields(shard: Path, index: int) -> dict[str, bytes]:
     return fields
 
 
-@cache
-def _order(sizes: tuple[int, ...], seed: int, epoch: int) -> list[tuple[int, int]]:
-    """(shard, index) of every picture: shards in another order each epoch, pictures mixed within a shard."""
+@lru_cache(maxsize=2)
+def _order(sizes: tuple[int, ...], seed: int, epoch: int) -> Int64Array:
+    """(shard, index) of every picture, N x 2: shards in another order each epoch, pictures mixed within a shard."""
     generator = np.random.default_rng([seed, epoch])
-    return [
-        (int(shard), int(index))
-        for shard in generator.permutation(len(sizes))
-        for index in generator.permutation(sizes[shard])
-    ]
+    parts = []
+    for shard in generator.permutation(len(sizes)):
+        indices = generator.permutation(sizes[shard])
+        parts.append(np.stack([np.full_like(indices, shard), indices], axis=1))
+    return np.concatenate(parts)

@@ -52,5 +52,6 @@ class CLIP(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """What similarities are multiplied by, 100 at most, as in CLIP."""
-        return self.log_scale.clamp(max=math.log(_LARGEST_SCALE)).exp()
+        """What similarities are multiplied by, 100 at most, as in CLIP; above that it can still learn to be less."""
+        excess = (self.log_scale - math.log(_LARGEST_SCALE)).clamp(min=0)
+        return (self.log_scale - excess.detach()).exp()

@@ -43,7 +43,8 @@ class Augmentation:
         """Crop, resize to a square and change a picture of H x W x 3."""
         top, left, height, width = self.crop
         box = (left, top, left + width, top + height)
-        picture = Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC, box=box)
+        # Not `resize` with a box, whose border would see what was cut off.
+        picture = Image.fromarray(image).crop(box).resize((size_px, size_px), Image.Resampling.BICUBIC)
         for name, magnitude in self.operations:
             picture = _CHANGES[name](picture, magnitude)
         return np.asarray(picture)
@@ -56,12 +57,10 @@ def whole(image: UInt8Array) -> Augmentation:
     return Augmentation(((height - side) // 2, (width - side) // 2, side, side))
 
 
-def draw(image: UInt8Array, generator: random.Random, *, has_operations: bool = True) -> Augmentation:
-    """Draw a random resized crop and two operations for a picture."""
+def draw(image: UInt8Array, generator: random.Random, *, size_px: int) -> Augmentation:
+    """Draw a random resized crop of a picture, and two operations for the square of size_px that it becomes."""
     height, width = image.shape[:2]
-    operations = [
-        _draw_operation(generator, min(height, width)) for _ in range(_NUM_OPERATIONS if has_operations else 0)
-    ]
+    operations = [_draw_operation(generator, size_px) for _ in range(_NUM_OPERATIONS)]
     return Augmentation(_draw_crop(height, width, generator), tuple(operations))
 
 

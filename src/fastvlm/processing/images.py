@@ -148,7 +148,7 @@ def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
     width_px, height_px = image.size
     divisor = reduction(height_px, width_px) if _is_turned(image) else reduction(width_px, height_px)
     if divisor > 1:
-        image.draft(None, (width_px // divisor, height_px // divisor))
+        image.draft(None, (max(1, width_px // divisor), max(1, height_px // divisor)))
 
 
 def _is_turned(image: Image.Image) -> bool:

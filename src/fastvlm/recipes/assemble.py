@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.checkpoints.names import NameTable, names
 from fastvlm.checkpoints.save import save_checkpoint
-from fastvlm.checkpoints.tensors import StoredTensor, read_json, read_tensors
+from fastvlm.checkpoints.tensors import FLOAT_DTYPES, StoredTensor, read_json, read_tensors, some
 from fastvlm.checkpoints.tower import is_tower, load_tower
 from fastvlm.errors import CheckpointError
+from fastvlm.files import new_folder
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vision.config import PRESETS
@@ -27,6 +29,9 @@ from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tokenizer import Tokenizer
+
+PARTS_FILE = "parts.json"
+"""What a checkpoint was put together from."""
 
 _LANGUAGE_TABLE = NameTable(
     (*decoder_names("model"), *names(("decoder.head", "lm_head"))),
@@ -43,7 +48,12 @@ def assemble(folder: Path, *, decoder: str | Path, tower: Path | None, size_px: 
     FastViTHD fresh weights, which nobody gets without asking (pitfall B4). size_px: side of the pictures.
     Raises CheckpointError for parts that cannot be read.
     """
+    parts = {"decoder": str(decoder), "tower": None if tower is None else str(tower), "size_px": size_px, "seed": seed}
     if folder.is_dir():
+        if read_json(folder / PARTS_FILE) != parts:
+            raise CheckpointError(
+                f"Expected the parts that {folder} was made of, got others. Give the same, or another output folder."
+            )
         return folder
     source = resolve(decoder)
     config, tensors = _read_language(source)
@@ -51,6 +61,11 @@ def assemble(folder: Path, *, decoder: str | Path, tower: Path | None, size_px: 
     vision, processing = _vision(tower, size_px=size_px)
     model = FastVLM(VLMConfig(vision=vision.config, decoder=config))
     model.vision = vision
+    expected = {name: tuple(value.shape) for name, value in model.decoder.state_dict().items()}
+    got = {name: tuple(value.shape) for name, value in tensors.items()}
+    if got != expected:
+        wrong = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
+        raise CheckpointError(f"Expected the weights of a whole language model in {source}, wrong: {some(wrong)}.")
     model.decoder.load_state_dict(tensors)
     tokenizer = Tokenizer.from_folder(source)
     template = TEMPLATES[_TEMPLATES[_kind(source)]]
@@ -61,7 +76,10 @@ def assemble(folder: Path, *, decoder: str | Path, tower: Path | None, size_px: 
         template=template,
         eos_token_ids=tuple(tokenizer.token_id(token) for token in template.stop_tokens[:1]),
     )
-    return save_checkpoint(folder, model, about, tokenizer, dtype=None)
+    with new_folder(folder) as target:
+        save_checkpoint(target, model, about, tokenizer, dtype=None)
+        (target / PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+    return folder
 
 
 def _kind(folder: Path) -> str:
@@ -82,6 +100,8 @@ def _read_language(folder: Path) -> tuple[DecoderConfig, dict[str, Tensor]]:
         ours = _LANGUAGE_TABLE.to_ours(name)
         if ours is None and not _LANGUAGE_TABLE.is_ignored(name):
             raise CheckpointError(f"Expected only tensors of {kind} in {folder}, got {name}.")
+        if ours is not None and tensor.dtype not in FLOAT_DTYPES:
+            raise CheckpointError(f"Expected unquantised weights in {folder}, got {tensor.dtype} in {name}.")
         if ours is not None:
             stored[ours] = tensor
     if TABLE_NAME not in stored:

@@ -7,6 +7,7 @@ encoded once and kept on disk, so that an epoch costs the decoder alone.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,6 @@ from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.checkpoints.stored import StoredCheckpoint, read_checkpoint
 from fastvlm.data.collate import Collator
 from fastvlm.data.conversation_batches import (
-    MAX_TOLD,
     ConversationBatches,
     PreparedConversation,
     PreparedData,
@@ -32,17 +32,16 @@ from fastvlm.data.conversation_batches import (
     read_tiles,
 )
 from fastvlm.data.conversation_files import read_conversations
-from fastvlm.data.conversations import captioned
 from fastvlm.data.feature_store import FeatureStore
-from fastvlm.errors import TrainingError
+from fastvlm.errors import DataError, TrainingError
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.models.vlm import FastVLM
-from fastvlm.processing.templates import Template, template_from_dict
+from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
-from fastvlm.training.loop import LoopSettings, StepReport, Validation, train
+from fastvlm.training.loop import LoopSettings, StepReport, Validation, count_steps, train
 from fastvlm.training.lora import LoraSettings, add_lora, save_adapter
 from fastvlm.training.optimizer import OptimizerSettings
-from fastvlm.training.parallel import is_first, own_device, wait_for_all
+from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
 from fastvlm.training.parts import freeze, set_training_mode
 from fastvlm.training.tasks.instruct import InstructTask
 
@@ -52,6 +51,9 @@ LEARNING_RATES: dict[str, float] = {"projector": 1e-3, "language": 2e-5, "all": 
 """Peaks by what learns: the paper's stage 1, its later stages, and LLaVA-1.5's for LoRA."""
 
 _LEAST_TO_SPLIT = 10
+_MAX_TOLD = 5
+"""Of samples that were left out so many are named."""
+
 _ADAM_BYTES = 8
 """Bytes that AdamW remembers of each number that learns."""
 
@@ -141,11 +143,11 @@ def run(
     training, held_out = _split(data.conversations, recipe)
     store = None
     if recipe.keeps_features and not recipe.trains_encoder:
-        store = _feature_store(loaded, stored, folder / "features")
         if is_first():
+            store = _feature_store(loaded, stored, folder / "features", is_writer=True)
             _encode(data.conversations, collator, loaded, store, tell)
         wait_for_all()
-        store = _feature_store(loaded, stored, folder / "features")
+        store = store or _feature_store(loaded, stored, folder / "features", is_writer=False)
     batches = ConversationBatches(
         conversations=training,
         collator=collator,
@@ -155,16 +157,18 @@ def run(
         features=store,
     )
     task = InstructTask(loaded.model)
-    settings = _loop_settings(recipe, batches)
-    tell(_estimate(task, batches, settings))
+    num_steps = count_steps(len(batches), num_accumulated=recipe.num_accumulated)
+    every = max(1, num_steps // recipe.num_validations)
+    settings = _loop_settings(recipe, num_steps)
+    tell(_estimate(task, batches, num_steps))
     train(
         task,
         batches,
         settings,
         folder / "state",
-        identity=repr((replace(recipe, num_workers=0, save_every=0), [one.sample_id for one in training])),
+        identity=_identity(recipe, stored, training),
         report=lambda step: report("finetune", step),
-        validation=_validation(task, replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False), recipe)
+        validation=_validation(task, replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False), every)
         if held_out
         else None,
     )
@@ -177,8 +181,12 @@ def run(
 def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
     """Freeze what does not learn; with LoRA, put its changes beside the decoder's matrices."""
     if recipe.lora is not None:
-        if recipe.parts == "all":
-            raise TrainingError("Expected LoRA on projector and decoder, got parts `all`. Leave --parts or --lora out.")
+        if recipe.parts != "language":
+            raise TrainingError(
+                f"Expected LoRA on projector and decoder, got parts `{recipe.parts}`. Leave --parts or --lora out."
+            )
+        if recipe.size_px is not None:
+            raise TrainingError("Expected LoRA at its base's picture size, which an adapter has no place for.")
         add_lora(model, recipe.lora)
         model.projector.requires_grad_(True)
         return
@@ -189,23 +197,37 @@ def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
 
 
 def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> PreparedData:
+    left_out: list[str] = []
+    told_of = left_out if recipe.leaves_out_invalid else None
     conversations = [
         conversation
         for source in recipe.data
-        for conversation in read_conversations(source, image_folder=recipe.image_folder, seed=recipe.seed)
+        for conversation in read_conversations(
+            source, image_folder=recipe.image_folder, seed=recipe.seed, left_out=told_of
+        )
     ]
-    if isinstance(collator.template, Template) and collator.template.layout == "caption":
-        conversations = [captioned(conversation) for conversation in conversations]
-    data = prepare(conversations, collator, leaves_out_invalid=recipe.leaves_out_invalid)
+    data = prepare(conversations, collator, left_out=told_of)
+    if recipe.parts == "projector":
+        data = _with_images_only(data, tell)
     told = f"{len(data.conversations)} conversations, {sum(len(one.layouts) for one in data.conversations)} images"
     if data.num_shortened:
         told += f", {data.num_shortened} without their last turns, which did not fit"
     tell(told)
-    for reason in data.left_out[:MAX_TOLD]:
+    for reason in left_out[:_MAX_TOLD]:
         tell(f"left out: {reason}")
-    if len(data.left_out) > MAX_TOLD:
-        tell(f"left out: {len(data.left_out) - MAX_TOLD} more")
+    if len(left_out) > _MAX_TOLD:
+        tell(f"left out: {len(left_out) - _MAX_TOLD} more")
     return data
+
+
+def _with_images_only(data: PreparedData, tell: Tell) -> PreparedData:
+    """A projector learns nothing from words alone."""
+    kept = tuple(one for one in data.conversations if one.layouts)
+    if not kept:
+        raise DataError("Expected conversations with images for the projector to learn from, got words alone.")
+    if len(kept) < len(data.conversations):
+        tell(f"left out: {len(data.conversations) - len(kept)} conversations without images")
+    return replace(data, conversations=kept)
 
 
 def _split(
@@ -226,12 +248,30 @@ def _in_silence(_: str) -> None:
     """Other processes than the first tell nothing."""
 
 
-def _feature_store(loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> FeatureStore:
+def _feature_store(
+    loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path, *, is_writer: bool
+) -> FeatureStore:
     """Where features of this very encoder and preprocessing are kept."""
     config = loaded.model.vision.config
-    files = sorted({tensor.file for name, tensor in stored.tensors.items() if name.startswith("vision.")})
-    identity = repr((loaded.processing, config, [(str(file), file.stat().st_mtime_ns) for file in files]))
-    return FeatureStore(folder, identity=identity, width=config.output_width)
+    identity = repr((loaded.processing, config, _files_of(stored)))
+    return FeatureStore(folder, identity=identity, width=config.output_width, is_writer=is_writer)
+
+
+def _files_of(stored: StoredCheckpoint) -> list[tuple[str, int, int]]:
+    """What the weights of a checkpoint are known by: path, size and time of their files."""
+    files = sorted({tensor.file for tensor in stored.tensors.values()})
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _identity(recipe: FinetuneRecipe, stored: StoredCheckpoint, training: Sequence[PreparedConversation]) -> str:
+    """Everything that the numbers of a run depend on: settings, the weights that it starts from, words and images."""
+    digest = hashlib.sha256()
+    for one in training:
+        words = [(message.role, message.text) for message in one.conversation.messages]
+        keys = [image_key(one.conversation, number) for number in range(len(one.layouts))]
+        digest.update(repr((one.sample_id, words, keys)).encode())
+    own = replace(recipe, num_workers=0, save_every=0)
+    return repr((own, _files_of(stored), digest.hexdigest()))
 
 
 @torch.no_grad()
@@ -260,8 +300,7 @@ def _encode(
     tell(f"{len(store)} encoded images are kept in {store.folder}, {store.num_bytes / 1e6:.1f} MB")
 
 
-def _loop_settings(recipe: FinetuneRecipe, batches: ConversationBatches) -> LoopSettings:
-    num_steps = -(-len(batches) // recipe.num_accumulated)
+def _loop_settings(recipe: FinetuneRecipe, num_steps: int) -> LoopSettings:
     optimizer = OptimizerSettings(
         learning_rate=recipe.peak_rate,
         warmup_steps=round(recipe.warmup_share * num_steps),
@@ -281,26 +320,31 @@ def _loop_settings(recipe: FinetuneRecipe, batches: ConversationBatches) -> Loop
     )
 
 
-def _estimate(task: InstructTask, batches: ConversationBatches, settings: LoopSettings) -> str:
-    """What the run will take, by one step on the longest conversations and one on ordinary ones; nothing is moved."""
+def _estimate(task: InstructTask, batches: ConversationBatches, num_steps: int) -> str:
+    """What the run will take, by one batch of the longest conversations and one of ordinary ones; nothing is moved."""
     set_training_mode(task.module, keeps_statistics=True)
     longest = sorted(batches.conversations, key=lambda one: -one.num_positions)[: batches.batch_size]
     for batch in (replace(batches, conversations=longest, num_epochs=1, is_shuffled=False)[0], batches[0]):
         started_s = time.perf_counter()
         task.loss(batch).total.backward()  # type: ignore[no-untyped-call]
+        if torch.cuda.is_available():
+            torch.cuda.synchronize(own_device())
         batch_s = time.perf_counter() - started_s
         task.module.zero_grad(set_to_none=True)
     learning = sum(parameter.numel() for parameter in task.module.parameters() if parameter.requires_grad)
-    memory_mb = (peak_memory_mb() or 0) + _ADAM_BYTES * learning / 1e6
-    num_steps = -(-len(batches) // settings.num_accumulated)
+    peak_mb = peak_memory_mb() or 0
+    if torch.cuda.is_available():
+        peak_mb = torch.cuda.max_memory_allocated(own_device()) / 1e6
+    memory_mb = peak_mb + _ADAM_BYTES * learning / 1e6
+    minutes = batch_s * len(batches) / num_processes() / 60
     return (
-        f"{learning / 1e6:.1f} M parameters learn; {num_steps} steps, about {batch_s * len(batches) / 60:.1f} min "
+        f"{learning / 1e6:.1f} M parameters learn; {num_steps} steps, about {minutes:.1f} min "
         f"and {memory_mb:.0f} MB of memory"
     )
 
 
-def _validation(task: InstructTask, batches: ConversationBatches, recipe: FinetuneRecipe) -> Validation:
-    """The loss of held-out conversations, over all their supervised tokens."""
+def _validation(task: InstructTask, batches: ConversationBatches, every: int) -> Validation:
+    """The loss of held-out conversations, over all their supervised tokens, each so many steps."""
 
     def loss() -> float:
         total = weights = 0.0
@@ -311,8 +355,7 @@ def _validation(task: InstructTask, batches: ConversationBatches, recipe: Finetu
             weights += weight
         return total / weights
 
-    num_steps = -(-len(batches) // recipe.num_accumulated)
-    return Validation(loss, every=max(1, num_steps // recipe.num_validations))
+    return Validation(loss, every)
 
 
 def _save(recipe: FinetuneRecipe, loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> None:

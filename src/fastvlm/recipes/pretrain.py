@@ -31,7 +31,7 @@ from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.tiles import ENCODER_STRIDE_PX
 from fastvlm.training.loop import Batches, LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
-from fastvlm.training.parallel import is_first, own_device, wait_for_all
+from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
 from fastvlm.training.tasks.contrastive import ContrastiveTask
 
 _GENERATED_VOCABULARY = 400
@@ -40,7 +40,9 @@ _GENERATED_VOCABULARY = 400
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
     """A complete run. shards: patterns of .tar files, () for generated captions. tokenizer: CLIP's tokenizer.json, None
-    to learn one from the generated captions. mean and std: of the pixels, which go with the tower."""
+    to learn one from the generated captions. batch_size: of all processes together; a step is one batch. mean and std:
+    of the pixels, which go with the tower.
+    """
 
     vision: FastViTHDConfig
     text: TextConfig
@@ -76,13 +78,12 @@ def clip_small() -> PretrainRecipe:
         vision=replace(VISION["fastvithd-nano"], form="train", clip_dim=text.output_width),
         text=text,
         size_px=64,
-        num_steps=3600,
+        num_steps=2400,
         batch_size=32,
         learning_rate=4e-3,
         warmup_steps=50,
         weight_decay=0.05,
         muon_parts=("vision.stages", "text.layers"),
-        contrastive_weight=1.0,
         save_every=100,
     )
 
@@ -117,22 +118,23 @@ def run(
     report: Callable[[str, StepReport], None] = lambda _name, _report: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Pretrain, or go on where `folder` stands; returns the folder of the fused tower, `folder/tower`.
+    """Pretrain, or go on where `folder` stands; returns the folder of the tower, `folder/tower`.
 
     Raises DataError for shards that cannot be read, TrainingError as training does.
     """
     tokenizer = _tokenizer(recipe, folder)
     model = build(recipe, tokenizer)
+    batches = _batches(recipe, tokenizer, model.config.text)
     train(
         ContrastiveTask(
             model,
             contrastive_weight=recipe.contrastive_weight,
             distillation_weight=recipe.distillation_weight,
         ),
-        _batches(recipe, tokenizer, model.config.text),
+        batches,
         _loop_settings(recipe),
         folder / "state",
-        identity=repr(replace(recipe, num_workers=0, save_every=0)),
+        identity=repr((replace(recipe, num_workers=0, save_every=0), *_contents(batches))),
         report=lambda step: report("pretrain", step),
     )
     if not is_first():
@@ -165,14 +167,28 @@ def build(recipe: PretrainRecipe, tokenizer: Tokenizer) -> CLIP:
     return placed
 
 
+def _contents(batches: Batches[CaptionBatch]) -> tuple[object, ...]:
+    """What shards hold, as far as a run depends on it."""
+    return (batches.shards, batches.num_samples) if isinstance(batches, ShardBatches) else ()
+
+
+def _own_batch(recipe: PretrainRecipe) -> int:
+    """Pictures of this process in a step. Raises TrainingError where the batch cannot be shared out."""
+    if recipe.batch_size % num_processes():
+        raise TrainingError(
+            f"Expected a batch that {num_processes()} processes can share, got {recipe.batch_size}. Choose a multiple."
+        )
+    return recipe.batch_size // num_processes()
+
+
 def _batches(recipe: PretrainRecipe, tokenizer: Tokenizer, text: TextConfig) -> Batches[CaptionBatch]:
     if not recipe.shards:
         return CaptionedScenes(
             tokenizer=tokenizer,
             context_length=text.context_length,
-            batch_size=recipe.batch_size,
+            batch_size=_own_batch(recipe),
             size_px=recipe.size_px,
-            num_steps=recipe.num_steps,
+            num_steps=recipe.num_steps * num_processes(),
             has_teachers=recipe.distillation_weight > 0,
             seed=recipe.seed,
         )
@@ -183,9 +199,9 @@ def _batches(recipe: PretrainRecipe, tokenizer: Tokenizer, text: TextConfig) -> 
         shards=tuple(found),
         tokenizer=tokenizer,
         context_length=text.context_length,
-        batch_size=recipe.batch_size,
+        batch_size=_own_batch(recipe),
         size_px=recipe.size_px,
-        num_steps=recipe.num_steps,
+        num_steps=recipe.num_steps * num_processes(),
         seed=recipe.seed,
     )
 

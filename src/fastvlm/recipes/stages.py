@@ -2,7 +2,7 @@
 
 Learning rates, batches, schedules, epochs, resolutions and what learns are those of the paper's tables 8 (two stages,
 as in LLaVA-1.5) and 9 (four stages). Not in the paper, and our choice: no weight decay, gradients clipped at 1, and
-BatchNorm that keeps its statistics once the encoder is pretrained.
+BatchNorm that keeps its statistics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastvlm.data.scene_conversations import write_scene_conversations
 from fastvlm.errors import TrainingError
 from fastvlm.recipes.assemble import assemble
 from fastvlm.recipes.finetune import FinetuneRecipe, Parts
-from fastvlm.training.parallel import num_processes
+from fastvlm.training.parallel import is_first, num_processes, wait_for_all
 
 PRETRAINING_PX, TARGET_PX = 224, 1024
 """Sides of pictures while the connector learns, and of the released models; both for FastViTHD."""
@@ -22,14 +22,13 @@ PRETRAINING_PX, TARGET_PX = 224, 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One column of a table. paper: which. data_sets: by the paper's names. size_px: side of the pictures.
+    """One column of a table. paper: which. size_px: side of the pictures.
 
     is_captioned: its data are pictures with captions. template: how these are written down where no question is asked,
     None for the model's own template.
     """
 
     paper: str
-    data_sets: tuple[str, ...]
     parts: Parts
     learning_rate: float
     global_batch: int
@@ -42,27 +41,27 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "connector": Stage(
-        paper="table 9, stage 1", data_sets=("LLaVA-1.5 558K",), parts="projector", learning_rate=1e-3,
+        paper="table 9, stage 1", parts="projector", learning_rate=1e-3,
         global_batch=256, size_px=256, is_captioned=True, template="plain",
     ),
     "resolution": Stage(
-        paper="table 9, stage 1.5", data_sets=("LLaVA-ReCap-CC3M", "LLaVA-ReCap-CC12M"), parts="all",
+        paper="table 9, stage 1.5", parts="all",
         learning_rate=2e-5, global_batch=128, size_px=TARGET_PX, is_captioned=True,
     ),
     "instruct": Stage(
-        paper="table 9, stage 2", data_sets=("1.1M, 6.5M or 12.5M instructions (appendix D)",), parts="all",
+        paper="table 9, stage 2", parts="all",
         learning_rate=2e-5, global_batch=128, size_px=TARGET_PX,
     ),
     "reasoning": Stage(
-        paper="table 9, stage 3", data_sets=("MAmmoTH-VL, single images, 10.6M",), parts="all", learning_rate=2e-5,
+        paper="table 9, stage 3", parts="all", learning_rate=2e-5,
         global_batch=128, size_px=TARGET_PX,
     ),
     "llava-connector": Stage(
-        paper="table 8, stage 1", data_sets=("LLaVA-1.5 558K",), parts="projector", learning_rate=1e-3,
+        paper="table 8, stage 1", parts="projector", learning_rate=1e-3,
         global_batch=256, size_px=256, is_captioned=True, template="plain",
     ),
     "llava-instruct": Stage(
-        paper="table 8, stage 2", data_sets=("LLaVA-1.5 665K",), parts="all", learning_rate=2e-5, global_batch=128,
+        paper="table 8, stage 2", parts="all", learning_rate=2e-5, global_batch=128,
         size_px=TARGET_PX,
     ),
 }  # fmt: skip
@@ -102,13 +101,18 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
                 "Expected an encoder to start from, got a language model alone. Give --tower, or ask for fresh weights "
                 "with --random-encoder: a model on an encoder that has learned nothing stays blind."
             )
-        start = assemble(
-            folder / "start", decoder=wanted.decoder, tower=wanted.tower, size_px=size_px, seed=wanted.seed
-        )
-        model = str(start)
+        model = str(folder / "start")
+        if is_first():
+            assemble(folder / "start", decoder=wanted.decoder, tower=wanted.tower, size_px=size_px, seed=wanted.seed)
+        wait_for_all()
     if model is None:
         raise TrainingError("Expected a model to go on with (--model), or its parts (--decoder and --tower), got none.")
     per_step = wanted.batch_size * num_processes()
+    if stage.global_batch % per_step:
+        raise TrainingError(
+            f"Expected batches that make the stage's {stage.global_batch}, got {per_step} in {num_processes()} "
+            f"process(es). Choose a --batch-size that divides it."
+        )
     return FinetuneRecipe(
         model=model,
         data=wanted.data,
@@ -116,7 +120,7 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
         parts=stage.parts,
         num_epochs=stage.num_epochs,
         batch_size=wanted.batch_size,
-        num_accumulated=max(1, round(stage.global_batch / per_step)),
+        num_accumulated=stage.global_batch // per_step,
         learning_rate=stage.learning_rate,
         warmup_share=stage.warmup_share,
         size_px=size_px,

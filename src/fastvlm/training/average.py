@@ -52,7 +52,8 @@ class WeightAverage:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
         self._num_steps = int(state["num_steps"])
-        self._means = {name: state[f"mean.{name}"].clone() for name in self._means}
+        for name, mean in self._means.items():
+            mean.copy_(state[f"mean.{name}"])
 
     def _learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, value) for name, value in self._module.named_parameters() if value.requires_grad)

@@ -70,7 +70,8 @@ class Batches(Protocol[BatchType]):
 class LoopSettings:
     """How one stage runs. save_every: steps between states. num_workers: processes that prepare batches.
 
-    num_accumulated: so many batches make one step, whose gradient is that of one batch as large as all of them.
+    num_accumulated: so many batches make one step, whose gradient is their mean by the weights that the task gives
+    them: that of one large batch, where a loss is a mean over what is weighed and compares no pairs of a batch.
     ema_decay: of a running mean of the weights, which the module holds when the run is over, or None.
     keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`).
     """
@@ -161,6 +162,12 @@ def train(
         run.finish()
 
 
+def count_steps(num_batches: int, *, num_accumulated: int) -> int:
+    """How many steps so many batches make, each of which takes some from every process."""
+    per_step = num_accumulated * num_processes()
+    return num_batches // per_step if is_parallel() else -(-num_batches // per_step)
+
+
 class _Run:
     """A run's moving parts: the optimizer, a mean of the weights, the best weights so far."""
 
@@ -176,8 +183,7 @@ class _Run:
     ) -> None:
         self.task, self.settings, self.folder, self.validation = task, settings, folder, validation
         self.num_batches = len(batches)
-        per_step = settings.num_accumulated * num_processes()
-        self.num_steps = self.num_batches // per_step if is_parallel() else -(-self.num_batches // per_step)
+        self.num_steps = count_steps(self.num_batches, num_accumulated=settings.num_accumulated)
         every = None if validation is None else validation.every
         kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every, num_processes())
         key = repr((kept, settings.optimizer, settings.seed))
@@ -199,6 +205,9 @@ class _Run:
                 self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average
             )
             done, self.best_loss = progress.step, progress.best_loss
+            if not is_first():
+                # The state has the first process's random numbers; others draw new ones of their own.
+                torch.manual_seed(hash((self.settings.seed, process_number(), done)))
         wait_for_all()
         if is_first():
             truncate_log(self.folder / METRICS_FILE, num_steps=done)
@@ -256,11 +265,11 @@ class _Run:
         raise TrainingError(f"{what} is {value}, not a finite number,{where}. Lower the rate.")
 
     def save(self, num_done: int) -> None:
-        """Write the state."""
-        if not is_first():
-            return
-        progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
-        save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
+        """Write the state; other processes wait for the first one, which does."""
+        if is_first():
+            progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
+            save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
+        wait_for_all()
 
     def finish(self) -> None:
         """Leave in the module what the run was for, its best weights or their mean, in evaluation mode."""

@@ -6,11 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from fastvlm.checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILE
+from fastvlm.checkpoints.write import write_tensors
 from fastvlm.errors import TrainingError, one_line, require_extra
-from fastvlm.files import new_folder, umask
+from fastvlm.files import new_folder
 from fastvlm.models.vlm import FastVLM
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
@@ -73,9 +72,7 @@ def save_adapter(folder: Path, model: FastVLM, settings: LoraSettings, *, base: 
     }
     try:
         with new_folder(folder) as target:
-            save_file(tensors, target / ADAPTER_FILE, metadata={"format": "pt"})
-            # The library writes with owner-only permissions on some systems.
-            (target / ADAPTER_FILE).chmod(0o666 & ~umask())
+            write_tensors(target / ADAPTER_FILE, tensors)
             (target / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"Cannot write the adapter to {folder}: {error}. Free some space and resume.") from error
