@@ -14,6 +14,7 @@ from fastvlm.benchmarks.encoder_report import EncoderReport, encoder_markdown
 from fastvlm.benchmarks.encoder_runner import EncoderRow, FirstTokenRow
 from fastvlm.benchmarks.report import BenchReport, markdown
 from fastvlm.benchmarks.runner import Plan, Row, Spread
+from fastvlm.benchmarks.towers import TowerReport
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
@@ -45,6 +46,21 @@ def test_first_tokens_are_the_stored_ones() -> None:
         if row.size_px == 1024 and row.second_ttft_ms is not None and row.ttft_ms is not None
     ]
     assert f"{100 * min(shares):.0f} to\n  {100 * max(shares):.0f} % of the first at 1024 px" in DOCUMENT
+
+
+def test_first_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
+    stored = read("bench-0.5b-onnxruntime")
+    rows = tuple(with_spreads(Row, row) for row in stored["rows"])
+    assert table_of(stored, rows) in DOCUMENT
+    assert f"ONNX Runtime {stored['versions']['onnxruntime']}" in DOCUMENT
+    assert f"{stored['peak']['tera_ops_per_second']['float32']:.3f} tera-operations" in DOCUMENT
+    rates = {
+        row.system: row.decode_tokens_per_second.median
+        for row in rows
+        if row.size_px == 1024 and row.decode_tokens_per_second is not None
+    }
+    told = f"({rates['onnxruntime-int4']:.0f} tokens a second instead of {rates['fastvlm-openvino-int4']:.0f})"
+    assert told in DOCUMENT
 
 
 def test_first_tokens_without_bfloat16_are_the_stored_ones() -> None:
@@ -85,3 +101,12 @@ def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
     for entry in (*stored["families"], {**stored["overall"], "family": "overall"}):
         (line,) = (line for line in table if line.startswith(f"| {entry['family']} |"))
         assert line.split(" | ")[place].removesuffix(" |") == f"{100 * entry['accuracy']:.1f}"
+
+
+def test_what_a_tower_is_worth_is_the_stored_result() -> None:
+    report = TowerReport(**read("towers"))
+    document = (ROOT / "docs" / "training.md").read_text()
+    step = report.first_step(report.pretrained, target=0.8)
+    last = f"{100 * report.fresh[-1]:.0f} % after {report.steps[-1]} on the fresh encoder"
+    assert f"80 % are right after {step} steps on the tower, and {last}" in document
+    assert f"{report.num_answers} questions" in document

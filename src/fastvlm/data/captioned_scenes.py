@@ -30,8 +30,8 @@ PHRASES = (
 )
 """How captions say what is there."""
 
-ZERO_SHOT_PHRASE = PHRASES[1]
-"""How classes are named when nothing is trained any more."""
+ZERO_SHOT_PHRASES = PHRASES[:4]
+"""How classes are named when nothing is trained any more: the mean of these is a class, as in CLIP."""
 
 _HELD_OUT_EVERY = 4
 _IN_COMMON = 6.0
@@ -44,7 +44,7 @@ class ObjectClass:
     color: str
     shape: str
 
-    def caption(self, phrase: str = ZERO_SHOT_PHRASE, *, ground: str = "white") -> str:
+    def caption(self, phrase: str, *, ground: str = "white") -> str:
         """Say it in words."""
         return phrase.format(color=self.color, shape=self.shape, ground=ground)
 

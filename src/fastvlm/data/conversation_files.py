@@ -23,8 +23,8 @@ def read_conversations(
     source: a .json file with a list of records, a .jsonl file with one a line, a .yaml or .json file with LLaVA-NeXT's
     `datasets` (json_path, relative to the file, and sampling_strategy: `all`, or `first`, `end`, `random` with `:N` or
     `:N%`), a folder that `datasets` saved, or `hf:NAME[:SPLIT]`. image_folder: what paths of images are relative to;
-    None for the folder of each file. seed: of `random`. left_out: is told of records that cannot be read, which are then
-    left out; None raises for the first of them.
+    None for the folder of each file. seed: of `random`. left_out: is told of records that cannot be read; None raises
+    for the first of them.
     Raises DataError, in one line, for a file that cannot be read and a record that is none (see `conversation_from`).
     """
     name = str(source)

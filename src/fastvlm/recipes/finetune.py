@@ -124,9 +124,10 @@ def run(
     Raises DataError for samples that cannot be used, TrainingError and CheckpointError as training and loading do.
     """
     result = folder / ("model" if recipe.lora is None else "adapter")
-    if result.is_dir():
-        return result
     tell = tell if is_first() else _in_silence
+    if result.is_dir():
+        tell(f"{result} is there already: the run is over, and other settings change nothing of it")
+        return result
     stored = read_checkpoint(resolve(recipe.model))
     loaded = load_stored(stored, device=own_device(), dtype=torch.float32, form="stored")
     if recipe.size_px is not None:

@@ -16,7 +16,7 @@ import torch
 
 from fastvlm.batches import CaptionBatch, Float32Array
 from fastvlm.checkpoints.tower import save_tower
-from fastvlm.data.captioned_scenes import CaptionedScenes, caption_texts, classes, pictures_of
+from fastvlm.data.captioned_scenes import ZERO_SHOT_PHRASES, CaptionedScenes, caption_texts, classes, pictures_of
 from fastvlm.data.image_text_shards import ShardBatches
 from fastvlm.errors import DataError, TrainingError
 from fastvlm.evaluation.zero_shot import class_embeddings, zero_shot_accuracy
@@ -78,7 +78,7 @@ def clip_small() -> PretrainRecipe:
         vision=replace(VISION["fastvithd-nano"], form="train", clip_dim=text.output_width),
         text=text,
         size_px=64,
-        num_steps=2400,
+        num_steps=1500,
         batch_size=32,
         learning_rate=4e-3,
         warmup_steps=50,
@@ -244,14 +244,20 @@ def held_out_accuracy(
     """Share of pictures whose class is told among all that no caption spoke of, by the classes' names alone."""
     model.cpu().eval()
     held_out = classes(is_held_out=True)
-    prompts = np.stack(
-        [caption_tokens(one.caption(), tokenizer, context_length=model.config.text.context_length) for one in held_out]
-    )
-    words = model.embed_words(torch.from_numpy(prompts)).numpy()
+    prompts = [
+        np.stack(
+            [
+                caption_tokens(one.caption(phrase), tokenizer, context_length=model.config.text.context_length)
+                for phrase in ZERO_SHOT_PHRASES
+            ]
+        )
+        for one in held_out
+    ]
+    words = [model.embed_words(torch.from_numpy(one)).numpy() for one in prompts]
     embedded: list[Float32Array] = []
     for one in held_out:
         shown = np.stack(pictures_of(one, num_pictures, size_px=size_px, seed=seed))
         pixels = torch.from_numpy(shown.transpose(0, 3, 1, 2).astype(np.float32) / 255)
         embedded.append(model.embed_pictures(pixels.to(memory_format=torch.channels_last)).numpy())
     labels = np.repeat(np.arange(len(held_out)), num_pictures)
-    return zero_shot_accuracy(np.concatenate(embedded), labels, class_embeddings(list(words[:, None])))
+    return zero_shot_accuracy(np.concatenate(embedded), labels, class_embeddings(words))

@@ -68,7 +68,7 @@ def sample_scene(rng: random.Random, *, width_px: int, height_px: int) -> Scene:
 
 
 def sample_single(rng: random.Random, *, shape: str, color: str, side_px: int) -> Scene:
-    """Draw a square scene of one object, of any size and anywhere, on a plain ground on which it can be seen."""
+    """Draw a square scene of one large object, anywhere, on a plain ground on which it can be seen."""
     kind = _Kind(shape, color)
     grounds = [name for name in BACKGROUND_COLORS if name != color]
     while True:
@@ -77,7 +77,7 @@ def sample_single(rng: random.Random, *, shape: str, color: str, side_px: int) -
         if _is_visible(rng, color, [rgb]):
             break
     background = Background(name, rgb, rgb)
-    size_px = max(MIN_SIZE_PX[shape], side_px * rng.uniform(0.3, 0.8))
+    size_px = max(MIN_SIZE_PX[shape], side_px * rng.uniform(0.45, 0.85))
     center = [rng.uniform(size_px / 2, side_px - size_px / 2) for _ in range(2)]
     objects = _finish(rng, [kind], [(0, size_px, center[0], center[1])], background, [])
     return Scene(side_px, side_px, background, objects)
