@@ -247,11 +247,11 @@ def test_interrupted_json_prints_nothing(parrot: Path, tmp_path: Path) -> None:
 def test_interrupted_training_saves_and_says_so_in_one_line(run: Run, tmp_path: Path) -> None:
     patch = (
         "from fastvlm.training import loop\n"
-        "step = loop._train_step\n"
+        "step = loop._Run.step\n"
         "def interrupted(*arguments):\n"
         "    interrupt()\n"
         "    return step(*arguments)\n"
-        "loop._train_step = interrupted"
+        "loop._Run.step = interrupted"
     )
     finished = _interrupting_itself(patch, ["train", "scenes-smoke"], tmp_path)
     assert (finished.returncode, finished.stdout) == (130, "")

@@ -53,7 +53,7 @@ Fails = Callable[..., str]
         (["chat", "--temperature", "-1"], "temperature"),
         (["convert", "only-one"], "Missing argument"),
         (["convert", "a", "b", "--to", "pickle"], "'pickle' is not one of"),
-        (["train", "nothing", "--output", "x"], "none of"),
+        (["train", "nothing", "--output", "x"], "No such command 'nothing'. See: fastvlm train --help"),
         (["eval", "--limit", "0"], "--limit"),
         (["eval", "--task", "boxes"], "--data"),
         (["eval", "--task", "boxes", "--data", "no-such-folder"], "no-such-folder"),
