@@ -11,14 +11,13 @@ import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from fastvlm.batches import TrainingBatch
-from fastvlm.checkpoints.load import load_checkpoint
+from fastvlm.checkpoints.load import LoadedCheckpoint, load_checkpoint
 from fastvlm.checkpoints.tower import load_tower
 from fastvlm.data.captioned_scenes import classes
 from fastvlm.data.collate import Collator
@@ -35,9 +34,6 @@ from fastvlm.training.loop import LoopSettings, train
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parts import set_training_mode
 from fastvlm.training.tasks.instruct import InstructTask
-
-if TYPE_CHECKING:
-    from fastvlm.checkpoints.load import LoadedCheckpoint
 
 QUESTIONS = ("Name the color.", "Name the shape.")
 _SIDE_PX = 64

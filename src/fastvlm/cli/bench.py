@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -44,6 +44,23 @@ def _systems(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(SYSTEMS)}.")
     return values
+
+
+def _installed_systems(
+    precisions: Sequence[str], *, peers: Literal["none", "installed"], only: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """(name, precision) of each system to measure; one that knows a single precision comes once."""
+    from fastvlm.benchmarks.systems import SYSTEMS
+
+    kinds = {
+        name: kind
+        for name, kind in SYSTEMS.items()
+        if kind.is_installed and (kind.is_ours or peers == "installed") and (not only or name in only)
+    }
+    if not kinds:
+        raise click.BadParameter(f"of these none is installed: {', '.join(only)}.", param_hint="--system")
+    pairs = ((name, kind.only_precision or precision) for precision in precisions for name, kind in kinds.items())
+    return tuple(dict.fromkeys(pairs))
 
 
 _shape_option = click.option(
@@ -139,23 +156,13 @@ def bench_command(
     from fastvlm.benchmarks.report import BenchReport, markdown, write_json, write_plot
     from fastvlm.benchmarks.runner import Plan, measure
     from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
-    from fastvlm.benchmarks.systems import SYSTEMS
     from fastvlm.evaluation.provenance import describe_machine, installed_versions
     from fastvlm.runtimes.openvino.engine import choose_precision
 
     config, num_threads = shape_config(shape), threads or os.cpu_count() or 1
     _check_files(json_file, plot_file, markdown_file)
     chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
-    kinds = {
-        name: kind
-        for name, kind in SYSTEMS.items()
-        if kind.is_installed and (kind.is_ours or peers == "installed") and (not only or name in only)
-    }
-    if not kinds:
-        raise click.BadParameter(f"of these none is installed: {', '.join(only)}.", param_hint="--system")
-    systems = dict.fromkeys(
-        (name, kind.only_precision or precision) for precision in chosen for name, kind in kinds.items()
-    )
+    systems = _installed_systems(chosen, peers=peers, only=only)
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
         report("measuring what the machine can do")
         peak = measure_peak(tuple({precision for _, precision in systems}), num_threads=num_threads)
@@ -163,7 +170,7 @@ def bench_command(
         plan = Plan(
             shape=shape,
             folder=random_checkpoint(shape, Path(folder) / shape),
-            systems=tuple(systems),
+            systems=systems,
             sizes_px=sizes,
             num_text_tokens=text_tokens,
             num_decoded_tokens=decode_tokens,

@@ -78,6 +78,16 @@ _data_options = (
     ),
     click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them."),
 )
+_start_options = (
+    click.option("--model", "-m", help="Folder or hub id of the model to go on with."),
+    click.option("--decoder", help="Folder or hub id of a Qwen2 or Llama model, to start from parts."),
+    click.option(
+        "--tower",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        help="Folder of a pretrained encoder, or of a model whose encoder to take, to start from parts.",
+    ),
+    click.option("--random-encoder", is_flag=True, help="Start from parts with an encoder that has learned nothing."),
+)
 _save_every_option = click.option(
     "--save-every", type=click.IntRange(min=1), help="Steps between saved states; the recipe's own if not given."
 )
@@ -178,14 +188,7 @@ def _stage(name: str) -> click.Command:
     """The command of a stage of the paper's training."""
 
     @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
-    @click.option("--model", "-m", help="Folder or hub id of the model to go on with.")
-    @click.option("--decoder", help="Folder or hub id of a Qwen2 or Llama model, to start from parts.")
-    @click.option(
-        "--tower",
-        type=click.Path(file_okay=False, exists=True, path_type=Path),
-        help="Folder of a pretrained encoder, or of a model whose encoder to take, to start from parts.",
-    )
-    @click.option("--random-encoder", is_flag=True, help="Start from parts with an encoder that has learned nothing.")
+    @_with(_start_options)
     @_with(_data_options)
     @click.option("--size", type=click.IntRange(min=64), help="Side of the pictures, instead of the stage's.")
     @click.option(

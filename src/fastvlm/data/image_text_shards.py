@@ -192,7 +192,7 @@ def _teachers(fields: Mapping[str, bytes], num_teachers: int) -> tuple[Float32Ar
         return None, None
     with np.load(io.BytesIO(fields["npz"])) as file:
         pictures, words = (np.asarray(file[name], np.float32) for name in ("image_emb", "text_emb"))
-    return tuple(values.reshape(len(values), num_teachers, -1) for values in (pictures, words))  # type: ignore[return-value]
+    return pictures.reshape(len(pictures), num_teachers, -1), words.reshape(len(words), num_teachers, -1)
 
 
 def _known(values: Float32Array | None) -> Float32Array:

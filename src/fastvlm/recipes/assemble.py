@@ -19,7 +19,7 @@ from fastvlm.checkpoints.names import NameTable, names
 from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.checkpoints.tensors import FLOAT_DTYPES, StoredTensor, read_json, read_tensors, some
 from fastvlm.checkpoints.tower import is_tower, load_tower
-from fastvlm.errors import CheckpointError
+from fastvlm.errors import CheckpointError, one_line
 from fastvlm.files import new_folder
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
@@ -76,9 +76,12 @@ def assemble(folder: Path, *, decoder: str | Path, tower: Path | None, size_px: 
         template=template,
         eos_token_ids=tuple(tokenizer.token_id(token) for token in template.stop_tokens[:1]),
     )
-    with new_folder(folder) as target:
-        save_checkpoint(target, model, about, tokenizer, dtype=None)
-        (target / PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+    try:
+        with new_folder(folder) as target:
+            save_checkpoint(target, model, about, tokenizer, dtype=None)
+            (target / PARTS_FILE).write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {folder}: {one_line(error)}. Free some space.") from error
     return folder
 
 

@@ -129,11 +129,7 @@ def run(
         tell(f"{result} is there already: the run is over, and other settings change nothing of it")
         return result
     stored = read_checkpoint(resolve(recipe.model))
-    loaded = load_stored(stored, device=own_device(), dtype=torch.float32, form="stored")
-    if recipe.size_px is not None:
-        processing = replace(loaded.processing, size_px=recipe.size_px)
-        loaded = replace(loaded, config=replace(loaded.config, processing=processing))
-    _choose_parts(loaded.model, recipe)
+    loaded = _loaded(stored, recipe)
     collator = Collator(
         processor=ImageProcessor(loaded.processing),
         tokenizer=loaded.tokenizer,
@@ -159,24 +155,34 @@ def run(
     )
     task = InstructTask(loaded.model)
     num_steps = count_steps(len(batches), num_accumulated=recipe.num_accumulated)
-    every = max(1, num_steps // recipe.num_validations)
-    settings = _loop_settings(recipe, num_steps)
+    validation = None
+    if held_out:
+        own = replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False)
+        validation = _validation(task, own, every=max(1, num_steps // recipe.num_validations))
     tell(_estimate(task, batches, num_steps))
     train(
         task,
         batches,
-        settings,
+        _loop_settings(recipe, num_steps),
         folder / "state",
         identity=_identity(recipe, stored, training),
         report=lambda step: report("finetune", step),
-        validation=_validation(task, replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False), every)
-        if held_out
-        else None,
+        validation=validation,
     )
     if is_first():
         _save(recipe, loaded, stored, result)
     wait_for_all()
     return result
+
+
+def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoint:
+    """The model in float32, on this process's device, at the recipe's picture size; what does not learn is frozen."""
+    loaded = load_stored(stored, device=own_device(), dtype=torch.float32, form="stored")
+    if recipe.size_px is not None:
+        processing = replace(loaded.processing, size_px=recipe.size_px)
+        loaded = replace(loaded, config=replace(loaded.config, processing=processing))
+    _choose_parts(loaded.model, recipe)
+    return loaded
 
 
 def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
@@ -344,7 +350,7 @@ def _estimate(task: InstructTask, batches: ConversationBatches, num_steps: int) 
     )
 
 
-def _validation(task: InstructTask, batches: ConversationBatches, every: int) -> Validation:
+def _validation(task: InstructTask, batches: ConversationBatches, *, every: int) -> Validation:
     """The loss of held-out conversations, over all their supervised tokens, each so many steps."""
 
     def loss() -> float:

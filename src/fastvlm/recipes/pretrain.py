@@ -122,6 +122,9 @@ def run(
 
     Raises DataError for shards that cannot be read, TrainingError as training does.
     """
+    if is_first():
+        _tokenizer(recipe, folder)
+    wait_for_all()  # what one process writes the others read
     tokenizer = _tokenizer(recipe, folder)
     model = build(recipe, tokenizer)
     batches = _batches(recipe, tokenizer, model.config.text)

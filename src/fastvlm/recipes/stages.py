@@ -16,8 +16,9 @@ from fastvlm.recipes.assemble import assemble
 from fastvlm.recipes.finetune import FinetuneRecipe, Parts
 from fastvlm.training.parallel import is_first, num_processes, wait_for_all
 
-PRETRAINING_PX, TARGET_PX = 224, 1024
-"""Sides of pictures while the connector learns, and of the released models; both for FastViTHD."""
+CONNECTOR_PX, TARGET_PX = 256, 1024
+"""Sides of pictures while the connector learns, and of the released models. The paper pretrains FastViTHD at 224 px and
+keeps that for the connector; 224 is no multiple of 64, and 256 px give the same map of 4 x 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "connector": Stage(
         paper="table 9, stage 1", parts="projector", learning_rate=1e-3,
-        global_batch=256, size_px=256, is_captioned=True, template="plain",
+        global_batch=256, size_px=CONNECTOR_PX, is_captioned=True, template="plain",
     ),
     "resolution": Stage(
         paper="table 9, stage 1.5", parts="all",
@@ -58,15 +59,14 @@ STAGES: dict[str, Stage] = {
     ),
     "llava-connector": Stage(
         paper="table 8, stage 1", parts="projector", learning_rate=1e-3,
-        global_batch=256, size_px=256, is_captioned=True, template="plain",
+        global_batch=256, size_px=CONNECTOR_PX, is_captioned=True, template="plain",
     ),
     "llava-instruct": Stage(
         paper="table 8, stage 2", parts="all", learning_rate=2e-5, global_batch=128,
         size_px=TARGET_PX,
     ),
 }  # fmt: skip
-"""Every stage by name. The paper pretrains FastViTHD at 224 px, which is no multiple of 64: 256 px give the same map of
-4 x 4."""
+"""Every stage by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,12 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
 
     Raises TrainingError where it is not said what to start from.
     """
+    per_step = wanted.batch_size * num_processes()
+    if stage.global_batch % per_step:
+        raise TrainingError(
+            f"Expected batches that make the stage's {stage.global_batch}, got {per_step} in {num_processes()} "
+            f"process(es). Choose a --batch-size that divides it."
+        )
     size_px = wanted.size_px or stage.size_px
     model = wanted.model
     if wanted.decoder is not None:
@@ -107,12 +113,6 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
         wait_for_all()
     if model is None:
         raise TrainingError("Expected a model to go on with (--model), or its parts (--decoder and --tower), got none.")
-    per_step = wanted.batch_size * num_processes()
-    if stage.global_batch % per_step:
-        raise TrainingError(
-            f"Expected batches that make the stage's {stage.global_batch}, got {per_step} in {num_processes()} "
-            f"process(es). Choose a --batch-size that divides it."
-        )
     return FinetuneRecipe(
         model=model,
         data=wanted.data,
@@ -126,7 +126,6 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
         size_px=size_px,
         template=stage.template,
         validation_share=0.0,
-        keeps_features=stage.parts != "all",
         leaves_out_invalid=wanted.leaves_out_invalid,
         seed=wanted.seed,
     )
@@ -139,7 +138,7 @@ def smoke(stage: Stage, folder: Path) -> FinetuneRecipe:
     """
     data = write_scene_conversations(folder / "data", num_scenes=12, is_captioned=stage.is_captioned)
     wanted = StageRun(model="embedded", data=(str(data),), batch_size=4)
-    full = recipe_of(replace(stage, size_px=256), wanted, folder)
+    full = recipe_of(replace(stage, size_px=CONNECTOR_PX), wanted, folder)
     return replace(
         full,
         num_accumulated=2,

@@ -20,7 +20,8 @@ class OptimizerSettings:
 
     muon_parts: modules by the dotted end of their name, such as `decoder.layers`, whose matrices and kernels Muon moves
     (`muon.py`): it learns the same from fewer steps. part_rates: peaks of modules with a rate of their own, by name.
-    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it.
+    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it. Both
+    are for what AdamW moves.
     """
 
     learning_rate: float
