@@ -29,10 +29,11 @@ from fastvlm.processing.captions import END, START, caption_tokens
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.tiles import ENCODER_STRIDE_PX
-from fastvlm.training.loop import Batches, LoopSettings, StepReport, train
+from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
 from fastvlm.training.tasks.contrastive import ContrastiveTask
+from fastvlm.training.workers import Batches
 
 _GENERATED_VOCABULARY = 400
 

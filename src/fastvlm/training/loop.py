@@ -8,20 +8,18 @@ import json
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from fastvlm.errors import FastVLMError, TrainingError
+from fastvlm.errors import TrainingError
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
@@ -45,25 +43,11 @@ from fastvlm.training.resume import (
     truncate_log,
 )
 from fastvlm.training.task import Task
+from fastvlm.training.workers import Batches, prepared
 
 METRICS_FILE = "metrics.jsonl"
 BEST_FILE = "best.safetensors"
 VALIDATION_LOSS = "validation_loss"
-
-_WORKER_NICENESS = 10
-_PARENT_CHECK_S = 1.0
-
-BatchType = TypeVar("BatchType", covariant=True)
-
-
-class Batches(Protocol[BatchType]):
-    """Batches by step number: the same number gives the same batch, in any process, at any time."""
-
-    def __len__(self) -> int:
-        """Number of steps in the run."""
-
-    def __getitem__(self, step: int) -> BatchType:
-        """The batch of one step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +126,8 @@ def train(
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
     meter = _Meter(run.num_steps)
-    with _stop_requests() as stop, _log(folder) as log:
-        loaded = _load(batches, run.batches_of(range(done, last)), settings)
+    numbers = run.batches_of(range(done, last))
+    with _stop_requests() as stop, _log(folder) as log, prepared(batches, numbers, settings.num_workers) as loaded:
         for step in range(done, last):
             own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
             line = run.step(own, step)
@@ -307,65 +291,6 @@ class _LossOf(nn.Module):
         """The loss of a batch and its parts."""
         loss = self._loss(batch)
         return loss.total, dict(loss.parts)
-
-
-def _load(batches: Batches[Any], numbers: range, settings: LoopSettings) -> Iterator[Any]:
-    """The batches of these numbers in order, prepared ahead in worker processes."""
-    if settings.num_workers == 0:
-        return (batches[number] for number in numbers)
-    loader = DataLoader(
-        _Attempts(batches),
-        batch_size=None,
-        sampler=numbers,
-        num_workers=settings.num_workers,
-        prefetch_factor=4,
-        worker_init_fn=_modest_worker,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),
-    )
-    return map(_result_of, loader)
-
-
-class _Attempts(Dataset[object]):
-    """Batches, or the error that one ended with: a loader's process would tell it over many lines."""
-
-    def __init__(self, batches: Batches[Any]) -> None:
-        self._batches = batches
-
-    def __getitem__(self, number: int) -> object:
-        try:
-            return self._batches[number]
-        except FastVLMError as error:
-            return error
-
-
-def _result_of(attempt: object) -> object:
-    if isinstance(attempt, FastVLMError):
-        raise attempt
-    return attempt
-
-
-def _as_it_is(batch: object) -> object:
-    """Batches are numpy; the loader must not turn them into tensors."""
-    return batch
-
-
-def _modest_worker(_: int) -> None:
-    """Leave stop requests to the parent, which saves first and then ends its workers, and give way to its threads.
-
-    A worker whose parent was killed ends too: it would wait for ever for somebody to take its batches.
-    """
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(_WORKER_NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
 
 
 class _Meter:

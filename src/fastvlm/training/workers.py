@@ -1,0 +1,141 @@
+"""Batches prepared ahead in other processes, which end when they are no longer wanted, whatever happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fastvlm.errors import FastVLMError
+
+BatchType = TypeVar("BatchType", covariant=True)
+
+_NICENESS = 10
+_PARENT_CHECK_S = 1.0
+_CAN_WAIT_FOR_SIGNALS = hasattr(signal, "sigtimedwait")  # not on macOS
+
+
+class Batches(Protocol[BatchType]):
+    """Batches by step number: the same number gives the same batch, in any process, at any time."""
+
+    def __len__(self) -> int:
+        """Number of steps in the run."""
+
+    def __getitem__(self, step: int) -> BatchType:
+        """The batch of one step."""
+
+
+@contextmanager
+def prepared(batches: Batches[Any], numbers: range, num_workers: int) -> Iterator[Iterator[Any]]:
+    """The batches of these numbers in order, made in so many worker processes, or in this one where that is 0.
+
+    A FastVLMError of a worker is raised here as it is. The workers end with the context.
+    """
+    if num_workers == 0:
+        yield (batches[number] for number in numbers)
+        return
+    loader = DataLoader(
+        _Attempts(batches),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=num_workers,
+        prefetch_factor=4,
+        worker_init_fn=_settle,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),
+    )
+    with _stop_requests_held():
+        attempts = _Closing(iter(loader))
+    try:
+        yield map(_result_of, attempts)
+    finally:
+        attempts.close()
+
+
+@contextmanager
+def _stop_requests_held() -> Iterator[None]:
+    """Processes that are started meanwhile never take a SIGTERM unasked (see `_settle`)."""
+    if not _CAN_WAIT_FOR_SIGNALS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Closing:
+    """An iterator that is let go when it is closed, also where a traceback still holds this object.
+
+    A loader's workers end when its iterator is collected. One that is only collected at the end of the interpreter
+    never ends them.
+    """
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items: Iterator[Any] | None = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> object:
+        if self._items is None:
+            raise StopIteration
+        return next(self._items)
+
+    def close(self) -> None:
+        self._items = None
+
+
+class _Attempts(Dataset[object]):
+    """Batches, or the error that one ended with: a loader's process would tell it over many lines."""
+
+    def __init__(self, batches: Batches[Any]) -> None:
+        self._batches = batches
+
+    def __getitem__(self, number: int) -> object:
+        try:
+            return self._batches[number]
+        except FastVLMError as error:
+            return error
+
+
+def _result_of(attempt: object) -> object:
+    if isinstance(attempt, FastVLMError):
+        raise attempt
+    return attempt
+
+
+def _as_it_is(batch: object) -> object:
+    """Batches are numpy; the loader must not turn them into tensors."""
+    return batch
+
+
+def _settle(_: int) -> None:
+    """Give way to the parent's threads, and leave stop requests to the parent, which saves before it ends its workers.
+
+    A SIGTERM that all processes of a job get must not end a worker; one that the parent sends must. A worker whose
+    parent was killed ends too: it would wait for ever for somebody to take its batches.
+    """
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        if not _CAN_WAIT_FOR_SIGNALS:
+            time.sleep(_PARENT_CHECK_S)
+            continue
+        request = signal.sigtimedwait({signal.SIGTERM}, _PARENT_CHECK_S)
+        if request is not None and request.si_pid == parent:
+            break
+    os._exit(0)
