@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,9 @@ import pytest
 # Compiled graphs of the tests' models belong in nobody's cache.
 os.environ["FASTVLM_CACHE"] = tempfile.mkdtemp(prefix="fastvlm-tests-")
 atexit.register(shutil.rmtree, os.environ["FASTVLM_CACHE"], ignore_errors=True)
+
+# transformers and timm import torchvision, whose compiled operators are not there and not needed.
+sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
 
 SHARED = Path(os.environ.get("FASTVLM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

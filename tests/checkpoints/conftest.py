@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -147,9 +145,4 @@ def saved(
 def oracle() -> Callable[[str], Any]:
     """Import transformers or timm, or skip: other implementations to compare with."""
 
-    def load(name: str) -> Any:
-        # torchvision's compiled operators are not needed here, and registering them fails without its binaries.
-        sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
-        return pytest.importorskip(name)
-
-    return load
+    return pytest.importorskip

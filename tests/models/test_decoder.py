@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -49,8 +47,6 @@ def random_decoder(config: DecoderConfig, seed: int = 0) -> Decoder:
 
 def transformers_module(name: str = "transformers") -> Any:
     """A module of transformers; a test skips where it is not installed."""
-    # A torchvision without its compiled operators breaks the import; their registration is not needed here.
-    sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
     return pytest.importorskip(name)
 
 

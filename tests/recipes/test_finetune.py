@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,6 @@ from fastvlm.training.loop import METRICS_FILE, Interrupted
 from fastvlm.training.lora import LoraSettings
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def torchvision_that_does_not_match() -> None:
-    """peft imports transformers, which imports the torchvision that other tests install without its dependencies."""
-    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
 
 
 @pytest.fixture(scope="module")

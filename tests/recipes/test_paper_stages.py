@@ -77,10 +77,6 @@ def test_three_hundred_questions_stand_before_or_after_the_image() -> None:
 @pytest.fixture
 def language_model(tmp_path: Path) -> Path:
     """A Qwen2 folder as transformers writes it, with the embedded model's tokenizer in Qwen2's words."""
-    import sys
-    import types
-
-    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
     transformers = pytest.importorskip("transformers")
     from fastvlm.processing.tokenizer import train_byte_level_bpe
 

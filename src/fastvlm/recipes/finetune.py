@@ -35,6 +35,7 @@ from fastvlm.data.conversation_files import read_conversations
 from fastvlm.data.feature_store import FeatureStore
 from fastvlm.errors import DataError, TrainingError
 from fastvlm.inference.timings import peak_memory_mb
+from fastvlm.models.vision import kernels
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
@@ -159,6 +160,8 @@ def run(
     if held_out:
         own = replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False)
         validation = _validation(task, own, every=max(1, num_steps // recipe.num_validations))
+    if own_device().type == "cpu":
+        kernels.load()
     tell(_estimate(task, batches, num_steps))
     train(
         task,

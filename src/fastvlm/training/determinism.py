@@ -11,15 +11,18 @@ from collections.abc import Mapping
 
 import torch
 
+from fastvlm.models.vision import kernels
+
 _LOGGER = logging.getLogger(__name__)
 
 
 def arithmetic() -> dict[str, str]:
-    """Describe how this process computes: the number of threads, the processor's instructions, torch's release."""
+    """Describe how this process computes: threads, the processor's instructions, torch's release, kernels."""
     return {
         "num_threads": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
+        "kernels": "compiled" if kernels.are_loaded() else "torch's",
     }
 
 
@@ -28,7 +31,7 @@ def restore_arithmetic(stored: Mapping[str, str]) -> None:
     now = arithmetic()
     if stored.get("num_threads", now["num_threads"]) != now["num_threads"]:
         torch.set_num_threads(int(stored["num_threads"]))
-    for name in ("instructions", "torch"):
+    for name in ("instructions", "torch", "kernels"):
         if stored.get(name, now[name]) != now[name]:
             _LOGGER.warning(
                 "This run was started with %s %s and goes on with %s: its losses differ in the last digits from those "

@@ -20,12 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from fastvlm.errors import TrainingError
+from fastvlm.models.vision import kernels
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
     is_first,
     is_parallel,
     num_processes,
+    own_device,
     process_number,
     synchronised,
     total,
@@ -122,6 +124,8 @@ def train(
     with its lowest loss are kept in `folder` and are what the module holds in the end. Raises TrainingError on a loss
     or gradient that is not finite, naming the samples, and Interrupted (after saving) on SIGTERM or Ctrl-C.
     """
+    if own_device().type == "cpu":
+        kernels.load()
     run = _Run(task, batches, settings, folder, identity=identity, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)

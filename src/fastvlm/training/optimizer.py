@@ -95,6 +95,8 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> JointOpti
     matrices = [parameter for (_, parameter), chosen in zip(named, is_orthogonal, strict=True) if chosen]
     parameters = [parameter for (_, parameter), chosen in zip(named, is_orthogonal, strict=True) if not chosen]
     scales = _rate_scales(module, settings)
+    # Not torch's fused AdamW: on processors it takes a weight, its gradient and its moments by their places in memory,
+    # and moves the wrong weights where one of them is laid out otherwise.
     adamw = torch.optim.AdamW(_groups(parameters, scales, settings), lr=settings.learning_rate, betas=settings.betas)
     if not matrices:
         return JointOptimizer(adamw)

@@ -1,11 +1,13 @@
 """Convolutions that train with parallel branches and run as one (MobileOne; paper section 3.2 and appendix B).
 
 Every block has two forms. In the form `train` it sums branches, each followed by BatchNorm; in the form `fused` it
-is a single convolution with a bias, `fused`, whose kernel `merged_kernel()` of the train form computes.
+is a single convolution with a bias, `fused`, whose kernel `merged_kernel()` of the train form computes. The train form
+computes as that one convolution too where it learns with kept statistics: gradients reach the branches by the kernel.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastvlm.models.vision.config import Form
+from fastvlm.models.vision.convolution import Convolution, convolve
+from fastvlm.models.vision.normalised_sum import Branch, normalised_sum
 
 
 class Kernel(NamedTuple):
@@ -22,22 +26,6 @@ class Kernel(NamedTuple):
     bias: Tensor
 
 
-class _MultiplyingConv(nn.Conv2d):
-    """Depthwise with several outputs for each input, without bias.
-
-    torch has a slow path for its gradient, and a fast one, with the same numbers, for one output for each input.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
-        multiplier = self.out_channels // self.groups
-        outputs = [
-            F.conv2d(input, weight[index::multiplier], None, self.stride, self.padding, groups=self.groups)
-            for index in range(multiplier)
-        ]
-        # Joined with the channels innermost, as training and fast convolutions have them.
-        return torch.stack([output.movedim(1, -1) for output in outputs], -1).flatten(-2).movedim(-1, 1)
-
-
 class ConvNorm(nn.Module):
     """A convolution without bias, then BatchNorm."""
 
@@ -45,21 +33,19 @@ class ConvNorm(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1
     ) -> None:
         super().__init__()
-        multiplies = groups == in_channels and out_channels > in_channels
-        self.conv = (_MultiplyingConv if multiplies else nn.Conv2d)(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
-        )
+        self.conv = Convolution(in_channels, out_channels, kernel_size, stride=stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x in x H x W to B x out x H/stride x W/stride."""
-        out: Tensor = self.norm(self.conv(x))
-        return out
+        if _learns_as_one(self):
+            return _as_one(x, self.merged_kernel(x.dtype), stride=self.conv.stride[0], groups=self.conv.groups)
+        return normalised_sum([self.conv(x)], [Branch(0, self.norm)])
 
-    def merged_kernel(self) -> Kernel:
+    def merged_kernel(self, dtype: torch.dtype = torch.float64) -> Kernel:
         """The one convolution that equals this pair in evaluation mode."""
-        scale, shift = _norm_scale_and_shift(self.norm)
-        return Kernel(self.conv.weight.double() * scale[:, None, None, None], shift)
+        scale, shift = _norm_scale_and_shift(self.norm, dtype)
+        return Kernel(self.conv.weight.to(dtype) * scale[:, None, None, None], shift)
 
 
 class MobileOneBlock(nn.Module):
@@ -82,9 +68,9 @@ class MobileOneBlock(nn.Module):
         form: Form,
     ) -> None:
         super().__init__()
-        self.in_channels, self.kernel_size, self.groups = in_channels, kernel_size, groups
+        self.in_channels, self.kernel_size, self.stride, self.groups = in_channels, kernel_size, stride, groups
         if form == "fused":
-            self.fused = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups)
+            self.fused = Convolution(in_channels, out_channels, kernel_size, stride=stride, groups=groups, bias=True)
             return
         self.conv = (
             ConvNorm(in_channels, out_channels, kernel_size, stride=stride, groups=groups) if has_conv_branch else None
@@ -101,17 +87,34 @@ class MobileOneBlock(nn.Module):
         if hasattr(self, "fused"):
             fused: Tensor = self.fused(x)
             return fused
-        branches = [branch for branch in (self.conv, self.scale, self.skip) if branch is not None]
-        total: Tensor = branches[0](x)
-        for branch in branches[1:]:
-            total = total + branch(x)
-        return total
+        if _learns_as_one(self):
+            return _as_one(x, self.merged_kernel(x.dtype), stride=self.stride, groups=self.groups)
+        return normalised_sum(*self.branches(x))
 
-    def merged_kernel(self) -> Kernel:
-        """The sum of the branches as one convolution."""
-        kernels = [branch.merged_kernel() for branch in (self.conv, self.scale) if branch is not None]
+    def branches(self, x: Tensor) -> tuple[list[Tensor], list[Branch]]:
+        """What the block adds up, and the maps that it takes; the first one is x where that is among them."""
+        maps: list[Tensor] = []
+        found: list[Branch] = []
+        scale = None if self.scale is None else self.scale.conv
+        # A depthwise 1 x 1 convolution of every position makes no map of its own.
+        is_plain_scale = scale is not None and scale.groups == scale.out_channels and scale.stride == (1, 1)
+        if self.skip is not None or is_plain_scale:
+            maps.append(x)
         if self.skip is not None:
-            kernels.append(_identity_norm_kernel(self.skip, self.groups))
+            found.append(Branch(0, self.skip))
+        if self.scale is not None and is_plain_scale:
+            found.append(Branch(0, self.scale.norm, scale=self.scale.conv.weight.flatten()))
+        for branch in (self.conv, None if is_plain_scale else self.scale):
+            if branch is not None:
+                found.append(Branch(len(maps), branch.norm))
+                maps.append(branch.conv(x))
+        return maps, found
+
+    def merged_kernel(self, dtype: torch.dtype = torch.float64) -> Kernel:
+        """The sum of the branches as one convolution."""
+        kernels = [branch.merged_kernel(dtype) for branch in (self.conv, self.scale) if branch is not None]
+        if self.skip is not None:
+            kernels.append(_identity_norm_kernel(self.skip, self.groups, dtype))
         return _sum_kernels(kernels, self.kernel_size)
 
 
@@ -121,19 +124,25 @@ class LargeKernelConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, form: Form) -> None:
         super().__init__()
         if form == "fused":
-            self.fused = nn.Conv2d(in_channels, out_channels, 7, 2, 3, groups=in_channels)
+            self.fused = Convolution(in_channels, out_channels, 7, stride=2, groups=in_channels, bias=True)
             return
         self.large = ConvNorm(in_channels, out_channels, 7, stride=2, groups=in_channels)
         self.small = ConvNorm(in_channels, out_channels, 3, stride=2, groups=in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x in x H x W to B x out x H/2 x W/2."""
-        out: Tensor = self.fused(x) if hasattr(self, "fused") else self.large(x) + self.small(x)
-        return out
+        if hasattr(self, "fused"):
+            fused: Tensor = self.fused(x)
+            return fused
+        if _learns_as_one(self):
+            return _as_one(x, self.merged_kernel(x.dtype), stride=2, groups=x.shape[1])
+        return normalised_sum(
+            [self.large.conv(x), self.small.conv(x)], [Branch(0, self.large.norm), Branch(1, self.small.norm)]
+        )
 
-    def merged_kernel(self) -> Kernel:
+    def merged_kernel(self, dtype: torch.dtype = torch.float64) -> Kernel:
         """Both kernels as one of 7 x 7."""
-        return _sum_kernels([self.large.merged_kernel(), self.small.merged_kernel()], 7)
+        return _sum_kernels([self.large.merged_kernel(dtype), self.small.merged_kernel(dtype)], 7)
 
 
 class RepMixer(nn.Module):
@@ -143,7 +152,7 @@ class RepMixer(nn.Module):
         super().__init__()
         self.channels = channels
         if form == "fused":
-            self.fused = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+            self.fused = Convolution(channels, channels, 3, groups=channels, bias=True)
             return
         self.mixer = MobileOneBlock(channels, channels, 3, groups=channels, form="train")
         self.norm = MobileOneBlock(
@@ -153,13 +162,21 @@ class RepMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x C x H x W to the same shape."""
-        out: Tensor = self.fused(x) if hasattr(self, "fused") else x + self.layer_scale * (self.mixer(x) - self.norm(x))
-        return out
+        if hasattr(self, "fused"):
+            fused: Tensor = self.fused(x)
+            return fused
+        if _learns_as_one(self):
+            return _as_one(x, self.merged_kernel(x.dtype), stride=1, groups=self.channels)
+        assert self.norm.skip is not None
+        maps, branches = self.mixer.branches(x)
+        share = self.layer_scale.flatten()
+        shared = [branch._replace(share=share) for branch in branches]
+        return normalised_sum(maps, [*shared, Branch(0, self.norm.skip, share=-share)], has_residual=True)
 
-    def merged_kernel(self) -> Kernel:
+    def merged_kernel(self, dtype: torch.dtype = torch.float64) -> Kernel:
         """The whole mixer, its residual included, as one depthwise convolution."""
-        mixer, norm = self.mixer.merged_kernel(), self.norm.merged_kernel()
-        scale = self.layer_scale.double()
+        mixer, norm = self.mixer.merged_kernel(dtype), self.norm.merged_kernel(dtype)
+        scale = self.layer_scale.to(dtype)
         weight = scale[:, None] * (mixer.weight - norm.weight)
         return Kernel(weight + _identity_weight(weight), scale[:, 0, 0] * (mixer.bias - norm.bias))
 
@@ -169,7 +186,7 @@ class RepPositionEncoding(nn.Module):
 
     def __init__(self, channels: int, *, form: Form) -> None:
         super().__init__()
-        conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        conv = Convolution(channels, channels, 7, groups=channels, bias=True)
         if form == "fused":
             self.fused = conv
         else:
@@ -180,11 +197,11 @@ class RepPositionEncoding(nn.Module):
         out: Tensor = self.fused(x) if hasattr(self, "fused") else x + self.conv(x)
         return out
 
-    def merged_kernel(self) -> Kernel:
+    def merged_kernel(self, dtype: torch.dtype = torch.float64) -> Kernel:
         """The convolution with the identity added to its kernel's centre."""
         assert self.conv.bias is not None
-        weight = self.conv.weight.double()
-        return Kernel(weight + _identity_weight(weight), self.conv.bias.double())
+        weight = self.conv.weight.to(dtype)
+        return Kernel(weight + _identity_weight(weight), self.conv.bias.to(dtype))
 
 
 Reparameterizable = MobileOneBlock | LargeKernelConv | RepMixer | RepPositionEncoding
@@ -206,16 +223,27 @@ def copy_fused(source: nn.Module, target: nn.Module) -> None:
         copy_fused(child, target.get_submodule(name))
 
 
-def _norm_scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _learns_as_one(block: nn.Module) -> bool:
+    """Whether gradients are wanted and no statistics are: then branches need no maps of their own."""
+    return torch.is_grad_enabled() and not any(
+        part.training for part in block.modules() if isinstance(part, nn.BatchNorm2d)
+    )
+
+
+def _as_one(x: Tensor, kernel: Kernel, *, stride: int, groups: int) -> Tensor:
+    return convolve(x, kernel.weight, kernel.bias, stride=stride, groups=groups)
+
+
+def _norm_scale_and_shift(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    return scale, norm.bias.double() - norm.running_mean.double() * scale
+    scale = norm.weight.to(dtype) / torch.sqrt(norm.running_var.to(dtype) + norm.eps)
+    return scale, norm.bias.to(dtype) - norm.running_mean.to(dtype) * scale
 
 
-def _identity_norm_kernel(norm: nn.BatchNorm2d, groups: int) -> Kernel:
-    scale, shift = _norm_scale_and_shift(norm)
+def _identity_norm_kernel(norm: nn.BatchNorm2d, groups: int, dtype: torch.dtype) -> Kernel:
+    scale, shift = _norm_scale_and_shift(norm, dtype)
     channels_per_group = norm.num_features // groups
-    weight = torch.eye(channels_per_group, dtype=torch.float64).repeat(groups, 1) * scale[:, None]
+    weight = torch.eye(channels_per_group, dtype=dtype, device=scale.device).repeat(groups, 1) * scale[:, None]
     return Kernel(weight[:, :, None, None], shift)
 
 
@@ -228,7 +256,8 @@ def _identity_weight(like: Tensor) -> Tensor:
 
 def _sum_kernels(kernels: list[Kernel], kernel_size: int) -> Kernel:
     weights = [_center(kernel.weight, kernel_size) for kernel in kernels]
-    return Kernel(torch.stack(weights).sum(0), torch.stack([kernel.bias for kernel in kernels]).sum(0))
+    # One by one: the gradient of a stack's sum is one storage for all, into which autograd would add up every branch's.
+    return Kernel(reduce(torch.add, weights), reduce(torch.add, [kernel.bias for kernel in kernels]))
 
 
 def _center(weight: Tensor, kernel_size: int) -> Tensor:

@@ -1,0 +1,103 @@
+"""Passes over maps that torch is slow at on processors, in C++: compiled where they are first wanted, and kept.
+
+They only make training faster: whatever uses them has the same sums in torch. See docs/decisions/0015.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fastvlm.files import replacing
+from fastvlm.machine import cache_folder, describe_processor
+
+SWITCH = "FASTVLM_KERNELS"
+"""An environment variable: `off` trains without them."""
+
+LANES = 16
+"""Numbers of one vector in the kernels: maps have a multiple of it as channels, or a divisor."""
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+_COMPILERS = ("c++", "g++", "clang++")
+_PATIENCE_S = 300
+_LOGGER = logging.getLogger(__name__)
+
+
+def load() -> None:
+    """Have the kernels from now on, in this process; where they cannot be had, say why in one line of the log."""
+    reason = _failure()
+    if reason is not None:
+        _LOGGER.warning("Training goes on without the compiled kernels, more slowly: %s", reason)
+
+
+def are_loaded() -> bool:
+    """Whether this process has the kernels."""
+    return hasattr(torch.ops.fastvlm, "normalised_sum")
+
+
+def suit(map_: Tensor) -> bool:
+    """Whether the kernels are there and take this map: B x C x H x W in float32 with its channels innermost."""
+    channels = map_.shape[1]
+    return (
+        are_loaded()
+        and map_.device.type == "cpu"
+        and map_.dtype == torch.float32
+        and map_.is_contiguous(memory_format=torch.channels_last)
+        and (channels % LANES == 0 or (LANES % channels == 0 and map_.numel() % LANES == 0))
+        and not torch.compiler.is_compiling()
+    )
+
+
+@cache
+def _failure() -> str | None:
+    """Load the kernels, compiled before or now; returns why that cannot be done, or None."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no"):
+        return f"{SWITCH} says so"
+    named = os.environ.get("CXX")
+    compiler = next(filter(shutil.which, [named] if named else _COMPILERS), None)
+    if compiler is None:
+        return f"no C++ compiler was found ({named or ', '.join(_COMPILERS)})"
+    command = [compiler, *_flags(), str(_SOURCE), *_libraries()]
+    names = (_SOURCE.read_text(), torch.__version__, describe_processor(), *command)
+    library = cache_folder() / "kernels" / f"{hashlib.sha256(repr(names).encode()).hexdigest()[:24]}.so"
+    try:
+        if not library.is_file():
+            library.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(library) as temporary:
+                subprocess.run(
+                    [*command, "-o", str(temporary)], check=True, capture_output=True, text=True, timeout=_PATIENCE_S
+                )
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    except subprocess.CalledProcessError as error:
+        return f"{compiler} failed: {next((line for line in error.stderr.splitlines() if 'error' in line), error)}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error.__cause__ or error)
+    return None
+
+
+def _flags() -> list[str]:
+    """For this very processor, with the declarations of the torch that is imported."""
+    folder = Path(torch.__file__).parent / "include"
+    return [
+        "-O3",
+        "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native",
+        "-std=c++20",
+        "-shared",
+        "-fPIC",
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        f"-I{folder}",
+        f"-I{folder / 'torch' / 'csrc' / 'api' / 'include'}",
+    ]
+
+
+def _libraries() -> list[str]:
+    return [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-lc10"]
