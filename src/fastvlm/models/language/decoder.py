@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastvlm.models import recompute
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.language.kv_cache import KVCache
 
@@ -135,11 +136,15 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model over embeddings; with `has_tied_head` it owns no head of its own."""
+    """A causal language model over embeddings; with `has_tied_head` it owns no head of its own.
+
+    recomputes: in training, layers keep their inputs alone and compute the rest again on the way back.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.recomputes = False
         self.embed_tokens = nn.Embedding(config.vocabulary_size, config.width)
         self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
@@ -179,7 +184,9 @@ class Decoder(nn.Module):
         angles = rotary_angles(positions, head_dim=self.config.head_dim, theta=self.config.rope_theta)
         hidden = embeddings
         for layer in self.layers:
-            hidden = layer(hidden, angles=angles, mask=mask, cache=cache)
+            hidden = recompute.apply(
+                layer, hidden, is_recomputed=self.recomputes, angles=angles, mask=mask, cache=cache
+            )
         normalised: Tensor = self.norm(hidden)
         return normalised
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastvlm.models import recompute
 from fastvlm.models.vision.config import FastViTHDConfig, Form, TokenMixer
 from fastvlm.models.vision.multi_scale import MultiScaleAggregation
 from fastvlm.models.vision.reparameterizable import (
@@ -26,11 +27,16 @@ from fastvlm.models.vision.reparameterizable import (
 
 
 class FastViTHD(nn.Module):
-    """Turns pixels into a map of visual tokens, one for every 64 x 64 pixels."""
+    """Turns pixels into a map of visual tokens, one for every 64 x 64 pixels.
+
+    recomputes: in training, blocks keep their inputs alone and compute the rest again on the way back, but for blocks
+    that learn statistics.
+    """
 
     def __init__(self, config: FastViTHDConfig) -> None:
         super().__init__()
         self.config = config
+        self.recomputes = False
         self.stem = Stem(config.widths[0], form=config.form)
         self.stages = nn.ModuleList(
             Stage(
@@ -60,7 +66,7 @@ class FastViTHD(nn.Module):
         x = self.stem(pixels)
         maps: list[Tensor] = []
         for stage in self.stages:
-            x = stage(x)
+            x = stage(x, recomputes=self.recomputes)
             maps.append(x)
         output = self.expansion(x)
         if self.multi_scale is not None:
@@ -114,14 +120,14 @@ class Stage(nn.Module):
         block = AttentionBlock if token_mixer == "attention" else RepMixerBlock
         self.blocks = nn.ModuleList(block(width, config=config) for _ in range(depth))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, recomputes: bool = False) -> Tensor:
         """Map B x C x H x W to B x width x H/2 x W/2, or to the same size in the first stage."""
         if self.patch_embedding is not None:
             x = self.patch_embedding(x)
         if self.position_encoding is not None:
             x = self.position_encoding(x)
         for block in self.blocks:
-            x = block(x)
+            x = recompute.apply(block, x, is_recomputed=recomputes)
         return x
 
 
