@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 from click.core import ParameterSource
 
+from fastvlm.cli.bench_options import (
+    check_files,
+    finish,
+    json_option,
+    markdown_option,
+    multiples_of_64,
+    peers_option,
+    plot_option,
+    progress,
+    shape_option,
+    threads_option,
+)
+from fastvlm.cli.bench_training import towers_command
 from fastvlm.cli.options import milliseconds
-from fastvlm.cli.output import check_place, debug_option, note
-from fastvlm.errors import require_extra
+from fastvlm.cli.output import debug_option
 from fastvlm.files import write_whole
-
-if TYPE_CHECKING:
-    from fastvlm.benchmarks.budgets import BudgetReport
-    from fastvlm.benchmarks.encoder_report import EncoderReport
-    from fastvlm.benchmarks.report import BenchReport
-    from fastvlm.benchmarks.towers import TowerReport
-
-PIPE_WIDTH = 160
-"""Columns of a table that no terminal shows."""
-
-_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
-
-
-def _sizes(_: click.Context, __: click.Parameter, values: tuple[int, ...]) -> tuple[int, ...]:
-    wrong = [value for value in values if value % 64]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]} is no multiple of 64.")
-    return values
 
 
 def _systems(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,47 +55,15 @@ def _installed_systems(
     return tuple(dict.fromkeys(pairs))
 
 
-_shape_option = click.option(
-    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
-)
-_peers_option = click.option(
-    "--peers",
-    type=click.Choice(["none", "installed"]),
-    default="installed",
-    show_default=True,
-    help="Other engines to measure beside ours.",
-)
-_threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
-)
-_json_option = click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write rows as JSON."
-)
-_plot_option = click.option(
-    "--plot",
-    "plot_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Draw a PNG, SVG or PDF.",
-)
-_markdown_option = click.option(
-    "--markdown",
-    "markdown_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the tables as Markdown.",
-)
-
-
 @click.group("bench", invoke_without_command=True, short_help="Measure time to first token and decoding.")
-@_shape_option
+@shape_option
 @click.option(
     "--size",
     "sizes",
     type=click.IntRange(min=64),
     multiple=True,
     default=(1024,),
-    callback=_sizes,
+    callback=multiples_of_64,
     metavar="PX",
     help="Side of the picture, a multiple of 64; may be repeated.  [default: 1024]",
 )
@@ -115,17 +75,17 @@ _markdown_option = click.option(
     default=("auto",),
     help="Of all systems; may be repeated. auto is bfloat16 where the processor computes in it.  [default: auto]",
 )
-@_peers_option
+@peers_option
 @click.option("--system", "only", multiple=True, callback=_systems, metavar="NAME", help="Only these; may be repeated.")
 @click.option("--runs", type=click.IntRange(min=1), default=7, show_default=True, help="Of each system at each size.")
 @click.option("--text-tokens", type=click.IntRange(min=2), default=30, show_default=True, help="Words of the prompt.")
 @click.option(
     "--decode-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens after the first."
 )
-@_threads_option
-@_json_option
-@_plot_option
-@_markdown_option
+@threads_option
+@json_option
+@plot_option
+@markdown_option
 @debug_option
 @click.pass_context
 def bench_command(
@@ -160,10 +120,10 @@ def bench_command(
     from fastvlm.runtimes.openvino.engine import choose_precision
 
     config, num_threads = shape_config(shape), threads or os.cpu_count() or 1
-    _check_files(json_file, plot_file, markdown_file)
+    check_files(json_file, plot_file, markdown_file)
     chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
     systems = _installed_systems(chosen, peers=peers, only=only)
-    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, progress() as report:
         report("measuring what the machine can do")
         peak = measure_peak(tuple({precision for _, precision in systems}), num_threads=num_threads)
         report(f"drawing random weights of the shape {shape}")
@@ -185,7 +145,7 @@ def bench_command(
         versions=installed_versions("transformers", "onnxruntime"),
         peak=peak,
     )
-    _finish(
+    finish(
         result,
         {
             json_file: lambda path: write_json(result, path),
@@ -203,12 +163,12 @@ def bench_command(
     show_default=True,
     help="Of all encoders; auto is bfloat16 where the processor computes in it.",
 )
-@_peers_option
+@peers_option
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Of each encoder at each size.")
-@_threads_option
-@_json_option
-@_plot_option
-@_markdown_option
+@threads_option
+@json_option
+@plot_option
+@markdown_option
 @debug_option
 def encoders_command(
     precision: str,
@@ -234,12 +194,12 @@ def encoders_command(
     from fastvlm.evaluation.provenance import describe_machine, installed_versions
     from fastvlm.runtimes.openvino.engine import choose_precision
 
-    _check_files(json_file, plot_file, markdown_file)
+    check_files(json_file, plot_file, markdown_file)
     chosen = choose_precision(precision)
     engines = ["encoder"]
     if peers == "installed" and PARTS["encoder-transformers"].is_installed:
         engines.append("encoder-transformers")
-    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, progress() as report:
         report(f"drawing random weights of the shape {DECODER}")
         plan = Plan(
             shape=DECODER,
@@ -260,7 +220,7 @@ def encoders_command(
         machine=describe_machine(),
         versions=installed_versions("transformers"),
     )
-    _finish(
+    finish(
         result,
         {
             json_file: lambda path: write_json(result, path),
@@ -271,7 +231,7 @@ def encoders_command(
 
 
 @bench_command.command("budgets", short_help="Measure whether --max-ttft is kept.")
-@_shape_option
+@shape_option
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Budgets to draw.")
 @click.option(
     "--from",
@@ -293,9 +253,9 @@ def encoders_command(
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws other budgets.")
 @click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Hold the decoder's weights in fewer bits.")
-@_threads_option
-@_json_option
-@_markdown_option
+@threads_option
+@json_option
+@markdown_option
 @debug_option
 def budgets_command(
     shape: str,
@@ -319,9 +279,9 @@ def budgets_command(
 
     if lowest_ms > highest_ms:
         raise click.UsageError(f"Expected --from to be at most --to, got {lowest_ms:g} ms and {highest_ms:g} ms.")
-    _check_files(json_file, None, markdown_file)
+    check_files(json_file, None, markdown_file)
     num_threads = threads or os.cpu_count() or 1
-    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, progress() as report:
         report(f"drawing random weights of the shape {shape}")
         model = askable_checkpoint(shape, Path(folder) / shape)
         # Nobody will load these weights again: what is compiled for them must not push out what is of use.
@@ -337,7 +297,7 @@ def budgets_command(
             seed=seed,
             report=report,
         )
-    _finish(
+    finish(
         result,
         {
             json_file: lambda path: write_json(result, path),
@@ -353,77 +313,4 @@ def _refuse_options_before(subcommand: str, context: click.Context) -> None:
             raise click.UsageError(f"Options of {subcommand} stand behind it: {option.opts[0]}.", context)
 
 
-def _check_files(json_file: Path | None, plot_file: Path | None, markdown_file: Path | None) -> None:
-    """Refuse places that cannot be written to, and plots that cannot be drawn, before minutes of measuring."""
-    if plot_file is not None:
-        if plot_file.suffix not in _PLOT_SUFFIXES:
-            raise click.UsageError(f"Expected a plot file of {', '.join(_PLOT_SUFFIXES)}, got {plot_file}.")
-        require_extra("matplotlib", "bench")
-    check_place(json_file, flag="--json")
-    check_place(plot_file, flag="--plot")
-    check_place(markdown_file, flag="--markdown")
-
-
-@bench_command.command("towers", short_help="Measure what a pretrained encoder is worth.")
-@click.argument("tower", type=click.Path(file_okay=False, exists=True, path_type=Path))
-@click.option("--steps", type=click.IntRange(min=1), default=300, show_default=True, help="Of each encoder.")
-@click.option("--every", type=click.IntRange(min=1), default=30, show_default=True, help="Steps between two points.")
-@_json_option
-@_plot_option
-@debug_option
-def towers_command(tower: Path, steps: int, every: int, json_file: Path | None, plot_file: Path | None) -> None:
-    """Measure what a pretrained encoder is worth.
-
-    Trains a small vision-language model on generated pictures twice, once with the TOWER that a pretraining wrote and
-    once with fresh weights of its shape, and prints how many questions about unseen pictures each answers after so many
-    steps. It tells towers of this package's own size apart in minutes.
-    """
-    require_extra("torch", "torch")
-    from fastvlm.benchmarks.towers import compare, write_json, write_plot
-    from fastvlm.evaluation.provenance import describe_machine, installed_versions
-
-    _check_files(json_file, plot_file, None)
-    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, _progress() as report:
-        result = compare(
-            tower,
-            Path(folder),
-            num_steps=steps,
-            every=every,
-            machine=describe_machine(),
-            versions=installed_versions(),
-            report=report,
-        )
-    _finish(
-        result,
-        {json_file: lambda path: write_json(result, path), plot_file: lambda path: write_plot(result, path)},
-    )
-
-
-def _finish(
-    result: BenchReport | EncoderReport | BudgetReport | TowerReport,
-    writers: Mapping[Path | None, Callable[[Path], None]],
-) -> None:
-    """Write the files that were asked for, then print the tables, wide where no terminal sets their width."""
-    for path, write in writers.items():
-        if path is not None:
-            write(path)
-            note(f"Written: {path}")
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as table:
-        console.print(result)
-    click.echo(table.get(), nl=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Give a function that tells what is done now: one moving line on a terminal, nothing elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("") as status:
-        yield status.update
+bench_command.add_command(towers_command)

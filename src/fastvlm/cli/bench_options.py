@@ -1,0 +1,105 @@
+"""What the commands of `fastvlm bench` share: their flags, the files that they write, how they tell their progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from fastvlm.cli.output import check_place, note
+from fastvlm.errors import require_extra
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleRenderable, RichCast
+
+PIPE_WIDTH = 160
+"""Columns of a table that no terminal shows."""
+
+_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
+Sizes = TypeVar("Sizes", int, tuple[int, ...])
+
+
+def multiples_of_64(_: click.Context, __: click.Parameter, value: Sizes) -> Sizes:
+    """Refuse a side in pixels, or one of several, that no whole number of visual tokens stands on."""
+    wrong = [size for size in (value if isinstance(value, tuple) else (value,)) if size % 64]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]} is no multiple of 64.")
+    return value
+
+
+shape_option = click.option(
+    "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
+)
+peers_option = click.option(
+    "--peers",
+    type=click.Choice(["none", "installed"]),
+    default="installed",
+    show_default=True,
+    help="Other engines to measure beside ours.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write rows as JSON."
+)
+plot_option = click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw a PNG, SVG or PDF.",
+)
+markdown_option = click.option(
+    "--markdown",
+    "markdown_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the tables as Markdown.",
+)
+
+
+def check_files(json_file: Path | None, plot_file: Path | None, markdown_file: Path | None) -> None:
+    """Refuse places that cannot be written to, and plots that cannot be drawn, before minutes of measuring."""
+    if plot_file is not None:
+        if plot_file.suffix not in _PLOT_SUFFIXES:
+            raise click.UsageError(f"Expected a plot file of {', '.join(_PLOT_SUFFIXES)}, got {plot_file}.")
+        require_extra("matplotlib", "bench")
+    check_place(json_file, flag="--json")
+    check_place(plot_file, flag="--plot")
+    check_place(markdown_file, flag="--markdown")
+
+
+def finish(
+    result: ConsoleRenderable | RichCast,
+    writers: Mapping[Path | None, Callable[[Path], None]],
+) -> None:
+    """Write the files that were asked for, then print the tables, wide where no terminal sets their width."""
+    for path, write in writers.items():
+        if path is not None:
+            write(path)
+            note(f"Written: {path}")
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as table:
+        console.print(result)
+    click.echo(table.get(), nl=False)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Give a function that tells what is done now: one moving line on a terminal, nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("") as status:
+        yield status.update
