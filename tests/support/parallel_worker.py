@@ -1,6 +1,7 @@
 """Trains a task for some steps in one of several processes, or alone, and writes what came of it: for test_parallel.
 
-Arguments: task, folder, batches that make a step in one process.
+Arguments: task, folder, batches that make a step in one process, whether the model is in pieces, and after how many
+steps the run is interrupted and gone on with in a new loop (0 for not at all).
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ def build(name: str, *, is_joined: bool) -> tuple[Any, Any]:
     if name == "contrastive":
         return contrastive(is_joined=is_joined)
     model = FastVLM(VLMConfig(vision=VISION, decoder=DECODER))
+    if name == "mixed":
+        return InstructTask(model), WordsAlone(scene_batches(is_drawn=True))
     if name == "instruct":
         return InstructTask(model, answer_exponent=0.5), scene_batches(is_drawn=True)
     if name == "dense":
@@ -112,7 +115,23 @@ def build(name: str, *, is_joined: bool) -> tuple[Any, Any]:
     return SymbolTask(model, nn.Linear(NUM_TOKEN_FEATURES, DECODER.width)), scene_batches(is_drawn=False)
 
 
-def main(name: str, folder: Path, num_accumulated: int) -> None:
+class WordsAlone:
+    """The pictures left out of every second batch: there the encoder gets no gradient."""
+
+    def __init__(self, batches: SceneBatches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> Any:
+        batch = self.batches[step]
+        if step % 2 == 0:
+            return batch
+        return replace(batch, pixels=batch.pixels[:0], is_visual=np.zeros_like(batch.is_visual), dense=None)
+
+
+def main(name: str, folder: Path, num_accumulated: int, is_sharded: bool, interrupted_after: int) -> None:
     """Train and write the weights that came of it."""
     torch.set_num_threads(1)
     # Rounding to bfloat16 depends on how many rows are multiplied at once.
@@ -122,9 +141,14 @@ def main(name: str, folder: Path, num_accumulated: int) -> None:
     accumulated = 1 if name == "contrastive" else num_accumulated
     optimizer = OptimizerSettings(learning_rate=1e-3, warmup_steps=0, clip_norm=0.5)
     settings = LoopSettings(
-        optimizer=optimizer, num_workers=0, num_accumulated=accumulated, keeps_statistics=True, log_every=1
-    )
+        optimizer=optimizer, num_workers=0, num_accumulated=accumulated, keeps_statistics=True, log_every=1,
+        is_sharded=is_sharded, ema_decay=0.5 if name == "instruct" else None,
+    )  # fmt: skip
     with processes():
+        if interrupted_after:
+            train(task, batches, settings, folder / "state", max_steps=interrupted_after)
+            torch.manual_seed(0)
+            task, batches = build(name, is_joined=False)
         train(task, batches, settings, folder / "state")
         if is_first():
             weights = {name: value.detach().contiguous() for name, value in task.module.named_parameters()}
@@ -132,4 +156,4 @@ def main(name: str, folder: Path, num_accumulated: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "pieces", int(sys.argv[5]))

@@ -40,7 +40,8 @@ class CLIP(nn.Module):
         self.config = config
         self.vision = FastViTHD(config.vision)
         self.text = TextTower(config.text)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
+        # A vector of one: sharding takes no scalars.
+        self.log_scale = nn.Parameter(torch.tensor([math.log(_FIRST_SCALE)]))
 
     def embed_pictures(self, pixels: Tensor) -> Tensor:
         """Turn B x 3 x H x W into B x width, of length one."""
@@ -54,4 +55,4 @@ class CLIP(nn.Module):
     def scale(self) -> Tensor:
         """What similarities are multiplied by, 100 at most, as in CLIP; above that it can still learn to be less."""
         excess = (self.log_scale - math.log(_LARGEST_SCALE)).clamp(min=0)
-        return (self.log_scale - excess.detach()).exp()
+        return (self.log_scale - excess.detach()).exp().squeeze(0)

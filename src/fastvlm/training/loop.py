@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,9 +18,11 @@ from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from fastvlm.errors import TrainingError
 from fastvlm.models.vision import kernels
+from fastvlm.training import sharding
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
@@ -30,6 +32,7 @@ from fastvlm.training.parallel import (
     own_device,
     process_number,
     synchronised,
+    to_whole,
     total,
     wait_for_all,
     without_exchange,
@@ -59,7 +62,8 @@ class LoopSettings:
     num_accumulated: so many batches make one step, whose gradient is their mean by the weights that the task gives
     them: that of one large batch, where a loss is a mean over what is weighed and compares no pairs of a batch.
     ema_decay: of a running mean of the weights, which the module holds when the run is over, or None.
-    keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`).
+    keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`). is_sharded: each of several processes
+    holds a piece of the model and of what the optimizer remembers (see `sharding`).
     """
 
     optimizer: OptimizerSettings
@@ -70,6 +74,7 @@ class LoopSettings:
     num_accumulated: int = 1
     ema_decay: float | None = None
     keeps_statistics: bool = False
+    is_sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,24 +179,29 @@ class _Run:
         self.num_steps = count_steps(self.num_batches, num_accumulated=settings.num_accumulated)
         every = None if validation is None else validation.every
         kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every, num_processes())
-        key = repr((kept, settings.optimizer, settings.seed))
+        key = repr((kept, settings.optimizer, settings.seed) + ("sharded",) * settings.is_sharded)
         self.identity = hashlib.sha256(key.encode()).hexdigest()
         torch.manual_seed(settings.seed + process_number())
         self._set_mode()
-        self.network = synchronised(_LossOf(task))
+        self.network = self._network()
         self.optimizer = build_optimizer(task.module, settings.optimizer)
+        if settings.is_sharded:
+            sharding.only_one(self.optimizer)
         self.average = None
         if settings.ema_decay is not None:
             self.average = WeightAverage(task.module, decay=settings.ema_decay)
         self.best_loss = math.inf
 
+    def _network(self) -> nn.Module:
+        network = _LossOf(self.task)
+        return sharding.shard(network) if self.settings.is_sharded else synchronised(network)
+
     def resume(self) -> int:
         """Go on where the folder's state ends; returns the number of steps that are done."""
         done = 0
-        if has_state(self.folder):
-            progress = load_state(
-                self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average
-            )
+        if has_state(self.folder) or (self.folder / sharding.PROGRESS_FILE).is_file():
+            load = sharding.load_shards if self.settings.is_sharded else load_state
+            progress = load(self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average)
             done, self.best_loss = progress.step, progress.best_loss
             if not is_first():
                 # The state has the first process's random numbers; others draw new ones of their own.
@@ -230,7 +240,7 @@ class _Run:
         losses: dict[str, float] = {}
         for number, (batch, weight) in enumerate(zip(batches, weights, strict=True), start=1):
             is_exchanged = number == len(batches)
-            with nullcontext() if is_exchanged else without_exchange(self.network):
+            with nullcontext() if is_exchanged else self._without_exchange():
                 loss, parts = self.network(batch)
                 value = float(loss.detach())
                 self._require_finite(value, "The loss", [batch])
@@ -239,10 +249,16 @@ class _Run:
             for name, part in {"loss": value, **parts}.items():
                 share = weight / (everything if name == "loss" else sum(weights))
                 losses[name] = losses.get(name, 0.0) + share * float(part)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings.optimizer.clip_norm))
+        norms = torch.nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings.optimizer.clip_norm)
+        norm = float(to_whole(norms))
         self._require_finite(norm, "A gradient", batches)
         self.optimizer.step()
         return {"loss": total(losses.pop("loss")), "gradient_norm": norm, **losses}
+
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        if isinstance(self.network, FSDPModule):
+            return sharding.without_exchange(self.network)
+        return without_exchange(self.network)
 
     def _require_finite(self, value: float, what: str, batches: Sequence[Any]) -> None:
         """Raise TrainingError in every process where one has a number that is not finite."""
@@ -253,29 +269,36 @@ class _Run:
         raise TrainingError(f"{what} is {value}, not a finite number,{where}. Lower the rate.")
 
     def save(self, num_done: int) -> None:
-        """Write the state; other processes wait for the first one, which does."""
-        if is_first():
-            progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
+        """Write the state, all processes together or the first one while the others wait."""
+        progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
+        if self.settings.is_sharded:
+            sharding.save_shards(self.folder, self.task.module, self.optimizer, progress, average=self.average)
+        elif is_first():
             save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
         wait_for_all()
 
     def finish(self) -> None:
-        """Leave in the module what the run was for, its best weights or their mean, in evaluation mode."""
+        """Leave in the module what the run was for, its best weights or their mean, in evaluation mode.
+
+        Of a model in pieces the first process has the whole then.
+        """
         wait_for_all()
         if self.validation is not None:
             load_weights(self.folder / BEST_FILE, self.task.module)
         elif self.average is not None:
             self.average.apply()
+        if self.settings.is_sharded:
+            sharding.put_together(self.task.module)
         self.task.module.eval()
 
     def _validate(self, validation: Validation) -> float:
         with nullcontext() if self.average is None else self.average.in_place(), torch.no_grad():
             self.task.module.eval()
-            loss = validation.loss()
+            with sharding.whole(self.network):
+                loss = validation.loss()
             if loss < self.best_loss:
                 self.best_loss = loss
-                if is_first():
-                    save_weights(self.folder / BEST_FILE, self.task.module)
+                save_weights(self.folder / BEST_FILE, self.task.module)
         self._set_mode()
         return loss
 
@@ -294,7 +317,10 @@ class _LossOf(nn.Module):
     def forward(self, batch: object) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch and its parts."""
         loss = self._loss(batch)
-        return loss.total, dict(loss.parts)
+        total = loss.total
+        if isinstance(self, FSDPModule):
+            total = total + sharding.nothing_of_all(self)
+        return total, dict(loss.parts)
 
 
 class _Meter:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 _WORLD_SIZE = "WORLD_SIZE"
@@ -97,6 +98,23 @@ def total(value: float) -> float:
     summed = torch.tensor(value, dtype=torch.float64, device=own_device())
     dist.all_reduce(summed)
     return float(summed)
+
+
+def to_whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process holds a piece, put together in each; another one as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def take_over(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load whole tensors by name into what a process holds of them."""
+    own = module.state_dict()
+    pieces = {
+        name: distribute_tensor(tensor.to(value.device), value.device_mesh, value.placements)
+        if isinstance(value := own[name], DTensor)
+        else tensor
+        for name, tensor in tensors.items()
+    }
+    module.load_state_dict(pieces, strict=False)
 
 
 class _Gather(torch.autograd.Function):

@@ -21,6 +21,7 @@ from fastvlm.files import replacing, write_whole
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.determinism import arithmetic, restore_arithmetic
 from fastvlm.training.optimizer import JointOptimizer
+from fastvlm.training.parallel import is_first, take_over, to_whole
 from fastvlm.training.parts import learning_state
 
 STATE_FILE = "state.safetensors"
@@ -59,8 +60,13 @@ def save_state(
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
-    """Write what training can have changed, atomically; raises TrainingError as `save_state` does."""
-    _write(path, {name: tensor.contiguous() for name, tensor in learning_state(module).items()}, {})
+    """Write what training can have changed, atomically, in the first process; all put pieces together for it.
+
+    Raises TrainingError as `save_state` does.
+    """
+    tensors = {name: to_whole(tensor).contiguous() for name, tensor in learning_state(module).items()}
+    if is_first():
+        _write(path, tensors, {})
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -123,7 +129,7 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _take_over(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     if tensors.keys() != learning_state(module).keys():
         raise TrainingError(f"The state {path} belongs to a run of other parts. Start again in a new folder.")
-    module.load_state_dict(tensors, strict=False)
+    take_over(module, tensors)
 
 
 def has_state(folder: Path) -> bool:
