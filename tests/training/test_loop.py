@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from fastvlm.errors import DataError, TrainingError
+from fastvlm.errors import DataError, MissingExtraError, TrainingError
 from fastvlm.training.average import WeightAverage
+from fastvlm.training.events import EVENTS_FOLDER
 from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, Validation, train
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate
 from fastvlm.training.resume import STATE_FILE, Progress, load_state, save_state
@@ -284,3 +285,24 @@ def test_kept_statistics_stay_and_any_number_of_rows_will_do(tmp_path: Path) -> 
     assert torch.equal(before["running_mean"], after["running_mean"])
     assert torch.equal(before["running_var"], after["running_var"])
     assert not torch.equal(before["weight"], after["weight"])
+
+
+def test_tensorboard_gets_what_is_reported_and_forgets_what_a_kill_left_behind(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = replace(SETTINGS, writes_events=True)
+    train(Regression(), Steps(6), settings, tmp_path, max_steps=4)
+    train(Regression(), Steps(6), settings, tmp_path)
+    events = EventAccumulator(str(tmp_path / EVENTS_FOLDER))
+    events.Reload()
+    assert {"loss", "learning_rate", "steps_per_second"} <= set(events.Tags()["scalars"])
+    drawn = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert [step for step, _ in drawn] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, value in drawn] == pytest.approx(_losses(tmp_path), rel=1e-6)
+
+
+def test_without_tensorboard_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastvlm\[tensorboard\]'"):
+        train(Regression(), Steps(6), replace(SETTINGS, writes_events=True), tmp_path)

@@ -91,6 +91,13 @@ _start_options = (
 _save_every_option = click.option(
     "--save-every", type=click.IntRange(min=1), help="Steps between saved states; the recipe's own if not given."
 )
+_scale_options = (
+    click.option(
+        "--gradient-checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory."
+    ),
+    click.option("--shard", is_flag=True, help="Each process of torchrun holds a piece of the model (FSDP2)."),
+    click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder too."),
+)
 _smoke_option = click.option("--smoke", is_flag=True, help="The same in miniature on generated data, in seconds.")
 
 
@@ -198,6 +205,7 @@ def _stage(name: str) -> click.Command:
         show_default=True,
         help="Of one process at a time; as many are accumulated as make the stage's batch.",
     )
+    @_with(_scale_options)
     @_save_every_option
     @click.option("--seed", type=int, default=0, show_default=True)
     @_smoke_option
@@ -214,6 +222,9 @@ def _stage(name: str) -> click.Command:
         leave_out_invalid: bool,
         size: int | None,
         batch_size: int,
+        gradient_checkpointing: bool,
+        shard: bool,
+        tensorboard: bool,
         save_every: int | None,
         seed: int,
         smoke: bool,
@@ -242,6 +253,7 @@ def _stage(name: str) -> click.Command:
         )
         with processes(), _progress() as report:
             recipe = stages.smoke(stage, folder) if smoke else stages.recipe_of(stage, wanted, folder)
+            recipe = replace(recipe, recomputes=gradient_checkpointing, is_sharded=shard, writes_events=tensorboard)
             if save_every is not None:
                 recipe = replace(recipe, save_every=save_every)
             result = run(recipe, folder, report=report, tell=note)
@@ -285,8 +297,10 @@ def _stage(name: str) -> click.Command:
 @click.option(
     "--no-cache", is_flag=True, help="Encode images in every epoch, and keep nothing of them on disk between."
 )
+@_with(_scale_options)
 @_save_every_option
 @click.option("--seed", type=int, default=0, show_default=True)
+@_smoke_option
 @_output_option
 @_resume_option
 @debug_option
@@ -307,8 +321,12 @@ def finetune_command(
     ema: float | None,
     no_cache: bool,
     leave_out_invalid: bool,
+    gradient_checkpointing: bool,
+    shard: bool,
+    tensorboard: bool,
     save_every: int | None,
     seed: int,
+    smoke: bool,
     output: Path | None,
     resume: bool,
 ) -> None:
@@ -319,10 +337,11 @@ def finetune_command(
     """
     require_extra("torch", "torch")
     from fastvlm.recipes.finetune import FinetuneRecipe, run
+    from fastvlm.recipes.stages import in_miniature
     from fastvlm.training.lora import LoraSettings
     from fastvlm.training.parallel import processes
 
-    if not data:
+    if not data and not smoke:
         raise click.UsageError("Missing option '--data' / '-d'.", click.get_current_context())
     recipe = FinetuneRecipe(
         model=model,
@@ -339,11 +358,16 @@ def finetune_command(
         ema_decay=ema,
         keeps_features=not no_cache,
         leaves_out_invalid=leave_out_invalid,
+        recomputes=gradient_checkpointing,
+        is_sharded=shard,
+        writes_events=tensorboard,
         seed=seed,
     )
+    folder = _run_folder("finetune", output, resume=resume)
+    if smoke:
+        recipe = in_miniature(recipe, folder)
     if save_every is not None:
         recipe = replace(recipe, save_every=save_every)
-    folder = _run_folder("finetune", output, resume=resume)
     with processes(), _progress() as report:
         result = run(recipe, folder, report=report, tell=note)
     _tell_result(result)

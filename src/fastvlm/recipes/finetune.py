@@ -70,7 +70,8 @@ class FinetuneRecipe:
     the pictures instead of the checkpoint's; the new checkpoint has it too. template: how conversations are written
     down in training instead of the checkpoint's own, which the new one keeps; a template for captions leaves questions
     out. keeps_features: encode each image once where the encoder does not learn. leaves_out_invalid: go on without
-    samples that cannot be used.
+    samples that cannot be used. recomputes: activations of layers are not kept but computed again. is_sharded: several
+    processes hold a piece of the model each. writes_events: for TensorBoard, too.
     """
 
     model: str | None
@@ -92,6 +93,9 @@ class FinetuneRecipe:
     template: str | None = None
     keeps_features: bool = True
     leaves_out_invalid: bool = False
+    recomputes: bool = False
+    is_sharded: bool = False
+    writes_events: bool = False
     seed: int = 0
     num_workers: int = 1
     save_every: int = 200
@@ -162,7 +166,8 @@ def run(
         validation = _validation(task, own, every=max(1, num_steps // recipe.num_validations))
     if own_device().type == "cpu":
         kernels.load()
-    tell(_estimate(task, batches, num_steps))
+    if not recipe.is_sharded:  # one process could not hold what is to be cut into pieces
+        tell(_estimate(task, batches, num_steps))
     train(
         task,
         batches,
@@ -184,6 +189,7 @@ def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoin
     if recipe.size_px is not None:
         processing = replace(loaded.processing, size_px=recipe.size_px)
         loaded = replace(loaded, config=replace(loaded.config, processing=processing))
+    loaded.model.recompute_activations(recipe.recomputes)
     _choose_parts(loaded.model, recipe)
     return loaded
 
@@ -280,7 +286,7 @@ def _identity(recipe: FinetuneRecipe, stored: StoredCheckpoint, training: Sequen
         words = [(message.role, message.text) for message in one.conversation.messages]
         keys = [image_key(one.conversation, number) for number in range(len(one.layouts))]
         digest.update(repr((one.sample_id, words, keys)).encode())
-    own = replace(recipe, num_workers=0, save_every=0)
+    own = replace(recipe, num_workers=0, save_every=0, recomputes=False, writes_events=False)
     return repr((own, _files_of(stored), digest.hexdigest()))
 
 
@@ -325,6 +331,8 @@ def _loop_settings(recipe: FinetuneRecipe, num_steps: int) -> LoopSettings:
         num_workers=recipe.num_workers,
         num_accumulated=recipe.num_accumulated,
         ema_decay=recipe.ema_decay,
+        is_sharded=recipe.is_sharded,
+        writes_events=recipe.writes_events,
         # Batches of conversations are small, and a released encoder's statistics are of millions of pictures.
         keeps_statistics=True,
     )

@@ -136,14 +136,23 @@ def smoke(stage: Stage, folder: Path) -> FinetuneRecipe:
 
     The embedded model takes pictures of any shape, so that only size and batch differ from the stage.
     """
-    data = write_scene_conversations(folder / "data", num_scenes=12, is_captioned=stage.is_captioned)
-    wanted = StageRun(model="embedded", data=(str(data),), batch_size=4)
-    full = recipe_of(replace(stage, size_px=CONNECTOR_PX), wanted, folder)
+    full = recipe_of(replace(stage, size_px=CONNECTOR_PX), StageRun(model="embedded", batch_size=4), folder)
+    return in_miniature(full, folder, is_captioned=stage.is_captioned)
+
+
+def in_miniature(recipe: FinetuneRecipe, folder: Path, *, is_captioned: bool = False) -> FinetuneRecipe:
+    """The same with the embedded model on a few generated scenes, in steps that lower its loss."""
+    data = write_scene_conversations(folder / "data", num_scenes=12, is_captioned=is_captioned)
     return replace(
-        full,
+        recipe,
+        model="embedded",
+        data=(str(data),),
+        image_folder=None,
+        batch_size=4,
         num_accumulated=2,
         num_epochs=4,
-        learning_rate=full.peak_rate if stage.parts == "projector" else 2e-4,
+        learning_rate=recipe.peak_rate if recipe.parts == "projector" or recipe.lora is not None else 2e-4,
+        validation_share=0.0,
         size_px=None,
         num_workers=0,
     )

@@ -24,6 +24,7 @@ from fastvlm.errors import TrainingError
 from fastvlm.models.vision import kernels
 from fastvlm.training import sharding
 from fastvlm.training.average import WeightAverage
+from fastvlm.training.events import event_files
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
     is_first,
@@ -63,7 +64,8 @@ class LoopSettings:
     them: that of one large batch, where a loss is a mean over what is weighed and compares no pairs of a batch.
     ema_decay: of a running mean of the weights, which the module holds when the run is over, or None.
     keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`). is_sharded: each of several processes
-    holds a piece of the model and of what the optimizer remembers (see `sharding`).
+    holds a piece of the model and of what the optimizer remembers (see `sharding`). writes_events: what is reported
+    goes to event files of TensorBoard too.
     """
 
     optimizer: OptimizerSettings
@@ -75,6 +77,7 @@ class LoopSettings:
     ema_decay: float | None = None
     keeps_statistics: bool = False
     is_sharded: bool = False
+    writes_events: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class StepReport:
     learning_rate: float
     steps_per_second: float
     validation_loss: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Everything that can be drawn over steps, by name."""
+        found = {**self.losses, "learning_rate": self.learning_rate, "steps_per_second": self.steps_per_second}
+        return found if self.validation_loss is None else {**found, VALIDATION_LOSS: self.validation_loss}
 
     @property
     def seconds_left(self) -> float:
@@ -136,7 +144,12 @@ def train(
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
     meter = _Meter(run.num_steps)
     numbers = run.batches_of(range(done, last))
-    with _stop_requests() as stop, _log(folder) as log, prepared(batches, numbers, settings.num_workers) as loaded:
+    with (
+        event_files(folder, num_steps=done, is_wanted=settings.writes_events and is_first()) as write_events,
+        _stop_requests() as stop,
+        _log(folder) as log,
+        prepared(batches, numbers, settings.num_workers) as loaded,
+    ):
         for step in range(done, last):
             own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
             line = run.step(own, step)
@@ -145,7 +158,9 @@ def train(
             is_last = step + 1 == last
             is_stopped = total(float(stop.requested)) > 0
             if is_first() and (is_last or (step + 1) % settings.log_every == 0 or VALIDATION_LOSS in line):
-                report(meter.report(step + 1, line["learning_rate"], line.get(VALIDATION_LOSS)))
+                told = meter.report(step + 1, line["learning_rate"], line.get(VALIDATION_LOSS))
+                report(told)
+                write_events(told.step, told.numbers())
             if is_last or is_stopped or (step + 1) % settings.save_every == 0:
                 log.flush()
                 run.save(step + 1)
