@@ -33,14 +33,40 @@ def test_kernels_that_are_switched_off_are_not_measured(run: Run) -> None:
     assert "FASTVLM_KERNELS says so" in reason and error.startswith("error: Expected the compiled kernels")
 
 
+def test_what_a_training_step_takes(run: Run, tmp_path: Path) -> None:
+    file, table = tmp_path / "training.json", tmp_path / "training.md"
+    arguments = ["--shape", "tiny", "--size", "64", "--batch-size", "2", "--text-tokens", "4", "--runs", "2"]
+    chosen = ["--parts", "projector", "--parts", "lora", "--threads", "1", "--json", file, "--markdown", table]
+    finished = run("bench", "training", *arguments, *chosen)
+    assert finished.returncode == 0, finished.stderr
+    assert "tiny: what a training step takes, 2 x (64 px and 4 words), 1 threads" in finished.stdout
+    stored = json.loads(file.read_text())
+    rows = {(row["parts"], row["pictures"]): row for row in stored["rows"]}
+    assert list(rows) == [("projector", "pixels"), ("projector", "features"), ("lora", "pixels"), ("lora", "features")]
+    assert all(rows["projector", pictures]["median_s"] > 0 for pictures in ("pixels", "features"))
+    # peft does not load beside every torchvision; then a row says so.
+    for row in rows.values():
+        assert (row["median_s"] is None) == (row["error"] is not None), row
+        assert row["error"] is None or "peft" in row["error"]
+    assert table.read_text().count("\n") == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["kernels", "--size", "100"], "100 is no multiple of 64."),
         (["kernels", "--batch-size", "2"], "2 is not in the range x>=3"),
         (["kernels", "--json", "nowhere/steps.json"], "is no place for a file"),
+        (["training", "--size", "96"], "96 is no multiple of 64."),
+        (["training", "--parts", "encoder"], "'encoder' is not one of"),
+        (["training", "--text-tokens", "1"], "1 is not in the range x>=2"),
+        (["training", "--json", "nowhere/training.json"], "is no place for a file"),
     ],
 )
 def test_wrong_flags_are_told_in_one_line(run: Run, arguments: list[str], words: str) -> None:
     finished = run("bench", *arguments)
     assert finished.returncode == 2 and words in finished.stderr and len(finished.stderr.splitlines()) == 1
+
+
+def test_a_shape_that_is_none(fails: Callable[..., str]) -> None:
+    assert "one of the shapes" in fails("bench", "training", "--shape", "huge")

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fastvlm.benchmarks.systems import Question, System, build_system
 from fastvlm.errors import one_line
@@ -20,9 +20,7 @@ from fastvlm.inference.timings import peak_memory_mb
 
 def main() -> None:
     """Build the system of the first line, then answer the questions of the others."""
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    # What libraries print is no reply.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    replies = reply_stream()
     system: System | None = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -38,6 +36,13 @@ def main() -> None:
         except Exception as error:  # whatever a system raises is told, and the others go on
             reply = {"error": f"{type(error).__name__}: {one_line(error, max_length=300)}"}
         replies.write(json.dumps(reply) + "\n")
+
+
+def reply_stream() -> TextIO:
+    """Where replies go from now on; what libraries print is none, and goes to stderr."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return replies
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from fastvlm.cli.bench_options import (
     shape_option,
     threads_option,
 )
-from fastvlm.cli.bench_training import kernels_command, towers_command
+from fastvlm.cli.bench_training import kernels_command, towers_command, training_command
 from fastvlm.cli.options import milliseconds
 from fastvlm.cli.output import debug_option
 from fastvlm.files import write_whole
@@ -313,5 +313,5 @@ def _refuse_options_before(subcommand: str, context: click.Context) -> None:
             raise click.UsageError(f"Options of {subcommand} stand behind it: {option.opts[0]}.", context)
 
 
-for command in (kernels_command, towers_command):
+for command in (kernels_command, towers_command, training_command):
     bench_command.add_command(command)

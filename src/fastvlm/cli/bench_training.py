@@ -1,10 +1,11 @@
-"""`fastvlm bench towers` and `kernels`: what is measured of training."""
+"""`fastvlm bench towers`, `kernels` and `training`: what is measured of training."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,11 +17,15 @@ from fastvlm.cli.bench_options import (
     multiples_of_64,
     plot_option,
     progress,
+    shape_option,
     threads_option,
 )
 from fastvlm.cli.output import debug_option
 from fastvlm.errors import require_extra
 from fastvlm.files import write_whole
+
+if TYPE_CHECKING:
+    from fastvlm.benchmarks.training_memory import Parts
 
 
 @click.command("towers", short_help="Measure what a pretrained encoder is worth.")
@@ -107,5 +112,84 @@ def kernels_command(
         {
             json_file: lambda path: write_json(result, path),
             markdown_file: lambda path: write_whole(path, training_steps_markdown(result)),
+        },
+    )
+
+
+@click.command("training", short_help="Measure what a training step takes, in time and memory.")
+@shape_option
+@click.option(
+    "--size",
+    "size_px",
+    type=click.IntRange(min=64),
+    default=1024,
+    show_default=True,
+    callback=multiples_of_64,
+    metavar="PX",
+    help="Side of the pictures, a multiple of 64.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Samples of a step.")
+@click.option("--text-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="Words of a sample.")
+@click.option(
+    "--parts",
+    type=click.Choice(["projector", "language", "lora", "all"]),
+    multiple=True,
+    help="Only what learns so; may be repeated.",
+)
+@click.option("--checkpointing", is_flag=True, help="Measure with recomputed activations too.")
+@click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Of each way, after one more.")
+@threads_option
+@json_option
+@markdown_option
+@debug_option
+def training_command(
+    shape: str,
+    size_px: int,
+    batch_size: int,
+    text_tokens: int,
+    parts: tuple[Parts, ...],
+    checkpointing: bool,
+    runs: int,
+    threads: int | None,
+    json_file: Path | None,
+    markdown_file: Path | None,
+) -> None:
+    """Measure what a training step takes, in time and memory.
+
+    A model of a shape, with random weights, learns as `fastvlm train finetune` lets it: the projector, projector and
+    decoder (language), projector and low-rank changes of the decoder (lora), or all of it; from pictures, and from what
+    a frozen encoder made of them. Each way runs in a process of its own, on a GPU where torch finds one.
+    """
+    require_extra("torch", "torch")
+    from fastvlm.benchmarks.report import write_json
+    from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
+    from fastvlm.benchmarks.training_memory import (
+        PARTS,
+        TrainingPlan,
+        measure_training,
+        training_markdown,
+        training_ways,
+    )
+
+    shape_config(shape)
+    check_files(json_file, None, markdown_file)
+    ways = tuple(training_ways(parts or PARTS, activations="both" if checkpointing else "kept"))
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, progress() as report:
+        report(f"drawing random weights of the shape {shape}")
+        plan = TrainingPlan(
+            shape=shape,
+            folder=random_checkpoint(shape, Path(folder) / shape),
+            size_px=size_px,
+            batch_size=batch_size,
+            num_text_tokens=text_tokens,
+            num_runs=runs,
+            num_threads=threads or os.cpu_count() or 1,
+        )
+        result = measure_training(plan, ways, report=report)
+    finish(
+        result,
+        {
+            json_file: lambda path: write_json(result, path),
+            markdown_file: lambda path: write_whole(path, training_markdown(result)),
         },
     )
