@@ -149,6 +149,13 @@ def _pretraining(name: str) -> click.Command:
     @click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's.")
     @click.option("--batch-size", type=click.IntRange(min=2), help="Of all processes, instead of the recipe's.")
     @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Instead of the recipe's.")
+    @click.option("--validation-shards", multiple=True, help="Shards of other pictures, for retrieval in the end.")
+    @click.option(
+        "--classes",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        metavar="DIR",
+        help="Folder with a folder of pictures for each class, for zero-shot classification in the end.",
+    )
     @click.option("--no-teachers", is_flag=True, help="Contrastive loss alone, for shards without teachers.")
     @_save_every_option
     @_smoke_option
@@ -161,6 +168,8 @@ def _pretraining(name: str) -> click.Command:
         steps: int | None,
         batch_size: int | None,
         learning_rate: float | None,
+        validation_shards: tuple[str, ...],
+        classes: Path | None,
         no_teachers: bool,
         save_every: int | None,
         smoke: bool,
@@ -174,7 +183,7 @@ def _pretraining(name: str) -> click.Command:
         recipe = RECIPES["clip-smoke" if smoke else name]()
         given = {
             "num_steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "tokenizer": tokenizer,
-            "save_every": save_every,
+            "save_every": save_every, "validation_shards": validation_shards, "class_folder": classes,
         }  # fmt: skip
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if shards:

@@ -76,13 +76,13 @@ class ShardBatches:
     @property
     def num_samples(self) -> int:
         """Pictures in all shards."""
-        return sum(_num_samples(shard) for shard in self.shards)
+        return sum(num_samples(shard) for shard in self.shards)
 
     def __getitem__(self, step: int) -> CaptionBatch:
         if not 0 <= step < self.num_steps:
             raise IndexError(step)
         epoch, number = divmod(step, self.num_samples // self.batch_size)
-        places = _order(tuple(map(_num_samples, self.shards)), self.seed, epoch)
+        places = _order(tuple(map(num_samples, self.shards)), self.seed, epoch)
         chosen = places[number * self.batch_size : (number + 1) * self.batch_size]
         samples = [self._shown(self.shards[shard], index, step) for shard, index in chosen]
         return batch_of_captions(samples, self.tokenizer, context_length=self.context_length, size_px=self.size_px)
@@ -236,7 +236,8 @@ def _index(shard: Path) -> list[_Sample]:
     return [_Sample(key, files) for key, files in samples.items()]
 
 
-def _num_samples(shard: Path) -> int:
+def num_samples(shard: Path) -> int:
+    """Pictures of a shard. Raises DataError for a file that is none."""
     return len(_index(shard))
 
 

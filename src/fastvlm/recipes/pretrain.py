@@ -11,23 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from fastvlm.batches import CaptionBatch, Float32Array
+from fastvlm.batches import CaptionBatch
 from fastvlm.checkpoints.tower import save_tower
-from fastvlm.data.captioned_scenes import ZERO_SHOT_PHRASES, CaptionedScenes, caption_texts, classes, pictures_of
+from fastvlm.data.captioned_scenes import CaptionedScenes, caption_texts
 from fastvlm.data.image_text_shards import ShardBatches
 from fastvlm.errors import DataError, TrainingError
-from fastvlm.evaluation.zero_shot import class_embeddings, zero_shot_accuracy
 from fastvlm.models.clip import CLIP, CLIPConfig
 from fastvlm.models.text.config import PRESETS as TEXT
 from fastvlm.models.text.config import TextConfig
 from fastvlm.models.vision.config import PRESETS as VISION
 from fastvlm.models.vision.config import FastViTHDConfig
-from fastvlm.processing.captions import END, START, caption_tokens
+from fastvlm.processing.captions import END, START
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.recipes.tower_scores import TowerScorer, TowerScores
 from fastvlm.tiles import ENCODER_STRIDE_PX
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
@@ -35,20 +34,24 @@ from fastvlm.training.parallel import is_first, num_processes, own_device, wait_
 from fastvlm.training.tasks.contrastive import ContrastiveTask
 from fastvlm.training.workers import Batches
 
+SCORES_FILE = "scores.json"
+
 _GENERATED_VOCABULARY = 400
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
     """A complete run. shards: patterns of .tar files, () for generated captions. tokenizer: CLIP's tokenizer.json, None
-    to learn one from the generated captions. batch_size: of all processes together; a step is one batch. mean and std:
-    of the pixels, which go with the tower.
+    to learn one from the generated captions. validation_shards and class_folder: other pictures that the towers are
+    asked about in the end (see `TowerScorer`). batch_size: of all processes together; a step is one batch.
     """
 
     vision: FastViTHDConfig
     text: TextConfig
     shards: tuple[str, ...] = ()
     tokenizer: Path | None = None
+    validation_shards: tuple[str, ...] = ()
+    class_folder: Path | None = None
     size_px: int = 224
     num_steps: int = 200_000
     batch_size: int = 65_536
@@ -60,8 +63,6 @@ class PretrainRecipe:
     muon_parts: tuple[str, ...] = ()
     contrastive_weight: float = 0.0
     distillation_weight: float = 1.0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     seed: int = 0
     num_workers: int = 1
     save_every: int = 1000
@@ -129,6 +130,7 @@ def run(
     tokenizer = _tokenizer(recipe, folder)
     model = build(recipe, tokenizer)
     batches = _batches(recipe, tokenizer, model.config.text)
+    validation = _found(recipe.validation_shards)
     train(
         ContrastiveTask(
             model,
@@ -138,23 +140,33 @@ def run(
         batches,
         _loop_settings(recipe),
         folder / "state",
-        identity=repr((replace(recipe, num_workers=0, save_every=0), *_contents(batches))),
+        identity=_identity(recipe, batches),
         report=lambda step: report("pretrain", step),
     )
     if not is_first():
         wait_for_all()
         return folder / "tower"
-    if not recipe.shards:
-        accuracy = held_out_accuracy(model, tokenizer, size_px=recipe.size_px)
-        tell(
-            f"zero-shot: {100 * accuracy:.1f} % of pictures of {len(classes(is_held_out=True))} classes never captioned"
-        )
     tower = folder / "tower"
     if not tower.is_dir():
-        processing = ProcessingConfig(mode="pad", size_px=_in_cells(recipe.size_px), mean=recipe.mean, std=recipe.std)
+        # Both towers have seen pixels from 0 to 1, as MobileCLIP's do.
+        processing = ProcessingConfig(mode="pad", size_px=_in_cells(recipe.size_px), mean=(0, 0, 0), std=(1, 1, 1))
         save_tower(tower, model.vision.cpu(), processing)
+    scores = _scores(recipe, TowerScorer(model, tokenizer, size_px=recipe.size_px, tell=tell), validation)
+    for line in scores.lines():
+        tell(line)
+    scores.write(folder / SCORES_FILE)
     wait_for_all()
     return tower
+
+
+def _scores(recipe: PretrainRecipe, scorer: TowerScorer, validation: tuple[Path, ...]) -> TowerScores:
+    scores = TowerScores(generated=None if recipe.shards else scorer.generated())
+    if validation:
+        found, num_pictures = scorer.retrieval(validation)
+        scores = replace(scores, retrieval=found, num_pictures=num_pictures)
+    if recipe.class_folder is not None:
+        scores = replace(scores, classes=scorer.classes(recipe.class_folder))
+    return scores
 
 
 def _in_cells(size_px: int) -> int:
@@ -171,9 +183,19 @@ def build(recipe: PretrainRecipe, tokenizer: Tokenizer) -> CLIP:
     return placed
 
 
-def _contents(batches: Batches[CaptionBatch]) -> tuple[object, ...]:
-    """What shards hold, as far as a run depends on it."""
-    return (batches.shards, batches.num_samples) if isinstance(batches, ShardBatches) else ()
+def _found(patterns: tuple[str, ...]) -> tuple[Path, ...]:
+    """The shards of all patterns. Raises DataError where one finds none."""
+    for pattern in patterns:
+        if not glob.glob(pattern):
+            raise DataError(f"Expected shards at {pattern}, found none. Check the path.")
+    return tuple(sorted({Path(path) for pattern in patterns for path in glob.glob(pattern)}))
+
+
+def _identity(recipe: PretrainRecipe, batches: Batches[CaptionBatch]) -> str:
+    """What the numbers of a run depend on: its settings, and what the shards hold."""
+    own = replace(recipe, num_workers=0, save_every=0, validation_shards=(), class_folder=None)
+    contents = (batches.shards, batches.num_samples) if isinstance(batches, ShardBatches) else ()
+    return repr((own, *contents))
 
 
 def _own_batch(recipe: PretrainRecipe) -> int:
@@ -196,11 +218,8 @@ def _batches(recipe: PretrainRecipe, tokenizer: Tokenizer, text: TextConfig) -> 
             has_teachers=recipe.distillation_weight > 0,
             seed=recipe.seed,
         )
-    found = sorted({Path(path) for pattern in recipe.shards for path in glob.glob(pattern)})
-    if not found:
-        raise DataError(f"Expected shards at {', '.join(recipe.shards)}, found none. Check the path.")
     return ShardBatches(
-        shards=tuple(found),
+        shards=_found(recipe.shards),
         tokenizer=tokenizer,
         context_length=text.context_length,
         batch_size=_own_batch(recipe),
@@ -239,29 +258,3 @@ def _tokenizer(recipe: PretrainRecipe, folder: Path) -> Tokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)
     return tokenizer
-
-
-@torch.no_grad()
-def held_out_accuracy(
-    model: CLIP, tokenizer: Tokenizer, *, size_px: int, num_pictures: int = 25, seed: int = 0
-) -> float:
-    """Share of pictures whose class is told among all that no caption spoke of, by the classes' names alone."""
-    model.cpu().eval()
-    held_out = classes(is_held_out=True)
-    prompts = [
-        np.stack(
-            [
-                caption_tokens(one.caption(phrase), tokenizer, context_length=model.config.text.context_length)
-                for phrase in ZERO_SHOT_PHRASES
-            ]
-        )
-        for one in held_out
-    ]
-    words = [model.embed_words(torch.from_numpy(one)).numpy() for one in prompts]
-    embedded: list[Float32Array] = []
-    for one in held_out:
-        shown = np.stack(pictures_of(one, num_pictures, size_px=size_px, seed=seed))
-        pixels = torch.from_numpy(shown.transpose(0, 3, 1, 2).astype(np.float32) / 255)
-        embedded.append(model.embed_pictures(pixels.to(memory_format=torch.channels_last)).numpy())
-    labels = np.repeat(np.arange(len(held_out)), num_pictures)
-    return zero_shot_accuracy(np.concatenate(embedded), labels, class_embeddings(words))
