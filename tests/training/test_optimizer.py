@@ -195,3 +195,18 @@ def test_parts_and_layers_have_rates_of_their_own() -> None:
     assert rates[module.projector.weight] == pytest.approx(5e-2)
     decayed = {p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {parameter for parameter in module.parameters() if parameter.ndim == 2}
+
+
+def test_what_muon_moves_has_rates_of_its_own_too() -> None:
+    module = Stacked()
+    settings = OptimizerSettings(
+        learning_rate=1e-2, warmup_steps=0, part_rates=(("vision", 1e-3),), layer_decay=0.5,
+        muon_parts=("decoder.layers", "vision.stages"),
+    )  # fmt: skip
+    optimizer = build_optimizer(module, settings)
+    set_rate(optimizer, 5e-3)
+    muon, _ = optimizer.optimizers
+    rates = {parameter: group["lr"] for group in muon.param_groups for parameter in group["params"]}
+    assert rates[module.decoder.layers[0].weight] == pytest.approx(2.5e-3)
+    assert rates[module.vision.stages[2].weight] == pytest.approx(5e-4)
+    assert len(rates) == 5

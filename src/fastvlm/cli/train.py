@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
 from fastvlm.cli.output import debug_option, note
-from fastvlm.errors import TrainingError, require_extra
+from fastvlm.cli.train_options import (
+    data_options,
+    output_option,
+    progress,
+    resume_option,
+    run_folder,
+    save_every_option,
+    scale_options,
+    smoke_option,
+    start_options,
+    tell_result,
+    with_options,
+)
+from fastvlm.errors import require_extra
 from fastvlm.recipes.catalogue import CATALOGUE
-
-if TYPE_CHECKING:
-    from fastvlm.training.loop import StepReport
-
-    Report = Callable[[str, StepReport], None]
 
 
 class RecipeGroup(click.Group):
@@ -54,64 +59,6 @@ def train_command(context: click.Context, is_listing: bool) -> None:
         click.echo(context.get_help())
 
 
-_output_option = click.option(
-    "--output",
-    "-o",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the run; runs/RECIPE if not given.",
-)
-_resume_option = click.option("--resume", is_flag=True, help="Go on exactly where the run in --output stands.")
-
-
-_data_options = (
-    click.option(
-        "--data",
-        "-d",
-        multiple=True,
-        help="Conversations: .json or .jsonl (LLaVA, messages), a .yaml mixture, a folder of `datasets`, or "
-        "hf:NAME[:SPLIT]. May be repeated.",
-    ),
-    click.option(
-        "--images",
-        type=click.Path(file_okay=False, exists=True, path_type=Path),
-        help="Folder that paths of images are relative to; that of each data file if not given.",
-    ),
-    click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them."),
-)
-_start_options = (
-    click.option("--model", "-m", help="Folder or hub id of the model to go on with."),
-    click.option("--decoder", help="Folder or hub id of a Qwen2 or Llama model, to start from parts."),
-    click.option(
-        "--tower",
-        type=click.Path(file_okay=False, exists=True, path_type=Path),
-        help="Folder of a pretrained encoder, or of a model whose encoder to take, to start from parts.",
-    ),
-    click.option("--random-encoder", is_flag=True, help="Start from parts with an encoder that has learned nothing."),
-)
-_save_every_option = click.option(
-    "--save-every", type=click.IntRange(min=1), help="Steps between saved states; the recipe's own if not given."
-)
-_scale_options = (
-    click.option(
-        "--gradient-checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory."
-    ),
-    click.option("--shard", is_flag=True, help="Each process of torchrun holds a piece of the model (FSDP2)."),
-    click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder too."),
-)
-_smoke_option = click.option("--smoke", is_flag=True, help="The same in miniature on generated data, in seconds.")
-
-
-def _with(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """Several options as one decorator, in their order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 def _command_of(name: str) -> click.Command:
     """The command of a recipe that has no command of its own below."""
     if name.startswith("scenes"):
@@ -123,17 +70,17 @@ def _generated(name: str) -> click.Command:
     """The command of a recipe that makes its own data."""
 
     @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
-    @_output_option
-    @_resume_option
+    @output_option
+    @resume_option
     @debug_option
     def command(output: Path | None, resume: bool) -> None:
         require_extra("torch", "torch")
         from fastvlm.recipes.scenes import RECIPES, run
 
-        folder = _run_folder(name, output, resume=resume)
-        with _progress() as report:
+        folder = run_folder(name, output, resume=resume)
+        with progress() as report:
             model = run(RECIPES[name](), folder, report=report)
-        _tell_result(model)
+        tell_result(model)
 
     return command
 
@@ -157,10 +104,10 @@ def _pretraining(name: str) -> click.Command:
         help="Folder with a folder of pictures for each class, for zero-shot classification in the end.",
     )
     @click.option("--no-teachers", is_flag=True, help="Contrastive loss alone, for shards without teachers.")
-    @_save_every_option
-    @_smoke_option
-    @_output_option
-    @_resume_option
+    @save_every_option
+    @smoke_option
+    @output_option
+    @resume_option
     @debug_option
     def command(
         shards: tuple[str, ...],
@@ -192,10 +139,10 @@ def _pretraining(name: str) -> click.Command:
             changes |= {"contrastive_weight": 1.0, "distillation_weight": 0.0}
         if name == "clip" and not shards and not smoke:
             raise click.UsageError("Missing option '--shards'.", click.get_current_context())
-        folder = _run_folder(name, output, resume=resume)
-        with processes(), _progress() as report:
+        folder = run_folder(name, output, resume=resume)
+        with processes(), progress() as report:
             tower = run(replace(recipe, **changes), folder, report=report, tell=note)
-        _tell_result(tower)
+        tell_result(tower)
 
     return command
 
@@ -204,8 +151,8 @@ def _stage(name: str) -> click.Command:
     """The command of a stage of the paper's training."""
 
     @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
-    @_with(_start_options)
-    @_with(_data_options)
+    @with_options(start_options)
+    @with_options(data_options)
     @click.option("--size", type=click.IntRange(min=64), help="Side of the pictures, instead of the stage's.")
     @click.option(
         "--batch-size",
@@ -214,12 +161,12 @@ def _stage(name: str) -> click.Command:
         show_default=True,
         help="Of one process at a time; as many are accumulated as make the stage's batch.",
     )
-    @_with(_scale_options)
-    @_save_every_option
+    @with_options(scale_options)
+    @save_every_option
     @click.option("--seed", type=int, default=0, show_default=True)
-    @_smoke_option
-    @_output_option
-    @_resume_option
+    @smoke_option
+    @output_option
+    @resume_option
     @debug_option
     def command(
         model: str | None,
@@ -247,7 +194,7 @@ def _stage(name: str) -> click.Command:
 
         if not data and not smoke:
             raise click.UsageError("Missing option '--data' / '-d'.", click.get_current_context())
-        stage, folder = stages.STAGES[name], _run_folder(name, output, resume=resume)
+        stage, folder = stages.STAGES[name], run_folder(name, output, resume=resume)
         wanted = stages.StageRun(
             model=model,
             decoder=decoder,
@@ -260,20 +207,20 @@ def _stage(name: str) -> click.Command:
             leaves_out_invalid=leave_out_invalid,
             seed=seed,
         )
-        with processes(), _progress() as report:
+        with processes(), progress() as report:
             recipe = stages.smoke(stage, folder) if smoke else stages.recipe_of(stage, wanted, folder)
             recipe = replace(recipe, recomputes=gradient_checkpointing, is_sharded=shard, writes_events=tensorboard)
             if save_every is not None:
                 recipe = replace(recipe, save_every=save_every)
             result = run(recipe, folder, report=report, tell=note)
-        _tell_result(result)
+        tell_result(result)
 
     return command
 
 
 @train_command.command("finetune", short_help=CATALOGUE["finetune"].summary)
 @click.option("--model", "-m", help="Folder or hub id of the model to start from; the embedded one if not given.")
-@_with(_data_options)
+@with_options(data_options)
 @click.option(
     "--parts",
     type=click.Choice(["projector", "language", "all"]),
@@ -294,6 +241,19 @@ def _stage(name: str) -> click.Command:
     type=click.FloatRange(min=0, min_open=True),
     help="Peak; 1e-3 for the projector, 2e-5 with the decoder, 2e-4 for LoRA if not given.",
 )
+@click.option(
+    "--encoder-learning-rate", type=click.FloatRange(min=0, min_open=True), help="Of the encoder, instead of the peak."
+)
+@click.option(
+    "--projector-learning-rate", type=click.FloatRange(min=0, min_open=True), help="Of the projector, likewise."
+)
+@click.option(
+    "--layer-decay",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Each layer of the decoder and stage of the encoder learns so much slower than the next.",
+)
 @click.option("--max-length", type=click.IntRange(min=2), help="Longest conversation in tokens; the model's own limit.")
 @click.option(
     "--validation",
@@ -306,12 +266,12 @@ def _stage(name: str) -> click.Command:
 @click.option(
     "--no-cache", is_flag=True, help="Encode images in every epoch, and keep nothing of them on disk between."
 )
-@_with(_scale_options)
-@_save_every_option
+@with_options(scale_options)
+@save_every_option
 @click.option("--seed", type=int, default=0, show_default=True)
-@_smoke_option
-@_output_option
-@_resume_option
+@smoke_option
+@output_option
+@resume_option
 @debug_option
 def finetune_command(
     model: str | None,
@@ -325,6 +285,9 @@ def finetune_command(
     batch_size: int,
     accumulate: int,
     learning_rate: float | None,
+    encoder_learning_rate: float | None,
+    projector_learning_rate: float | None,
+    layer_decay: float,
     max_length: int | None,
     validation: float,
     ema: float | None,
@@ -362,6 +325,9 @@ def finetune_command(
         batch_size=batch_size,
         num_accumulated=accumulate,
         learning_rate=learning_rate,
+        encoder_rate=encoder_learning_rate,
+        projector_rate=projector_learning_rate,
+        layer_decay=layer_decay,
         max_positions=max_length,
         validation_share=validation,
         ema_decay=ema,
@@ -372,58 +338,11 @@ def finetune_command(
         writes_events=tensorboard,
         seed=seed,
     )
-    folder = _run_folder("finetune", output, resume=resume)
+    folder = run_folder("finetune", output, resume=resume)
     if smoke:
         recipe = in_miniature(recipe, folder)
     if save_every is not None:
         recipe = replace(recipe, save_every=save_every)
-    with processes(), _progress() as report:
+    with processes(), progress() as report:
         result = run(recipe, folder, report=report, tell=note)
-    _tell_result(result)
-
-
-def _tell_result(folder: Path) -> None:
-    note(f"Written: {folder}")
-    click.echo(folder)
-
-
-def _run_folder(name: str, output: Path | None, *, resume: bool) -> Path:
-    """Where the run is. Raises TrainingError where --resume and what is there do not go together."""
-    folder = output or Path("runs") / name
-    has_content = folder.is_dir() and any(folder.iterdir())
-    if has_content and not resume:
-        raise TrainingError(f"{folder} is not empty. Go on with its run by --resume, or choose another --output.")
-    if resume and not has_content:
-        raise TrainingError(f"There is no run to go on with in {folder}. Leave out --resume to start one.")
-    is_run = any((folder / name).exists() for name in ("tokenizer.json", "features", "state", "start", "data"))
-    if resume and not is_run:
-        raise TrainingError(f"There is no run to go on with in {folder}, only other files. Choose another --output.")
-    return folder
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A bar for each stage on a terminal, otherwise one line for each report; both on stderr."""
-    if not sys.stderr.isatty():
-        yield lambda stage, step: note(f"{stage} {step.step}/{step.num_steps} {_numbers(step)}")
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-
-    name, numbers = TextColumn("{task.description}"), TextColumn("{task.fields[numbers]}")
-    bars: dict[str, TaskID] = {}
-    with Progress(name, BarColumn(), MofNCompleteColumn(), numbers, console=Console(stderr=True)) as progress:
-
-        def report(stage: str, step: StepReport) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=step.num_steps, numbers="")
-            progress.update(bars[stage], completed=step.step, numbers=_numbers(step))
-
-        yield report
-
-
-def _numbers(step: StepReport) -> str:
-    losses = "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
-    if step.validation_loss is not None:
-        losses += f"  validation {step.validation_loss:.4g}"
-    return f"{losses}  {step.steps_per_second:.2f} steps/s  {step.seconds_left / 60:.1f} min left"
+    tell_result(result)

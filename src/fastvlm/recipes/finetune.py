@@ -65,13 +65,15 @@ class FinetuneRecipe:
 
     image_folder: what paths of images are relative to, None for each file's own folder. parts: what learns: the
     projector, projector and decoder (`language`), or everything; with `lora`, projector and low-rank changes of the
-    decoder. learning_rate: None for that of LEARNING_RATES. max_positions: longest conversation, None for the
-    model's own limit. validation_share: of the data, held out to choose the best weights; 0 for none. size_px: side of
-    the pictures instead of the checkpoint's; the new checkpoint has it too. template: how conversations are written
-    down in training instead of the checkpoint's own, which the new one keeps; a template for captions leaves questions
-    out. keeps_features: encode each image once where the encoder does not learn. leaves_out_invalid: go on without
-    samples that cannot be used. recomputes: activations of layers are not kept but computed again. is_sharded: several
-    processes hold a piece of the model each. writes_events: for TensorBoard, too.
+    decoder. learning_rate: None for that of LEARNING_RATES; encoder_rate, projector_rate: of these parts, None for
+    the same. layer_decay: each layer of the decoder and stage of the encoder learns so much slower than the next.
+    max_positions: longest conversation, None for the model's own limit. validation_share: of the data, held out to
+    choose the best weights; 0 for none. size_px: side of the pictures instead of the checkpoint's; the new
+    checkpoint has it too. template: how conversations are written down in training instead of the checkpoint's own,
+    which the new one keeps; a template for captions leaves questions out. keeps_features: encode each image once
+    where the encoder does not learn. leaves_out_invalid: go on without samples that cannot be used. recomputes:
+    activations of layers are not kept but computed again. is_sharded: several processes hold a piece of the model
+    each. writes_events: for TensorBoard, too.
     """
 
     model: str | None
@@ -83,6 +85,9 @@ class FinetuneRecipe:
     batch_size: int = 8
     num_accumulated: int = 1
     learning_rate: float | None = None
+    encoder_rate: float | None = None
+    projector_rate: float | None = None
+    layer_decay: float = 1.0
     warmup_share: float = 0.03
     weight_decay: float = 0.0
     max_positions: int | None = None
@@ -317,11 +322,14 @@ def _encode(
 
 
 def _loop_settings(recipe: FinetuneRecipe, num_steps: int) -> LoopSettings:
+    rates = {"vision": recipe.encoder_rate, "projector": recipe.projector_rate}
     optimizer = OptimizerSettings(
         learning_rate=recipe.peak_rate,
         warmup_steps=round(recipe.warmup_share * num_steps),
         betas=(0.9, 0.999),
         weight_decay=recipe.weight_decay,
+        part_rates=tuple((part, rate) for part, rate in rates.items() if rate is not None),
+        layer_decay=recipe.layer_decay,
     )
     return LoopSettings(
         optimizer=optimizer,

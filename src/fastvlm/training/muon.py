@@ -24,7 +24,12 @@ class Muon(torch.optim.Optimizer):
     """Moves matrices as far as AdamW would (Liu et al. 2025); a kernel is a matrix of a row for each output channel."""
 
     def __init__(
-        self, params: Iterable[nn.Parameter], *, lr: float, weight_decay: float, momentum: float = 0.95
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,7 @@ class OptimizerSettings:
 
     muon_parts: modules by the dotted end of their name, such as `decoder.layers`, whose matrices and kernels Muon moves
     (`muon.py`): it learns the same from fewer steps. part_rates: peaks of modules with a rate of their own, by name.
-    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it. Both
-    are for what AdamW moves.
+    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it.
     """
 
     learning_rate: float
@@ -100,7 +100,11 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> JointOpti
     adamw = torch.optim.AdamW(_groups(parameters, scales, settings), lr=settings.learning_rate, betas=settings.betas)
     if not matrices:
         return JointOptimizer(adamw)
-    muon = Muon(matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    by_scale = [
+        {"params": [one for one in matrices if scales[one] == scale], _SCALE: scale}
+        for scale in _descending(scales[one] for one in matrices)
+    ]
+    muon = Muon(by_scale, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return JointOptimizer(muon, adamw)
 
 
@@ -115,12 +119,16 @@ def _groups(
 ) -> list[dict[str, Any]]:
     """What decays and what does not, of each scale; without scales always two groups, the first of what decays."""
     found: list[dict[str, Any]] = []
-    for scale in sorted({scales[parameter] for parameter in parameters}, reverse=True) or [1.0]:
+    for scale in _descending(scales[parameter] for parameter in parameters) or [1.0]:
         own = [parameter for parameter in parameters if scales[parameter] == scale]
         for decays, decay in ((True, settings.weight_decay), (False, 0.0)):
             chosen = [parameter for parameter in own if _decays(parameter) == decays]
             found.append({"params": chosen, "weight_decay": decay, _SCALE: scale})
     return found
+
+
+def _descending(scales: Iterable[float]) -> list[float]:
+    return sorted(set(scales), reverse=True)
 
 
 def _rate_scales(module: nn.Module, settings: OptimizerSettings) -> dict[nn.Parameter, float]:

@@ -1,0 +1,124 @@
+"""What the commands of `fastvlm train` share: options, the folder of a run, and how it tells where it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastvlm.cli.output import note
+from fastvlm.errors import TrainingError
+
+if TYPE_CHECKING:
+    from fastvlm.training.loop import StepReport
+
+    Report = Callable[[str, StepReport], None]
+
+output_option = click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the run; runs/RECIPE if not given.",
+)
+resume_option = click.option("--resume", is_flag=True, help="Go on exactly where the run in --output stands.")
+
+
+data_options = (
+    click.option(
+        "--data",
+        "-d",
+        multiple=True,
+        help="Conversations: .json or .jsonl (LLaVA, messages), a .yaml mixture, a folder of `datasets`, or "
+        "hf:NAME[:SPLIT]. May be repeated.",
+    ),
+    click.option(
+        "--images",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        help="Folder that paths of images are relative to; that of each data file if not given.",
+    ),
+    click.option("--leave-out-invalid", is_flag=True, help="Go on without samples that cannot be used, and name them."),
+)
+start_options = (
+    click.option("--model", "-m", help="Folder or hub id of the model to go on with."),
+    click.option("--decoder", help="Folder or hub id of a Qwen2 or Llama model, to start from parts."),
+    click.option(
+        "--tower",
+        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        help="Folder of a pretrained encoder, or of a model whose encoder to take, to start from parts.",
+    ),
+    click.option("--random-encoder", is_flag=True, help="Start from parts with an encoder that has learned nothing."),
+)
+save_every_option = click.option(
+    "--save-every", type=click.IntRange(min=1), help="Steps between saved states; the recipe's own if not given."
+)
+scale_options = (
+    click.option(
+        "--gradient-checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory."
+    ),
+    click.option("--shard", is_flag=True, help="Each process of torchrun holds a piece of the model (FSDP2)."),
+    click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run's folder too."),
+)
+smoke_option = click.option("--smoke", is_flag=True, help="The same in miniature on generated data, in seconds.")
+
+
+def with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in their order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def tell_result(folder: Path) -> None:
+    """Print what came of a run, for people and for pipes."""
+    note(f"Written: {folder}")
+    click.echo(folder)
+
+
+def run_folder(name: str, output: Path | None, *, resume: bool) -> Path:
+    """Where the run is. Raises TrainingError where --resume and what is there do not go together."""
+    folder = output or Path("runs") / name
+    has_content = folder.is_dir() and any(folder.iterdir())
+    if has_content and not resume:
+        raise TrainingError(f"{folder} is not empty. Go on with its run by --resume, or choose another --output.")
+    if resume and not has_content:
+        raise TrainingError(f"There is no run to go on with in {folder}. Leave out --resume to start one.")
+    is_run = any((folder / name).exists() for name in ("tokenizer.json", "features", "state", "start", "data"))
+    if resume and not is_run:
+        raise TrainingError(f"There is no run to go on with in {folder}, only other files. Choose another --output.")
+    return folder
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar for each stage on a terminal, otherwise one line for each report; both on stderr."""
+    if not sys.stderr.isatty():
+        yield lambda stage, step: note(f"{stage} {step.step}/{step.num_steps} {_numbers(step)}")
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+    name, numbers = TextColumn("{task.description}"), TextColumn("{task.fields[numbers]}")
+    bars: dict[str, TaskID] = {}
+    with Progress(name, BarColumn(), MofNCompleteColumn(), numbers, console=Console(stderr=True)) as bars_shown:
+
+        def report(stage: str, step: StepReport) -> None:
+            if stage not in bars:
+                bars[stage] = bars_shown.add_task(stage, total=step.num_steps, numbers="")
+            bars_shown.update(bars[stage], completed=step.step, numbers=_numbers(step))
+
+        yield report
+
+
+def _numbers(step: StepReport) -> str:
+    losses = "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
+    if step.validation_loss is not None:
+        losses += f"  validation {step.validation_loss:.4g}"
+    return f"{losses}  {step.steps_per_second:.2f} steps/s  {step.seconds_left / 60:.1f} min left"
