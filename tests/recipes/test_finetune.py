@@ -123,6 +123,14 @@ def adapter(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(recipe, tmp_path_factory.mktemp("lora"))
 
 
+def test_adapters_of_one_seed_begin_alike(data: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(data, lora=LoraSettings(rank=2), num_epochs=1)
+    for name in ("1", "2"):
+        torch.manual_seed(int(name))
+        run(recipe, tmp_path / name)
+    assert losses(tmp_path / "1") == losses(tmp_path / "2")
+
+
 def test_an_adapter_is_small_and_peft_could_read_its_description(adapter: Path) -> None:
     config = json.loads((adapter / ADAPTER_CONFIG).read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 4 and config["base_model_name_or_path"] == "embedded"

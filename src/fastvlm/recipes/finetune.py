@@ -195,6 +195,7 @@ def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoin
         processing = replace(loaded.processing, size_px=recipe.size_px)
         loaded = replace(loaded, config=replace(loaded.config, processing=processing))
     loaded.model.recompute_activations(recipe.recomputes)
+    torch.manual_seed(recipe.seed)  # the changes of LoRA begin at random
     _choose_parts(loaded.model, recipe)
     return loaded
 

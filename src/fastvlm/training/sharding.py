@@ -7,6 +7,7 @@ only between steps, and in the optimizer, is it in pieces too.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
@@ -55,6 +57,9 @@ def shard(network: nn.Module) -> nn.Module:
             "--shard out."
         )
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as torch documents it
+    # As DistributedDataParallel does: what was drawn at random is the first process's everywhere.
+    for tensor in itertools.chain(network.parameters(), network.buffers()):
+        dist.broadcast(tensor.detach(), 0)
     mesh = init_device_mesh(own_device().type, (num_processes(),))
     for part in network.modules():
         if isinstance(part, DecoderLayer | TextLayer):
