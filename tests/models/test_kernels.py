@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,6 +154,28 @@ def test_the_number_of_threads_changes_no_bit(same_threads_afterwards: None) -> 
         assert torch.equal(found[0][name], found[1][name]), name
 
 
+def test_the_kernels_use_the_threads_that_torch_counts() -> None:
+    """Two threads take half the time of one, or nearly: a library without OpenMP, or with another one, does not."""
+    library = next(path for path in torch.ops.loaded_libraries if "kernels" in path)
+    needed = subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"libgomp\S* => (\S+)", needed)
+    torchs = [path.name for path in (Path(torch.__file__).parent / "lib").glob("libgomp*")]
+    assert found is not None
+    assert not torchs or Path(found[1]).name in torchs
+
+
+def test_autocast_and_synchronised_norms_go_torchs_way() -> None:
+    layer = Convolution(16, 16, 7, groups=16, bias=False)
+    x = torch.randn(2, 16, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x).float().sum().backward()
+    assert layer.weight.grad is not None and torch.isfinite(layer.weight.grad).all()
+    block = MobileOneBlock(16, 16, 3, groups=16, form="train")
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(block)).train()
+    pixels = 3 * torch.randn(4, 16, 8, 8)
+    torch.testing.assert_close(synchronised(pixels), block.train()(pixels))
+
+
 def test_gradients_of_several_batches_add_up_in_each_branch_alone() -> None:
     """Branches whose kernels are added must not share the storage of their gradients."""
     block = shaken(MobileOneBlock(16, 16, 3, groups=16, form="train")).eval()
@@ -191,9 +216,10 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch, ca
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             patch.setenv("FASTVLM_CACHE", str(kernels.cache_folder() / "other"))
-            kernels._failure.cache_clear()
+            kernels.load.cache_clear()
             caplog.clear()
+            kernels.load()
             kernels.load()
             assert expected in caplog.text and len(caplog.records) == 1
     assert not list((kernels.cache_folder() / "other").rglob("*.*"))
-    kernels._failure.cache_clear()
+    kernels.load.cache_clear()

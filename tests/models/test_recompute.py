@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
@@ -60,3 +61,22 @@ def test_the_same_gradients_and_statistics_from_less_memory(keeps_statistics: bo
     for name, value in statistics.items():
         assert torch.equal(statistics_again[name], value), name
     assert kept_again < (0.6 if keeps_statistics else 0.95) * kept
+
+
+def test_attention_is_computed_the_same_way_again() -> None:
+    """In training on processors with bfloat16, what chooses attention's way is left before the way back begins."""
+    torch.manual_seed(0)
+    model = FastVLM(VLMConfig(vision=VISION, decoder=DECODER))
+    model.recompute_activations(True)
+    ids = torch.randint(0, 50, (3, 9))
+    mask = torch.ones(9, 9, dtype=torch.bool).tril().expand(3, 1, 9, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        logits = model(
+            None,
+            token_ids=ids,
+            is_visual=torch.zeros(3, 9, dtype=torch.bool),
+            positions=torch.arange(9).expand(3, 9),
+            mask=mask,
+        )
+    logits.float().square().mean().backward()
+    assert model.decoder.layers[0].attention.query.weight.grad is not None

@@ -122,6 +122,8 @@ def test_a_pretraining_is_asked_in_the_end(shard: Path, folder: Path, tmp_path: 
     assert sum("R@1" in line for line in told) == 2
     again = replace(recipe, validation_shards=(), class_folder=None)
     run(again, tmp_path / "run")
-    assert json.loads((tmp_path / "run" / SCORES_FILE).read_text())["retrieval"] is None
+    assert json.loads((tmp_path / "run" / SCORES_FILE).read_text()) == scores, "what was not asked again is kept"
+    with pytest.raises(DataError, match=r"several classes.*got 0"):
+        run(replace(recipe, class_folder=folder / "red"), tmp_path / "other")
     with pytest.raises(DataError, match="found none"):
         run(replace(recipe, validation_shards=(str(tmp_path / "none*.tar"),)), tmp_path / "other")

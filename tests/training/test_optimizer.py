@@ -174,8 +174,10 @@ class Stacked(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.decoder = nn.Module()
+        self.decoder.embed_tokens = nn.Embedding(3, 2)
         self.decoder.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
         self.vision = nn.Module()
+        self.vision.stem = nn.Linear(2, 2)
         self.vision.stages = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
         self.projector = nn.Linear(2, 2)
 
@@ -192,6 +194,8 @@ def test_parts_and_layers_have_rates_of_their_own() -> None:
     assert rates[module.decoder.layers[0].bias] == pytest.approx(2.5e-3)
     assert rates[module.vision.stages[2].weight] == pytest.approx(5e-4)
     assert rates[module.vision.stages[0].weight] == pytest.approx(1.25e-4)
+    assert rates[module.vision.stem.weight] == pytest.approx(6.25e-5)
+    assert rates[module.decoder.embed_tokens.weight] == pytest.approx(1.25e-3)
     assert rates[module.projector.weight] == pytest.approx(5e-2)
     decayed = {p for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {parameter for parameter in module.parameters() if parameter.ndim == 2}

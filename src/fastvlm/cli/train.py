@@ -13,6 +13,8 @@ from fastvlm.cli.train_options import (
     data_options,
     output_option,
     progress,
+    refuse_beside_smoke,
+    refuse_options,
     resume_option,
     run_folder,
     save_every_option,
@@ -141,8 +143,7 @@ def _pretraining(name: str) -> click.Command:
             raise click.UsageError("Missing option '--shards'.", click.get_current_context())
         folder = run_folder(name, output, resume=resume)
         with processes(), progress() as report:
-            tower = run(replace(recipe, **changes), folder, report=report, tell=note)
-        tell_result(tower)
+            tell_result(run(replace(recipe, **changes), folder, report=report, tell=note))
 
     return command
 
@@ -192,7 +193,11 @@ def _stage(name: str) -> click.Command:
         from fastvlm.recipes.finetune import run
         from fastvlm.training.parallel import processes
 
-        if not data and not smoke:
+        if smoke:
+            refuse_beside_smoke(
+                "model", "decoder", "tower", "random_encoder", "data", "images", "size", "batch_size", "seed"
+            )
+        elif not data:
             raise click.UsageError("Missing option '--data' / '-d'.", click.get_current_context())
         stage, folder = stages.STAGES[name], run_folder(name, output, resume=resume)
         wanted = stages.StageRun(
@@ -212,8 +217,7 @@ def _stage(name: str) -> click.Command:
             recipe = replace(recipe, recomputes=gradient_checkpointing, is_sharded=shard, writes_events=tensorboard)
             if save_every is not None:
                 recipe = replace(recipe, save_every=save_every)
-            result = run(recipe, folder, report=report, tell=note)
-        tell_result(result)
+            tell_result(run(recipe, folder, report=report, tell=note))
 
     return command
 
@@ -313,8 +317,14 @@ def finetune_command(
     from fastvlm.training.lora import LoraSettings
     from fastvlm.training.parallel import processes
 
-    if not data and not smoke:
+    if smoke:
+        refuse_beside_smoke(
+            "model", "data", "images", "epochs", "batch_size", "accumulate", "learning_rate", "validation"
+        )
+    elif not data:
         raise click.UsageError("Missing option '--data' / '-d'.", click.get_current_context())
+    if not has_lora:
+        refuse_options("of --lora", "lora_rank", "lora_alpha")
     recipe = FinetuneRecipe(
         model=model,
         data=data,
@@ -339,10 +349,9 @@ def finetune_command(
         seed=seed,
     )
     folder = run_folder("finetune", output, resume=resume)
-    if smoke:
-        recipe = in_miniature(recipe, folder)
-    if save_every is not None:
-        recipe = replace(recipe, save_every=save_every)
     with processes(), progress() as report:
-        result = run(recipe, folder, report=report, tell=note)
-    tell_result(result)
+        if smoke:
+            recipe = in_miniature(recipe, folder)
+        if save_every is not None:
+            recipe = replace(recipe, save_every=save_every)
+        tell_result(run(recipe, folder, report=report, tell=note))

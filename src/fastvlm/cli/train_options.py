@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fastvlm.cli.output import note
 from fastvlm.errors import TrainingError
@@ -77,9 +78,26 @@ def with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any
 
 
 def tell_result(folder: Path) -> None:
-    """Print what came of a run, for people and for pipes."""
+    """Print what came of a run, for people and for pipes; of several processes the first one does."""
+    from fastvlm.training.parallel import is_first
+
+    if not is_first():
+        return
     note(f"Written: {folder}")
     click.echo(folder)
+
+
+def refuse_options(whose: str, *names: str) -> None:
+    """Raise UsageError where one of these was given: it would do nothing, being `whose`."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} is an option {whose}.", context)
+
+
+def refuse_beside_smoke(*names: str) -> None:
+    """Raise UsageError where one of these was given: a run in miniature brings its own."""
+    refuse_options("of runs that are no --smoke, which brings its own model, data and lengths", *names)
 
 
 def run_folder(name: str, output: Path | None, *, resume: bool) -> Path:

@@ -39,11 +39,13 @@ from fastvlm.models.vision import kernels
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.training.events import require_events
 from fastvlm.training.loop import LoopSettings, StepReport, Validation, count_steps, train
 from fastvlm.training.lora import LoraSettings, add_lora, save_adapter
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
 from fastvlm.training.parts import freeze, set_training_mode
+from fastvlm.training.sharding import require_several
 from fastvlm.training.tasks.instruct import InstructTask
 
 Parts = Literal["projector", "language", "all"]
@@ -138,6 +140,7 @@ def run(
     if result.is_dir():
         tell(f"{result} is there already: the run is over, and other settings change nothing of it")
         return result
+    _check(recipe)
     stored = read_checkpoint(resolve(recipe.model))
     loaded = _loaded(stored, recipe)
     collator = Collator(
@@ -170,7 +173,7 @@ def run(
         own = replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False)
         validation = _validation(task, own, every=max(1, num_steps // recipe.num_validations))
     if own_device().type == "cpu":
-        kernels.load()
+        kernels.load(warns=is_first())
     if not recipe.is_sharded:  # one process could not hold what is to be cut into pieces
         tell(_estimate(task, batches, num_steps))
     train(
@@ -188,6 +191,24 @@ def run(
     return result
 
 
+def _check(recipe: FinetuneRecipe) -> None:
+    """Refuse, before any work, settings that do not go together or not here."""
+    if recipe.lora is not None and recipe.parts != "language":
+        raise TrainingError(
+            f"Expected LoRA on projector and decoder, got parts `{recipe.parts}`. Leave --parts or --lora out."
+        )
+    if recipe.lora is not None and recipe.size_px is not None:
+        raise TrainingError("Expected LoRA at its base's picture size, which an adapter has no place for.")
+    if recipe.encoder_rate is not None and not recipe.trains_encoder:
+        raise TrainingError("Expected an encoder that learns at its rate, got one that is frozen. Give --parts all.")
+    if recipe.layer_decay != 1.0 and recipe.parts == "projector":
+        raise TrainingError("Expected layers that learn to decay rates over, got the projector alone. Give --parts.")
+    if recipe.is_sharded:
+        require_several()
+    if recipe.writes_events:
+        require_events()
+
+
 def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoint:
     """The model in float32, on this process's device, at the recipe's picture size; what does not learn is frozen."""
     loaded = load_stored(stored, device=own_device(), dtype=torch.float32, form="stored")
@@ -203,12 +224,6 @@ def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoin
 def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
     """Freeze what does not learn; with LoRA, put its changes beside the decoder's matrices."""
     if recipe.lora is not None:
-        if recipe.parts != "language":
-            raise TrainingError(
-                f"Expected LoRA on projector and decoder, got parts `{recipe.parts}`. Leave --parts or --lora out."
-            )
-        if recipe.size_px is not None:
-            raise TrainingError("Expected LoRA at its base's picture size, which an adapter has no place for.")
         add_lora(model, recipe.lora)
         model.projector.requires_grad_(True)
         return

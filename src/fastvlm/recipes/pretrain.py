@@ -16,7 +16,7 @@ import torch
 from fastvlm.batches import CaptionBatch
 from fastvlm.checkpoints.tower import save_tower
 from fastvlm.data.captioned_scenes import CaptionedScenes, caption_texts
-from fastvlm.data.image_text_shards import ShardBatches
+from fastvlm.data.image_text_shards import ShardBatches, num_samples
 from fastvlm.errors import DataError, TrainingError
 from fastvlm.models.clip import CLIP, CLIPConfig
 from fastvlm.models.text.config import PRESETS as TEXT
@@ -26,7 +26,7 @@ from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.processing.captions import END, START
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
-from fastvlm.recipes.tower_scores import TowerScorer, TowerScores
+from fastvlm.recipes.tower_scores import TowerScorer, TowerScores, class_pictures
 from fastvlm.tiles import ENCODER_STRIDE_PX
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
@@ -124,13 +124,17 @@ def run(
 
     Raises DataError for shards that cannot be read, TrainingError as training does.
     """
+    validation = _found(recipe.validation_shards)
+    if validation and not sum(map(num_samples, validation)):
+        raise DataError(f"Expected pictures in {', '.join(recipe.validation_shards)}, found none.")
+    if recipe.class_folder is not None:
+        class_pictures(recipe.class_folder)  # raises where there are none, before days of training
     if is_first():
         _tokenizer(recipe, folder)
     wait_for_all()  # what one process writes the others read
     tokenizer = _tokenizer(recipe, folder)
     model = build(recipe, tokenizer)
     batches = _batches(recipe, tokenizer, model.config.text)
-    validation = _found(recipe.validation_shards)
     train(
         ContrastiveTask(
             model,
@@ -154,7 +158,7 @@ def run(
     scores = _scores(recipe, TowerScorer(model, tokenizer, size_px=recipe.size_px, tell=tell), validation)
     for line in scores.lines():
         tell(line)
-    scores.write(folder / SCORES_FILE)
+    scores.write(folder / SCORES_FILE)  # keeps what an earlier call was asked
     wait_for_all()
     return tower
 

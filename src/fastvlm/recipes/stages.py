@@ -8,6 +8,7 @@ BatchNorm that keeps its statistics.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fastvlm.data.scene_conversations import write_scene_conversations
@@ -19,6 +20,9 @@ from fastvlm.training.parallel import is_first, num_processes, wait_for_all
 CONNECTOR_PX, TARGET_PX = 256, 1024
 """Sides of pictures while the connector learns, and of the released models. The paper pretrains FastViTHD at 224 px and
 keeps that for the connector; 224 is no multiple of 64, and 256 px give the same map of 4 x 4."""
+
+
+_SMALL_BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,19 +140,29 @@ def smoke(stage: Stage, folder: Path) -> FinetuneRecipe:
 
     The embedded model takes pictures of any shape, so that only size and batch differ from the stage.
     """
-    full = recipe_of(replace(stage, size_px=CONNECTOR_PX), StageRun(model="embedded", batch_size=4), folder)
+    small = replace(stage, size_px=CONNECTOR_PX, global_batch=_SMALL_BATCH * num_processes())
+    full = recipe_of(small, StageRun(model="embedded", batch_size=_SMALL_BATCH), folder)
     return in_miniature(full, folder, is_captioned=stage.is_captioned)
 
 
 def in_miniature(recipe: FinetuneRecipe, folder: Path, *, is_captioned: bool = False) -> FinetuneRecipe:
-    """The same with the embedded model on a few generated scenes, in steps that lower its loss."""
-    data = write_scene_conversations(folder / "data", num_scenes=12, is_captioned=is_captioned)
+    """The same with the embedded model on a few generated scenes, in steps that lower its loss.
+
+    Of several processes the first one writes the scenes, more of them, so that there are as many steps.
+    """
+    scenes = partial(
+        write_scene_conversations, folder / "data", num_scenes=12 * num_processes(), is_captioned=is_captioned
+    )
+    if is_first():
+        scenes()
+    wait_for_all()
+    data = scenes()  # which are there by now
     return replace(
         recipe,
         model="embedded",
         data=(str(data),),
         image_folder=None,
-        batch_size=4,
+        batch_size=_SMALL_BATCH,
         num_accumulated=2,
         num_epochs=4,
         learning_rate=recipe.peak_rate if recipe.parts == "projector" or recipe.lora is not None else 2e-4,

@@ -43,7 +43,7 @@ class TowerScores:
 
     generated: float | None = None
     retrieval: Retrieval | None = None
-    num_pictures: int = 0
+    num_pictures: int | None = None
     classes: float | None = None
 
     def lines(self) -> Iterator[str]:
@@ -63,8 +63,23 @@ class TowerScores:
             yield f"zero-shot: {100 * self.classes:.1f} % of the pictures in folders by class"
 
     def write(self, path: Path) -> None:
-        """Write them as JSON."""
-        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
+        """Write them as JSON, beside those of an earlier call that were not asked for now."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_whole(path, json.dumps({**earlier, **values}, indent=2) + "\n")
+
+
+def class_pictures(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of each class, by the name of their folder. Raises DataError for fewer than two classes."""
+    found = {
+        inner.name: sorted(path for path in inner.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
+        for inner in sorted(folder.iterdir())
+        if inner.is_dir()
+    }
+    found = {name: paths for name, paths in found.items() if paths}
+    if len(found) < 2:
+        raise DataError(f"Expected a folder of pictures for each of several classes in {folder}, got {len(found)}.")
+    return found
 
 
 class TowerScorer:
@@ -101,18 +116,8 @@ class TowerScorer:
         return retrieval(pictures, words, np.arange(len(captions))), len(captions)
 
     def classes(self, folder: Path) -> float:
-        """Share of pictures that are nearest to the name of the folder that they lie in.
-
-        Raises DataError for fewer than two folders with pictures.
-        """
-        found = {
-            inner.name: sorted(path for path in inner.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
-            for inner in sorted(folder.iterdir())
-            if inner.is_dir()
-        }
-        found = {name: paths for name, paths in found.items() if paths}
-        if len(found) < 2:
-            raise DataError(f"Expected a folder of pictures for each of several classes in {folder}, got {len(found)}.")
+        """Share of pictures that are nearest to the name of the folder that they lie in (see `class_pictures`)."""
+        found = class_pictures(folder)
         directions = [[phrase.format(name.replace("_", " ")) for phrase in CLASS_PHRASES] for name in found]
         images = (read_image(path) for paths in found.values() for path in paths)
         pictures = self._pictures(whole(image).apply(image, size_px=self._size_px) for image in images)

@@ -14,6 +14,11 @@ WriteEvents = Callable[[int, Mapping[str, float]], None]
 """Told the number of finished steps and numbers by name."""
 
 
+def require_events() -> None:
+    """Raise MissingExtraError where TensorBoard is not installed."""
+    require_extra("tensorboard", "tensorboard")
+
+
 @contextmanager
 def event_files(folder: Path, *, num_steps: int, is_wanted: bool) -> Iterator[WriteEvents]:
     """Give what writes numbers into event files below `folder`, where they are wanted, and otherwise does nothing.
@@ -24,7 +29,7 @@ def event_files(folder: Path, *, num_steps: int, is_wanted: bool) -> Iterator[Wr
     if not is_wanted:
         yield lambda _step, _numbers: None
         return
-    require_extra("tensorboard", "tensorboard")
+    require_events()
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / EVENTS_FOLDER), purge_step=num_steps + 1) as writer:

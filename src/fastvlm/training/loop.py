@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,7 @@ from fastvlm.training.parallel import (
     process_number,
     synchronised,
     to_whole,
+    together,
     total,
     wait_for_all,
     without_exchange,
@@ -138,7 +139,7 @@ def train(
     or gradient that is not finite, naming the samples, and Interrupted (after saving) on SIGTERM or Ctrl-C.
     """
     if own_device().type == "cpu":
-        kernels.load()
+        kernels.load(warns=is_first())
     run = _Run(task, batches, settings, folder, identity=identity, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
@@ -192,6 +193,11 @@ class _Run:
         self.task, self.settings, self.folder, self.validation = task, settings, folder, validation
         self.num_batches = len(batches)
         self.num_steps = count_steps(self.num_batches, num_accumulated=settings.num_accumulated)
+        if not self.num_steps:
+            raise TrainingError(
+                f"Expected batches for a step of {num_processes()} process(es), got {self.num_batches}. Give more "
+                "data, smaller batches, or fewer processes."
+            )
         every = None if validation is None else validation.every
         kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every, num_processes())
         key = repr((kept, settings.optimizer, settings.seed) + ("sharded",) * settings.is_sharded)
@@ -218,8 +224,8 @@ class _Run:
             load = sharding.load_shards if self.settings.is_sharded else load_state
             progress = load(self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average)
             done, self.best_loss = progress.step, progress.best_loss
-            if not is_first():
-                # The state has the first process's random numbers; others draw new ones of their own.
+            if self.settings.is_sharded or not is_first():
+                # A state has the first process's random numbers, in pieces nobody's; others draw new ones of their own.
                 torch.manual_seed(hash((self.settings.seed, process_number(), done)))
         wait_for_all()
         if is_first():
@@ -255,7 +261,7 @@ class _Run:
         losses: dict[str, float] = {}
         for number, (batch, weight) in enumerate(zip(batches, weights, strict=True), start=1):
             is_exchanged = number == len(batches)
-            with nullcontext() if is_exchanged else self._without_exchange():
+            with nullcontext() if is_exchanged else without_exchange(self.network):
                 loss, parts = self.network(batch)
                 value = float(loss.detach())
                 self._require_finite(value, "The loss", [batch])
@@ -270,11 +276,6 @@ class _Run:
         self.optimizer.step()
         return {"loss": total(losses.pop("loss")), "gradient_norm": norm, **losses}
 
-    def _without_exchange(self) -> AbstractContextManager[None]:
-        if isinstance(self.network, FSDPModule):
-            return sharding.without_exchange(self.network)
-        return without_exchange(self.network)
-
     def _require_finite(self, value: float, what: str, batches: Sequence[Any]) -> None:
         """Raise TrainingError in every process where one has a number that is not finite."""
         if not total(float(not math.isfinite(value))):
@@ -287,10 +288,19 @@ class _Run:
         """Write the state, all processes together or the first one while the others wait."""
         progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
         if self.settings.is_sharded:
-            sharding.save_shards(self.folder, self.task.module, self.optimizer, progress, average=self.average)
-        elif is_first():
-            save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
-        wait_for_all()
+            together(
+                lambda: sharding.save_shards(
+                    self.folder, self.task.module, self.optimizer, progress, average=self.average
+                )
+            )
+        else:
+            together(
+                lambda: (
+                    save_state(self.folder, self.task.module, self.optimizer, progress, average=self.average)
+                    if is_first()
+                    else None
+                )
+            )
 
     def finish(self) -> None:
         """Leave in the module what the run was for, its best weights or their mean, in evaluation mode.
@@ -311,9 +321,11 @@ class _Run:
             self.task.module.eval()
             with sharding.whole(self.network):
                 loss = validation.loss()
+            # One number for all: what follows is done by all processes or by none.
+            loss = total(loss if is_first() else 0.0)
             if loss < self.best_loss:
                 self.best_loss = loss
-                save_weights(self.folder / BEST_FILE, self.task.module)
+                together(lambda: save_weights(self.folder / BEST_FILE, self.task.module))
         self._set_mode()
         return loss
 

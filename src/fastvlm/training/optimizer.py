@@ -21,7 +21,8 @@ class OptimizerSettings:
 
     muon_parts: modules by the dotted end of their name, such as `decoder.layers`, whose matrices and kernels Muon moves
     (`muon.py`): it learns the same from fewer steps. part_rates: peaks of modules with a rate of their own, by name.
-    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it.
+    layer_decay: each layer of a decoder and each stage of an encoder learns so much slower than the one after it, and
+    the table of words and the stem so much slower than the first.
     """
 
     learning_rate: float
@@ -37,6 +38,9 @@ class OptimizerSettings:
 
 _SCALE = "rate_scale"
 _LAYER = re.compile(r"^(?P<stack>.*\.(?:layers|stages))\.(?P<number>\d+)\.")
+_BEFORE = re.compile(r"^(?P<whole>.*)\.(?P<part>embed_tokens|stem)\.")
+_STACK_AFTER = {"embed_tokens": "layers", "stem": "stages"}
+"""What comes before the first layer of which stack."""
 
 
 def learning_rate(settings: OptimizerSettings, *, step: int, num_steps: int) -> float:
@@ -151,7 +155,12 @@ def _depths(module: nn.Module) -> dict[str, int]:
     for place in places.values():
         if place is not None:
             last[place["stack"]] = max(last.get(place["stack"], 0), int(place["number"]))
-    return {name: last[place["stack"]] - int(place["number"]) for name, place in places.items() if place is not None}
+    depths = {name: last[place["stack"]] - int(place["number"]) for name, place in places.items() if place is not None}
+    for name, _ in module.named_parameters():
+        before = _BEFORE.search(f".{name}")
+        if before is not None:
+            depths[name] = last.get(f"{before['whole']}.{_STACK_AFTER[before['part']]}", -1) + 1
+    return depths
 
 
 def _is_in(name: str, parts: tuple[str, ...]) -> bool:

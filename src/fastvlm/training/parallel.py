@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from fastvlm.errors import TrainingError
 
 _WORLD_SIZE = "WORLD_SIZE"
 _LOCAL_RANK = "LOCAL_RANK"
@@ -32,6 +34,8 @@ def processes() -> Iterator[None]:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield
+        # A process that ends while others still write would take its connections from them.
+        wait_for_all()
     finally:
         dist.destroy_process_group()
 
@@ -67,6 +71,23 @@ def wait_for_all() -> None:
     """Go on once every process has come here."""
     if is_parallel():
         dist.barrier()
+
+
+def together(do: Callable[[], None]) -> None:
+    """Do what can fail in one process alone, such as writing a file, and go on once it is done in every process.
+
+    Raises its TrainingError, and another one in the processes where it did not fail.
+    """
+    failure: TrainingError | None = None
+    try:
+        do()
+    except TrainingError as error:
+        failure = error
+    has_failed = total(float(failure is not None)) > 0
+    if failure is not None:
+        raise failure
+    if has_failed:
+        raise TrainingError("Another process could not write its files, and says why.")
 
 
 def synchronised(module: nn.Module) -> nn.Module:

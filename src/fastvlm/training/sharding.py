@@ -46,16 +46,21 @@ PROGRESS_FILE = "shards.json"
 """Names the folder of the last complete state."""
 
 
-def shard(network: nn.Module) -> nn.Module:
-    """Cut the parameters of a network into a piece for each process, in place; gradients are the mean over processes.
-
-    Raises TrainingError where there is one process only.
-    """
+def require_several() -> None:
+    """Raise TrainingError where there is one process only."""
     if not is_parallel():
         raise TrainingError(
             "Expected several processes to cut the model into pieces for, got one. Start them with torchrun, or leave "
             "--shard out."
         )
+
+
+def shard(network: nn.Module) -> nn.Module:
+    """Cut the parameters of a network into a piece for each process, in place; gradients are the mean over processes.
+
+    Raises TrainingError where there is one process only.
+    """
+    require_several()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as torch documents it
     # As DistributedDataParallel does: what was drawn at random is the first process's everywhere.
     for tensor in itertools.chain(network.parameters(), network.buffers()):
@@ -75,16 +80,6 @@ def nothing_of_all(network: nn.Module) -> Tensor | float:
     """
     whole = (one for one in network.parameters() if one.requires_grad and not isinstance(one, DTensor))
     return 0.0 * sum(one.reshape(-1)[0] for one in whole)
-
-
-@contextmanager
-def without_exchange(network: FSDPModule) -> Iterator[None]:
-    """Keep gradients to this process inside."""
-    network.set_requires_gradient_sync(False)
-    try:
-        yield
-    finally:
-        network.set_requires_gradient_sync(True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -127,15 +128,19 @@ def _settle(_: int) -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if _CAN_WAIT_FOR_SIGNALS:  # by itself only a forked process holds back what its parent does
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()  # not getppid: some processes are forked by a server for their parent
+    assert parent is not None
+    while parent.is_alive():
         if not _CAN_WAIT_FOR_SIGNALS:
             time.sleep(_PARENT_CHECK_S)
             continue
         request = signal.sigtimedwait({signal.SIGTERM}, _PARENT_CHECK_S)
-        if request is not None and request.si_pid == parent:
+        if request is not None and request.si_pid == parent.pid:
             break
     os._exit(0)

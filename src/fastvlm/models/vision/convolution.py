@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fastvlm.models.vision import kernels
 
 _LARGE = 7
-"""The kernel size from which torch's gradient of a depthwise convolution is slow; that of 3 x 3 is fast."""
+"""The kernel size whose gradient is slow in torch where a convolution is depthwise; that of 3 x 3 is fast."""
 
 
 class Convolution(nn.Conv2d):
@@ -47,7 +47,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, gro
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    if weight.shape[-1] >= _LARGE and kernels.suit(x) and x.shape[1] % 8 == 0 and weight.dtype == x.dtype:
+    if weight.shape[-1] == _LARGE and kernels.suit(x) and x.shape[1] % 8 == 0 and weight.dtype == x.dtype:
         out: Tensor = _LargeDepthwise.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
         return out
     return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=x.shape[1])

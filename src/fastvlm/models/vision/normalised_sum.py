@@ -32,7 +32,8 @@ class Branch(NamedTuple):
 def normalised_sum(maps: Sequence[Tensor], branches: Sequence[Branch], *, has_residual: bool = False) -> Tensor:
     """Add up share * norm(scale * map) over all branches, and the first map itself with `has_residual`.
 
-    maps: B x C x H x W each. Learns and keeps statistics exactly as the norms would when called, hooks included.
+    maps: B x C x H x W each. Learns and keeps statistics exactly as the norms would when called; of their hooks those
+    that look at the input are called.
     """
     norms = [branch.norm for branch in branches]
     if len(maps) > _MOST_MAPS or not all(map(kernels.suit, maps)) or not all(map(_learns_here, norms)):

@@ -226,7 +226,7 @@ def copy_fused(source: nn.Module, target: nn.Module) -> None:
 def _learns_as_one(block: nn.Module) -> bool:
     """Whether gradients are wanted and no statistics are: then branches need no maps of their own."""
     return torch.is_grad_enabled() and not any(
-        part.training for part in block.modules() if isinstance(part, nn.BatchNorm2d)
+        part.training for part in block.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
     )
 
 

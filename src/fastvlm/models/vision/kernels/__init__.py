@@ -32,10 +32,11 @@ _PATIENCE_S = 300
 _LOGGER = logging.getLogger(__name__)
 
 
-def load() -> None:
-    """Have the kernels from now on, in this process; where they cannot be had, say why in one line of the log."""
+@cache
+def load(*, warns: bool = True) -> None:
+    """Have the kernels from now on, in this process; where they cannot be had, say why in one line of the log, once."""
     reason = _failure()
-    if reason is not None:
+    if reason is not None and warns:
         _LOGGER.warning("Training goes on without the compiled kernels, more slowly: %s", reason)
 
 
@@ -52,12 +53,13 @@ def suit(map_: Tensor) -> bool:
         and map_.device.type == "cpu"
         and map_.dtype == torch.float32
         and map_.is_contiguous(memory_format=torch.channels_last)
+        and map_.numel() > channels
+        and not torch.is_autocast_enabled("cpu")
         and (channels % LANES == 0 or (LANES % channels == 0 and map_.numel() % LANES == 0))
         and not torch.compiler.is_compiling()
     )
 
 
-@cache
 def _failure() -> str | None:
     """Load the kernels, compiled before or now; returns why that cannot be done, or None."""
     if os.environ.get(SWITCH, "").lower() in ("off", "0", "no"):
@@ -68,8 +70,8 @@ def _failure() -> str | None:
         return f"no C++ compiler was found ({named or ', '.join(_COMPILERS)})"
     command = [compiler, *_flags(), str(_SOURCE), *_libraries()]
     names = (_SOURCE.read_text(), torch.__version__, describe_processor(), *command)
-    library = cache_folder() / "kernels" / f"{hashlib.sha256(repr(names).encode()).hexdigest()[:24]}.so"
     try:
+        library = cache_folder() / "kernels" / f"{hashlib.sha256(repr(names).encode()).hexdigest()[:24]}.so"
         if not library.is_file():
             library.parent.mkdir(parents=True, exist_ok=True)
             with replacing(library) as temporary:
@@ -79,7 +81,7 @@ def _failure() -> str | None:
         torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     except subprocess.CalledProcessError as error:
         return f"{compiler} failed: {next((line for line in error.stderr.splitlines() if 'error' in line), error)}"
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:  # RuntimeError: a user without a home folder
         return str(error.__cause__ or error)
     return None
 
@@ -93,6 +95,7 @@ def _flags() -> list[str]:
         "-std=c++20",
         "-shared",
         "-fPIC",
+        *(["-fopenmp"] if _has_openmp() else []),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
         f"-I{folder}",
         f"-I{folder / 'torch' / 'csrc' / 'api' / 'include'}",
@@ -100,4 +103,13 @@ def _flags() -> list[str]:
 
 
 def _libraries() -> list[str]:
-    return [f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-lc10"]
+    """torch's, its OpenMP among them: another one's threads would not be those that torch counts, and would compete."""
+    folder = Path(torch.__file__).parent
+    own = [*folder.glob("lib/libgomp*.so*"), *folder.parent.glob("torch.libs/libgomp*.so*")]
+    openmp = ["-Wl,--as-needed", *map(str, own[:1])] if _has_openmp() else []
+    return [*openmp, f"-L{folder / 'lib'}", "-ltorch_cpu", "-lc10"]
+
+
+def _has_openmp() -> bool:
+    """Apple's compiler comes without: there the kernels use one thread."""
+    return platform.system() != "Darwin"
