@@ -15,9 +15,13 @@ from fastvlm.benchmarks.encoder_runner import EncoderRow, FirstTokenRow
 from fastvlm.benchmarks.report import BenchReport, markdown
 from fastvlm.benchmarks.runner import Plan, Row, Spread
 from fastvlm.benchmarks.towers import TowerReport
+from fastvlm.benchmarks.training_memory import TrainingPlan, TrainingReport, TrainingRow, training_markdown
+from fastvlm.benchmarks.training_steps import GradientDifference, StepRow, TrainingStepsReport, training_steps_markdown
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
+DECISION = " ".join((ROOT / "docs" / "decisions" / "0015-own-kernels-for-training-on-processors.md").read_text().split())
 
 
 def read(name: str) -> dict[str, Any]:
@@ -105,8 +109,34 @@ def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
 
 def test_what_a_tower_is_worth_is_the_stored_result() -> None:
     report = TowerReport(**read("towers"))
-    document = (ROOT / "docs" / "training.md").read_text()
+    document = TRAINING
     step = report.first_step(report.pretrained, target=0.8)
     last = f"{100 * report.fresh[-1]:.0f} % after {report.steps[-1]} on the fresh encoder"
     assert f"80 % are right after {step} steps on the tower, and {last}" in document
     assert f"{report.num_answers} questions" in document
+
+
+def test_training_steps_are_the_stored_ones() -> None:
+    stored = read("training-steps")
+    rows = []
+    for row in stored["rows"]:
+        spreads = {name: Spread(**value) for name, value in row.items() if isinstance(value, dict) and "n" in value}
+        rows.append(StepRow(**(row | spreads | {"gradients": GradientDifference(**row["gradients"])})))
+    described = {field.name: stored[field.name] for field in fields(TrainingStepsReport)}
+    assert training_steps_markdown(TrainingStepsReport(**(described | {"rows": tuple(rows)}))) in DOCUMENT
+    assert f"{rows[-1].over_torch.median:.2f} times as fast" in DECISION
+    assert f"{rows[-1].over_channels_last.median:.2f} times as fast" in DECISION
+
+
+def test_what_a_training_step_takes_is_as_stored() -> None:
+    stored = read("training-memory")
+    names = {field.name for field in fields(TrainingPlan)} - {"folder"}
+    report = TrainingReport(
+        plan=TrainingPlan(folder=Path(), **{name: stored[name] for name in names}),
+        rows=tuple(TrainingRow(**row) for row in stored["rows"]),
+        device=stored["device"],
+        products=stored["products"],
+        machine=stored["machine"],
+        versions=stored["versions"],
+    )
+    assert training_markdown(report) in TRAINING
