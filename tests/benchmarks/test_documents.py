@@ -21,7 +21,9 @@ from fastvlm.benchmarks.training_steps import GradientDifference, StepRow, Train
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
-DECISION = " ".join((ROOT / "docs" / "decisions" / "0015-own-kernels-for-training-on-processors.md").read_text().split())
+DECISION = " ".join(
+    (ROOT / "docs" / "decisions" / "0015-own-kernels-for-training-on-processors.md").read_text().split()
+)
 
 
 def read(name: str) -> dict[str, Any]:
