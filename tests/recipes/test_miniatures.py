@@ -13,11 +13,12 @@ import pytest
 from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.recipes import pretrain, scenes
 from fastvlm.recipes.catalogue import CATALOGUE
-from fastvlm.recipes.finetune import FinetuneRecipe, Parts, run
+from fastvlm.recipes.finetune import FinetuneRecipe, run
 from fastvlm.recipes.stages import STAGES, in_miniature
 from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE
 from fastvlm.training.lora import LoraSettings
+from fastvlm.training.parts import Parts
 
 FINETUNE_LOSSES = {
     "projector": (0.20931, 0.29932), "language": (0.20931, 0.30105), "all": (0.20940, 0.28109),

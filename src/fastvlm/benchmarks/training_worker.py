@@ -27,10 +27,10 @@ from fastvlm.errors import FastVLMError, one_line
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.models.vision import kernels
 from fastvlm.models.vlm import FastVLM
-from fastvlm.training.lora import LoraSettings, add_lora
+from fastvlm.training.lora import LoraSettings
 from fastvlm.training.optimizer import JointOptimizer, OptimizerSettings, build_optimizer
 from fastvlm.training.parallel import own_device
-from fastvlm.training.parts import freeze, set_training_mode
+from fastvlm.training.parts import choose_parts, set_training_mode
 from fastvlm.training.precision import has_fast_bfloat16
 from fastvlm.training.tasks.instruct import InstructTask
 
@@ -92,13 +92,9 @@ def build_learner(plan: TrainingPlan, way: TrainingWay, *, device: torch.device)
     )
     model.recompute_activations(way.activations == "recomputed")
     if way.parts == "lora":
-        add_lora(model, LoraSettings())
-        model.projector.requires_grad_(True)
-        return model
-    if way.parts != "all":
-        freeze(model.vision)
-    if way.parts == "projector":
-        freeze(model.decoder)
+        choose_parts(model, "language", lora=LoraSettings())
+    else:
+        choose_parts(model, way.parts)
     return model
 
 

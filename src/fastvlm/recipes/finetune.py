@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -36,19 +35,16 @@ from fastvlm.data.feature_store import FeatureStore
 from fastvlm.errors import DataError, TrainingError
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.models.vision import kernels
-from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.training.events import require_events
 from fastvlm.training.loop import LoopSettings, StepReport, Validation, count_steps, train
-from fastvlm.training.lora import LoraSettings, add_lora, save_adapter
+from fastvlm.training.lora import LoraSettings, save_adapter
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
-from fastvlm.training.parts import freeze, set_training_mode
+from fastvlm.training.parts import Parts, choose_parts, set_training_mode
 from fastvlm.training.sharding import require_several
 from fastvlm.training.tasks.instruct import InstructTask
-
-Parts = Literal["projector", "language", "all"]
 
 LEARNING_RATES: dict[str, float] = {"projector": 1e-3, "language": 2e-5, "all": 2e-5, "lora": 2e-4}
 """Peaks by what learns: the paper's stage 1, its later stages, and LLaVA-1.5's for LoRA."""
@@ -217,20 +213,8 @@ def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoin
         loaded = replace(loaded, config=replace(loaded.config, processing=processing))
     loaded.model.recompute_activations(recipe.recomputes)
     torch.manual_seed(recipe.seed)  # the changes of LoRA begin at random
-    _choose_parts(loaded.model, recipe)
+    choose_parts(loaded.model, recipe.parts, lora=recipe.lora)
     return loaded
-
-
-def _choose_parts(model: FastVLM, recipe: FinetuneRecipe) -> None:
-    """Freeze what does not learn; with LoRA, put its changes beside the decoder's matrices."""
-    if recipe.lora is not None:
-        add_lora(model, recipe.lora)
-        model.projector.requires_grad_(True)
-        return
-    if recipe.parts != "all":
-        freeze(model.vision)
-    if recipe.parts == "projector":
-        freeze(model.decoder)
 
 
 def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> PreparedData:

@@ -14,8 +14,9 @@ from pathlib import Path
 from fastvlm.data.scene_conversations import write_scene_conversations
 from fastvlm.errors import TrainingError
 from fastvlm.recipes.assemble import assemble
-from fastvlm.recipes.finetune import FinetuneRecipe, Parts
+from fastvlm.recipes.finetune import FinetuneRecipe
 from fastvlm.training.parallel import is_first, num_processes, wait_for_all
+from fastvlm.training.parts import Parts
 
 CONNECTOR_PX, TARGET_PX = 256, 1024
 """Sides of pictures while the connector learns, and of the released models. The paper pretrains FastViTHD at 224 px and

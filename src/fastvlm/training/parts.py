@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from fastvlm.errors import TrainingError
+from fastvlm.models.vlm import FastVLM
+from fastvlm.training.lora import LoraSettings, add_lora
+
+Parts = Literal["projector", "language", "all"]
+"""What learns of a model: the projector, projector and decoder, or everything."""
 
 MIN_PICTURES = 3
 """Statistics of fewer pictures say more about these pictures than about what the model will see."""
@@ -27,6 +32,21 @@ def learning_state(module: nn.Module) -> dict[str, Tensor]:
 def freeze(module: nn.Module) -> None:
     """Exclude a module from training; `set_training_mode` then keeps its statistics as they are."""
     module.requires_grad_(False)
+
+
+def choose_parts(model: FastVLM, parts: Parts, *, lora: LoraSettings | None = None) -> None:
+    """Freeze what does not learn; with `lora`, projector and low-rank changes of the decoder do.
+
+    Raises TrainingError and MissingExtraError as `add_lora` does.
+    """
+    if lora is not None:
+        add_lora(model, lora)
+        model.projector.requires_grad_(True)
+        return
+    if parts != "all":
+        freeze(model.vision)
+    if parts == "projector":
+        freeze(model.decoder)
 
 
 def set_training_mode(module: nn.Module, *, keeps_statistics: bool = False) -> None:
