@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,9 @@ def test_pieces_need_several_processes_and_one_optimizer(tmp_path: Path) -> None
     settings = LoopSettings(optimizer=OptimizerSettings(learning_rate=1e-3, warmup_steps=0), is_sharded=True)
     with pytest.raises(TrainingError, match=r"several processes.*got one.*torchrun"):
         train(task, [0, 1], settings, tmp_path)
+    (tmp_path / "shards.json").write_text("{}")
+    with pytest.raises(TrainingError, match=r"in pieces\. Resume with --shard"):
+        train(task, [0, 1], replace(settings, is_sharded=False), tmp_path)
     both = build_optimizer(task.module, OptimizerSettings(learning_rate=1e-3, warmup_steps=0, muon_parts=("matrix",)))
     with pytest.raises(TrainingError, match=r"AdamW alone.*Muon"):
         only_one(both)

@@ -236,7 +236,9 @@ def _stage(name: str) -> click.Command:
 @click.option("--lora-rank", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--lora-alpha", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Of one process at a time."
+)
 @click.option(
     "--accumulate", type=click.IntRange(min=1), default=1, show_default=True, help="Batches that make one step."
 )

@@ -196,7 +196,9 @@ def _check(recipe: FinetuneRecipe) -> None:
     if recipe.lora is not None and recipe.size_px is not None:
         raise TrainingError("Expected LoRA at its base's picture size, which an adapter has no place for.")
     if recipe.encoder_rate is not None and not recipe.trains_encoder:
-        raise TrainingError("Expected an encoder that learns at its rate, got one that is frozen. Give --parts all.")
+        raise TrainingError(
+            "Expected an encoder that learns at its rate, got one that is frozen. Give --parts all, without --lora."
+        )
     if recipe.layer_decay != 1.0 and recipe.parts == "projector":
         raise TrainingError("Expected layers that learn to decay rates over, got the projector alone. Give --parts.")
     if recipe.is_sharded:

@@ -220,7 +220,13 @@ class _Run:
     def resume(self) -> int:
         """Go on where the folder's state ends; returns the number of steps that are done."""
         done = 0
-        if has_state(self.folder) or (self.folder / sharding.PROGRESS_FILE).is_file():
+        in_pieces = (self.folder / sharding.PROGRESS_FILE).is_file()
+        if has_state(self.folder) or in_pieces:
+            if in_pieces != self.settings.is_sharded:
+                raise TrainingError(
+                    f"The state in {self.folder} is {'in pieces' if in_pieces else 'whole'}. Resume "
+                    f"{'with' if in_pieces else 'without'} --shard."
+                )
             load = sharding.load_shards if self.settings.is_sharded else load_state
             progress = load(self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average)
             done, self.best_loss = progress.step, progress.best_loss

@@ -69,7 +69,7 @@ def _teachers(batch: CaptionBatch, caption: int, device: torch.device) -> Teache
     if batch.teacher_pictures is None or batch.teacher_words is None:
         raise DataError(
             f"Expected embeddings of teachers beside {batch.sample_ids[0]} to distil from, got none. "
-            "Set the weight of distillation to 0, or add them to the shards."
+            "Leave them out with --no-teachers, or add them to the shards."
         )
     pictures = _unit(batch.teacher_pictures, device)
     words = _unit(batch.teacher_words[:, caption], device)
