@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastvlm.checkpoints.load import load_checkpoint
+from fastvlm.errors import TrainingError
 from fastvlm.recipes import pretrain, scenes
 from fastvlm.recipes.catalogue import CATALOGUE
 from fastvlm.recipes.finetune import FinetuneRecipe, run
@@ -51,6 +52,12 @@ def test_fine_tuning_learns_in_miniature(kind: str, tmp_path: Path) -> None:
     assert losses[:2] == pytest.approx(FINETUNE_LOSSES[kind], rel=1e-2)
     assert sum(losses[-2:]) < sum(losses[:2])
     load_checkpoint(model)
+
+
+def test_nothing_is_written_for_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="several processes"):
+        in_miniature(FinetuneRecipe(model=None, data=(), is_sharded=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_pretraining_learns_in_miniature(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def run(
     if result.is_dir():
         tell(f"{result} is there already: the run is over, and other settings change nothing of it")
         return result
-    _check(recipe)
+    check(recipe)
     stored = read_checkpoint(resolve(recipe.model))
     loaded = _loaded(stored, recipe)
     collator = Collator(
@@ -187,7 +187,7 @@ def run(
     return result
 
 
-def _check(recipe: FinetuneRecipe) -> None:
+def check(recipe: FinetuneRecipe) -> None:
     """Refuse, before any work, settings that do not go together or not here."""
     if recipe.lora is not None and recipe.parts != "language":
         raise TrainingError(

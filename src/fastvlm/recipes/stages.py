@@ -14,7 +14,7 @@ from pathlib import Path
 from fastvlm.data.scene_conversations import write_scene_conversations
 from fastvlm.errors import TrainingError
 from fastvlm.recipes.assemble import assemble
-from fastvlm.recipes.finetune import FinetuneRecipe
+from fastvlm.recipes.finetune import FinetuneRecipe, check
 from fastvlm.training.parallel import is_first, num_processes, wait_for_all
 from fastvlm.training.parts import Parts
 
@@ -151,6 +151,7 @@ def in_miniature(recipe: FinetuneRecipe, folder: Path, *, is_captioned: bool = F
 
     Of several processes the first one writes the scenes, more of them, so that there are as many steps.
     """
+    check(recipe)  # before anything is written
     scenes = partial(
         write_scene_conversations, folder / "data", num_scenes=12 * num_processes(), is_captioned=is_captioned
     )
