@@ -32,6 +32,20 @@ def multiples_of_64(_: click.Context, __: click.Parameter, value: Sizes) -> Size
     return value
 
 
+def size_option(*, default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The side of the pictures in pixels, where one is measured."""
+    return click.option(
+        "--size",
+        "size_px",
+        type=click.IntRange(min=64),
+        default=default,
+        show_default=True,
+        callback=multiples_of_64,
+        metavar="PX",
+        help="Side of the pictures, a multiple of 64.",
+    )
+
+
 shape_option = click.option(
     "--shape", metavar="NAME", default="fastvlm-0.5b", show_default=True, help="A model's shape, with random weights."
 )

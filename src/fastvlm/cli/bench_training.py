@@ -14,10 +14,10 @@ from fastvlm.cli.bench_options import (
     finish,
     json_option,
     markdown_option,
-    multiples_of_64,
     plot_option,
     progress,
     shape_option,
+    size_option,
     threads_option,
 )
 from fastvlm.cli.output import debug_option
@@ -65,16 +65,7 @@ def towers_command(tower: Path, steps: int, every: int, json_file: Path | None, 
 
 @click.command("kernels", short_help="Measure a training step with the compiled kernels, and without.")
 @click.option("--batch-size", type=click.IntRange(min=3), default=16, show_default=True, help="Pictures of a step.")
-@click.option(
-    "--size",
-    "size_px",
-    type=click.IntRange(min=64),
-    default=256,
-    show_default=True,
-    callback=multiples_of_64,
-    metavar="PX",
-    help="Side of the pictures, a multiple of 64.",
-)
+@size_option(default=256)
 @click.option("--runs", type=click.IntRange(min=1), default=15, show_default=True, help="Of each way, in turn.")
 @threads_option
 @json_option
@@ -118,16 +109,7 @@ def kernels_command(
 
 @click.command("training", short_help="Measure what a training step takes, in time and memory.")
 @shape_option
-@click.option(
-    "--size",
-    "size_px",
-    type=click.IntRange(min=64),
-    default=1024,
-    show_default=True,
-    callback=multiples_of_64,
-    metavar="PX",
-    help="Side of the pictures, a multiple of 64.",
-)
+@size_option(default=1024)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Samples of a step.")
 @click.option("--text-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="Words of a sample.")
 @click.option(
