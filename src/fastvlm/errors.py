@@ -35,6 +35,12 @@ class TrainingError(FastVLMError):
     """A training run that cannot start or go on."""
 
 
+class SettingsError(TrainingError):
+    """Settings of a run that do not go together."""
+
+    exit_code = 2
+
+
 def one_line(error: BaseException | str, *, max_length: int | None = None) -> str:
     """The text of an error without line ends, or its kind where it has none; cut where it is longer than wanted."""
     text = " ".join(str(error).split())
@@ -49,5 +55,6 @@ def require_extra(module: str, extra: str) -> None:
 
     if find_spec(module) is None:
         raise MissingExtraError(
-            f"This needs {module}, which is not installed. Install it with: pip install 'fastvlm[{extra}]'"
+            f"This needs {module}, which is not installed. Install it with: pip install 'fastvlm[{extra}]', or "
+            f"'.[{extra}]' in a checkout."
         )

@@ -48,6 +48,35 @@ def test_a_folder_without_a_run_is_not_gone_on_with(fails: Callable[..., str], t
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_what_ended_before_its_first_state_is_not_in_the_way(
+    run: Run, fails: Callable[..., str], tmp_path: Path
+) -> None:
+    """Kept features, and the empty place of a state: the corrected command starts."""
+    for name in ("features", "state"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    again = ("train", "finetune", "--smoke", "--output", tmp_path / "run")
+    told = run(*again, "--resume").stderr
+    assert "No state was saved in" in told and "from its beginning" in told
+    assert "is not empty" in fails(*again)
+    (tmp_path / "other" / "state").mkdir(parents=True)
+    assert run("train", "finetune", "--smoke", "--output", tmp_path / "other").returncode == 0
+
+
+def test_settings_that_do_not_go_together_are_usage_errors(run: Run, tmp_path: Path) -> None:
+    for options in (("--lora", "--parts", "all"), ("--encoder-learning-rate", "1e-5"), ("--smoke", "--epochs", "2")):
+        data = () if "--smoke" in options else ("--data", "x.json")
+        finished = run("train", "finetune", *data, *options, "--output", tmp_path / "run")
+        assert finished.returncode == 2 and finished.stderr.startswith("error: ")
+    assert "--epochs is an option that --smoke has no use for" in finished.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_for_one_process_refuses_several(run: Run, tmp_path: Path) -> None:
+    finished = run("train", "scenes-smoke", "--output", tmp_path / "run", environment={"WORLD_SIZE": "2"})
+    assert finished.returncode == 1 and "Expected one process" in finished.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_fine_tuning_writes_a_model_that_knows_more(
     run: Run, fails: Callable[..., str], picture: Path, tmp_path: Path
 ) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 import fastvlm
 from fastvlm.checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILE
 from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.checkpoints.save import save_checkpoint
+from fastvlm.cli.main import cli
 from fastvlm.errors import CheckpointError, DataError, TrainingError
 from fastvlm.recipes.finetune import FinetuneRecipe, run
 from fastvlm.training.loop import METRICS_FILE, Interrupted
@@ -134,7 +136,17 @@ def test_adapters_of_one_seed_begin_alike(data: Path, tmp_path: Path) -> None:
 def test_an_adapter_is_small_and_peft_could_read_its_description(adapter: Path) -> None:
     config = json.loads((adapter / ADAPTER_CONFIG).read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 4 and config["base_model_name_or_path"] == "embedded"
-    assert {path.name for path in adapter.iterdir()} == {ADAPTER_CONFIG, ADAPTER_FILE}
+    assert {path.name for path in adapter.iterdir()} == {ADAPTER_CONFIG, ADAPTER_FILE, "README.md"}
+    card = (adapter / "README.md").read_text()
+    assert "`embedded`" in card and f"rank {config['r']}" in card
+
+
+def test_an_adapter_is_shown_with_what_it_is_merged_into(adapter: Path) -> None:
+    told = CliRunner().invoke(cli, ["inspect", str(adapter)]).output.splitlines()
+    assert told[0].startswith("adapter") and str(adapter) in told[0] and "rank 4" in told[0]
+    assert any(line.startswith("decoder parameters") for line in told)
+    shown = json.loads(CliRunner().invoke(cli, ["inspect", str(adapter), "--json"]).output)
+    assert shown["adapter"] == {"base": "embedded", "rank": 4, "scale": 2.0}
 
 
 def test_adapter_merged_and_unmerged_answer_alike(
@@ -256,6 +268,26 @@ def test_a_sample_that_cannot_be_used_stops_the_run_or_is_left_out(data: Path, t
     told: list[str] = []
     run(recipe_for(path, leaves_out_invalid=True, num_epochs=1), tmp_path / "b", tell=told.append)
     assert told[0] == "12 conversations, 12 images" and told[1].startswith("left out: lost: ")
+
+
+@pytest.mark.parametrize("parts", ["language", "all"])
+def test_a_picture_that_is_cut_off_is_found_before_the_first_step(parts: Any, data: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    turns = [{"from": "human", "value": "hue code?"}, {"from": "gpt", "value": "red"}]
+    cut = {"id": "cut", "image": str(tmp_path / "cut.jpg"), "conversations": turns}
+    path = data.parent / "cut.json"
+    path.write_text(json.dumps([*json.loads(data.read_text()), cut, {**cut, "id": "again"}]))
+    with pytest.raises(DataError, match=r"^cut: .*And 1 more that cannot be used"):
+        run(recipe_for(path, parts=parts), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    told: list[str] = []
+    leaving = recipe_for(path, parts=parts, leaves_out_invalid=True, num_epochs=1)
+    run(leaving, tmp_path / "b", tell=told.append)
+    assert told[0] == "12 conversations, 12 images"
+    assert told[1].startswith("left out: cut: ") and told[2].startswith("left out: again: ")
 
 
 def test_pixels_of_several_sizes_are_refused_in_one_conversation_only(data: Path, tmp_path: Path) -> None:

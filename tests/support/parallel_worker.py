@@ -1,11 +1,13 @@
 """Trains a task for some steps in one of several processes, or alone, and writes what came of it: for test_parallel.
 
-Arguments: task, folder, batches that make a step in one process, whether the model is in pieces, and after how many
-steps the run is interrupted and gone on with in a new loop (0 for not at all).
+Arguments: task, folder, batches that make a step in one process, whether the model is in pieces, after how many steps
+the run is interrupted and gone on with in a new loop (0 for not at all), and the largest file, in bytes, that it may
+write (0 for any).
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -156,4 +158,6 @@ def main(name: str, folder: Path, num_accumulated: int, is_sharded: bool, interr
 
 
 if __name__ == "__main__":
+    if int(sys.argv[6]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[6]),) * 2)
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "pieces", int(sys.argv[5]))

@@ -26,9 +26,9 @@ def test_a_state_brings_its_number_of_threads(tmp_path: Path) -> None:
     module = nn.Linear(3, 3)
     optimizer = build_optimizer(module, OptimizerSettings(learning_rate=1e-2, warmup_steps=1))
     torch.set_num_threads(2)
-    save_state(tmp_path, module, optimizer, Progress(step=1, run="r"))
+    save_state(tmp_path, module, optimizer, Progress(step=1, run={}))
     torch.set_num_threads(1)
-    load_state(tmp_path, module, optimizer, run="r")
+    load_state(tmp_path, module, optimizer, run={})
     assert torch.get_num_threads() == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from fastvlm.errors import DataError, MissingExtraError, TrainingError
@@ -108,9 +110,12 @@ def test_gradient_that_is_not_finite_names_the_sample_and_saves_nothing(tmp_path
 
 
 def test_state_of_another_identity_is_refused(tmp_path: Path) -> None:
-    train(Regression(), Steps(4), SETTINGS, tmp_path, identity="data 1")
-    with pytest.raises(TrainingError, match="other settings"):
-        train(Regression(), Steps(4), SETTINGS, tmp_path, identity="data 2")
+    train(Regression(), Steps(4), SETTINGS, tmp_path, identity={"data": "1", "size_px": "64"})
+    with pytest.raises(TrainingError, match=r"other settings: data 1 instead of 2\. "):
+        train(Regression(), Steps(4), SETTINGS, tmp_path, identity={"data": "2", "size_px": "64"})
+    quicker = replace(SETTINGS, optimizer=replace(OPTIMIZER, learning_rate=1.0, warmup_steps=1), seed=3)
+    with pytest.raises(TrainingError, match=r"seed 0 instead of 3, learning_rate 0\.01 instead of 1\.0, .* and 1 more"):
+        train(Regression(), Steps(4), quicker, tmp_path, identity={"size_px": "64"})
 
 
 def test_what_changes_no_number_may_change_on_resume(tmp_path: Path) -> None:
@@ -128,16 +133,36 @@ def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_failed_save_leaves_the_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Regression()
     optimizer = build_optimizer(task.module, OPTIMIZER)
-    save_state(tmp_path, task.module, optimizer, Progress(step=1, run="r"))
+    run = {"data": "1"}
 
-    def disk_full(*_arguments: object) -> None:
-        raise OSError(28, "No space left on device")
+    def refuse_with(number: int) -> None:
+        def refuse(*_arguments: object) -> None:
+            raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(TrainingError, match="No space left"):
-        save_state(tmp_path, task.module, optimizer, Progress(step=2, run="r"))
+        monkeypatch.setattr(os, "fsync", refuse)
+
+    refuse_with(errno.EACCES)
+    with pytest.raises(TrainingError, match=r"Permission denied.*can be written to and resume; no state was saved"):
+        save_state(tmp_path, task.module, optimizer, Progress(step=0, run=run))
+    monkeypatch.undo()
+    save_state(tmp_path, task.module, optimizer, Progress(step=1, run=run))
+    refuse_with(errno.ENOSPC)
+    with pytest.raises(TrainingError, match=r"No space left.*Free some space and resume; the last .* is unharmed"):
+        save_state(tmp_path, task.module, optimizer, Progress(step=2, run=run))
     assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
-    assert load_state(tmp_path, task.module, optimizer, run="r").step == 1
+    assert load_state(tmp_path, task.module, optimizer, run=run).step == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_a_resumed_run_holds_nothing_of_the_file_that_it_will_replace(tmp_path: Path) -> None:
+    task = Regression()
+    train(task, Steps(4), replace(SETTINGS, ema_decay=0.9), tmp_path, max_steps=2)
+    optimizer = build_optimizer(task.module, OPTIMIZER)
+    average = WeightAverage(task.module, decay=0.9)
+    with safe_open(tmp_path / STATE_FILE, framework="pt") as file:
+        run = json.loads(file.metadata()["run"])
+    load_state(tmp_path, task.module, optimizer, run=run, average=average)
+    assert str(tmp_path / STATE_FILE) not in Path("/proc/self/maps").read_text()
 
 
 def test_truncated_state_gives_one_clear_line(tmp_path: Path) -> None:

@@ -159,11 +159,11 @@ def test_a_saved_state_goes_on_bit_for_bit(
     task = InstructTask(model)
     optimizer = build_optimizer(task.module, SETTINGS)
     learn(task, optimizer, range(num_before))
-    save_state(tmp_path, task.module, optimizer, Progress(step=num_before, run="r"))
+    save_state(tmp_path, task.module, optimizer, Progress(step=num_before, run={}))
     learn(task, optimizer, range(num_before, num_before + 3))
     again = InstructTask(FastVLM(model.config))
     restored = build_optimizer(again.module, SETTINGS)
-    assert load_state(tmp_path, again.module, restored, run="r").step == num_before
+    assert load_state(tmp_path, again.module, restored, run={}).step == num_before
     learn(again, restored, range(num_before, num_before + 3))
     assert equal(again.module, task.module)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,12 +46,28 @@ def trained(
     task: str, folder: Path, *, num_processes: int, is_sharded: bool = False, interrupted_after: int = 0
 ) -> Trained:
     """The logged steps and the weights of a run of 3 steps of two batches each."""
+    finished = train_in(folder, task, num_processes, is_sharded=is_sharded, interrupted_after=interrupted_after)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    lines = [json.loads(line) for line in (folder / "state" / "metrics.jsonl").read_text().splitlines()]
+    return lines, load_file(folder / "weights.safetensors")
+
+
+def train_in(
+    folder: Path,
+    task: str,
+    num_processes: int,
+    *,
+    is_sharded: bool = False,
+    interrupted_after: int = 0,
+    largest_file: int = 0,
+) -> subprocess.CompletedProcess[str]:
+    """A run in processes of its own; largest_file: in bytes, 0 for no limit, as a disk that is full."""
     folder.mkdir()
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
-    how = ["pieces" if is_sharded else "copies", str(interrupted_after)]
+    how = ["pieces" if is_sharded else "copies", str(interrupted_after), str(largest_file)]
     alone = [sys.executable, str(WORKER), task, str(folder), "2", *how]
     together = [sys.executable, *launch, str(WORKER), task, str(folder), "1", *how]
-    finished = subprocess.run(
+    return subprocess.run(
         together if num_processes > 1 else alone,
         capture_output=True,
         text=True,
@@ -58,9 +75,6 @@ def trained(
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    lines = [json.loads(line) for line in (folder / "state" / "metrics.jsonl").read_text().splitlines()]
-    return lines, load_file(folder / "weights.safetensors")
 
 
 def assert_same(one: Trained, other: Trained) -> None:
@@ -68,7 +82,9 @@ def assert_same(one: Trained, other: Trained) -> None:
     (lines, weights), (other_lines, other_weights) = one, other
     assert [line["step"] for line in other_lines] == [0, 1, 2]
     for line, other_line in zip(lines, other_lines, strict=True):
+        assert other_line.keys() == line.keys()
         assert other_line["loss"] == pytest.approx(line["loss"], rel=1e-5)
+        assert other_line == pytest.approx(line, rel=1e-4), "parts of the loss are means over both processes"
         assert other_line["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-4)
     assert weights.keys() == other_weights.keys()
     for name, value in weights.items():
@@ -111,3 +127,71 @@ def test_pieces_need_several_processes_and_one_optimizer(tmp_path: Path) -> None
     both = build_optimizer(task.module, OptimizerSettings(learning_rate=1e-3, warmup_steps=0, muon_parts=("matrix",)))
     with pytest.raises(TrainingError, match=r"AdamW alone.*Muon"):
         only_one(both)
+
+
+def test_pieces_that_cannot_be_written_are_told_and_leave_nothing(tmp_path: Path) -> None:
+    finished = train_in(tmp_path / "run", "instruct", 2, is_sharded=True, largest_file=20_000)
+    assert finished.returncode != 0
+    line = next(line for line in finished.stderr.splitlines() if "TrainingError: Cannot write" in line)
+    assert "File too large" in line and line.endswith("no state was saved before.") and "Traceback" not in line
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_process_that_is_left_alone_says_so(tmp_path: Path) -> None:
+    """The other one ends without a word, as one that is killed does."""
+    program = (
+        "import os, sys\n"
+        "from fastvlm.training.parallel import from_first, processes\n"
+        "with processes():\n"
+        "    from_first(lambda: None)\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        os._exit(9)\n"
+        "    from_first(lambda: None)\n"
+        "    from_first(lambda: None)\n"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    first, other = (
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    )
+    assert other.wait(timeout=120) == 9
+    _, told = first.communicate(timeout=120)
+    assert first.returncode == 1
+    assert "TrainingError: Another process has stopped" in told.splitlines()[-1]
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_what_the_first_process_finds_all_have(num_processes: int, tmp_path: Path) -> None:
+    """So do its failures: the others end too, and say whose they were."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from fastvlm.errors import DataError, FastVLMError\n"
+        "from fastvlm.training.parallel import from_first, process_number, processes, totals\n"
+        "def fail():\n"
+        "    raise DataError('no pictures')\n"
+        "with processes():\n"
+        "    number = process_number()\n"
+        "    found = from_first(lambda: {'first': number})\n"
+        "    sums = totals({'all': 1.5, f'only_{number}': 2.0})\n"
+        "    try:\n"
+        "        from_first(fail)\n"
+        "    except FastVLMError as error:\n"
+        "        told = str(error)\n"
+        "    Path(sys.argv[1], f'{number}.txt').write_text(repr((found, sums, told)))\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+    subprocess.run([sys.executable, *launch, str(program), str(tmp_path)], check=True, timeout=120, capture_output=True)
+    sums = {"all": 1.5 * num_processes, **{f"only_{number}": 2.0 for number in range(num_processes)}}
+    for number in range(num_processes):
+        told = "no pictures" if number == 0 else "Another process could not go on, and says why."
+        assert (tmp_path / f"{number}.txt").read_text() == repr(({"first": 0}, sums, told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,15 +50,20 @@ def inspect_command(target: str | None, model: str | None, output: Path | None, 
 
 
 def _inspect_model(model: str | None, *, as_json: bool) -> None:
+    from fastvlm.checkpoints.adapter import is_adapter, read_adapter_config
     from fastvlm.checkpoints.hub import resolve
     from fastvlm.checkpoints.stored import read_checkpoint
     from fastvlm.checkpoints.summary import summarize
 
-    summary = summarize(read_checkpoint(resolve(model, fetch="never")))
+    folder = resolve(model, fetch="never")
+    summary = summarize(read_checkpoint(folder))
+    adapter = read_adapter_config(folder) if is_adapter(folder) else None
     if as_json:
-        print_json(summary.to_dict())
-    else:
-        _print_rows(_model_rows(summary))
+        print_json({**summary.to_dict(), "adapter": None if adapter is None else asdict(adapter)})
+        return
+    if adapter is not None:
+        _print_rows([("adapter", f"{folder} (rank {adapter.rank}, scale {adapter.scale:g}), merged into its base:")])
+    _print_rows(_model_rows(summary))
 
 
 def _inspect_picture(target: str, model: str | None, *, output: Path | None, force: bool, as_json: bool) -> None:

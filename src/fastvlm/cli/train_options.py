@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Report = Callable[[str, StepReport], None]
 
+RESULTS = {"model", "adapter", "tower"}
+
 output_option = click.option(
     "--output",
     "-o",
@@ -54,7 +56,9 @@ start_options = (
     click.option("--random-encoder", is_flag=True, help="Start from parts with an encoder that has learned nothing."),
 )
 save_every_option = click.option(
-    "--save-every", type=click.IntRange(min=1), help="Steps between saved states; the recipe's own if not given."
+    "--save-every",
+    type=click.IntRange(min=1),
+    help="Steps between saved states; 200 if not given (clip: 1000, clip-small: 100).",
 )
 scale_options = (
     click.option(
@@ -78,13 +82,11 @@ def with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any
 
 
 def tell_result(folder: Path) -> None:
-    """Print what came of a run, for people and for pipes; of several processes the first one does."""
+    """Print where the result of a run is; of several processes the first one does."""
     from fastvlm.training.parallel import is_first
 
-    if not is_first():
-        return
-    note(f"Written: {folder}")
-    click.echo(folder)
+    if is_first():
+        click.echo(folder)
 
 
 def refuse_options(whose: str, *names: str) -> None:
@@ -97,20 +99,28 @@ def refuse_options(whose: str, *names: str) -> None:
 
 def refuse_beside_smoke(*names: str) -> None:
     """Raise UsageError where one of these was given: a run in miniature brings its own."""
-    refuse_options("of runs that are no --smoke, which brings its own model, data and lengths", *names)
+    refuse_options(
+        "that --smoke has no use for: it brings its own model, data and lengths. Leave one of them out", *names
+    )
 
 
 def run_folder(name: str, output: Path | None, *, resume: bool) -> Path:
     """Where the run is. Raises TrainingError where --resume and what is there do not go together."""
     folder = output or Path("runs") / name
-    has_content = folder.is_dir() and any(folder.iterdir())
-    if has_content and not resume:
+    from fastvlm.training.resume import STATE_FILE
+    from fastvlm.training.sharding import PROGRESS_FILE
+
+    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    has_state = any(next(folder.rglob(name), None) for name in (STATE_FILE, PROGRESS_FILE))
+    # What a run leaves that ended before its first state is of no harm to the next one.
+    if content and not resume and (has_state or content - {"features", "state"}):
         raise TrainingError(f"{folder} is not empty. Go on with its run by --resume, or choose another --output.")
-    if resume and not has_content:
+    if resume and not content:
         raise TrainingError(f"There is no run to go on with in {folder}. Leave out --resume to start one.")
-    is_run = any((folder / name).exists() for name in ("tokenizer.json", "features", "state", "start", "data"))
-    if resume and not is_run:
+    if resume and not content & {"tokenizer.json", "features", "state", "start", "data"}:
         raise TrainingError(f"There is no run to go on with in {folder}, only other files. Choose another --output.")
+    if resume and not has_state and not content & RESULTS:
+        note(f"No state was saved in {folder} yet: the run starts from its beginning.")
     return folder
 
 

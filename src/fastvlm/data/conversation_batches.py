@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from fastvlm.tiles import TileLayout
 
 Item = TypeVar("Item")
 
+_TELL_EVERY_S = 10.0
 _POOL_BATCHES = 64
 """Conversations are sorted by length within so many batches at a time, so that a batch needs little padding."""
 
@@ -65,23 +68,81 @@ def prepare(
 
     Turns at the end that do not fit into `collator.max_positions` are left out together with their images; nothing is
     ever cut in the middle. left_out: is told of samples that cannot be used, which are then left out; None raises
-    DataError, with its id, for the first of them. Raises DataError where nothing is left.
+    DataError, with the id of the first of them and their number. Raises DataError where nothing is left.
     """
     kept: list[PreparedConversation] = []
+    refused: list[str] = []
     num_shortened = 0
     for conversation in conversations:
         try:
             prepared = _prepared(conversation, collator)
         except DataError as error:
-            if left_out is None:
-                raise
-            left_out.append(str(error))
+            refused.append(str(error))
             continue
         kept.append(prepared)
         num_shortened += len(prepared.conversation.messages) < len(conversation.messages)
-    if not kept:
-        raise DataError(f"Expected at least one sample that can be used, got none. {left_out[0] if left_out else ''}")
+    _account_for(refused, left_out, num_kept=len(kept))
     return PreparedData(tuple(kept), num_shortened)
+
+
+def unreadable_images(
+    conversations: Sequence[PreparedConversation], *, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, str]:
+    """Decode every image once, several at a time; returns what is wrong with those that cannot be read, by their key.
+
+    Training needs every image at some time, hours after it started. tell: is told how many are done, now and then.
+    """
+    sources = {
+        image_key(one.conversation, number): one.conversation.images[number].source
+        for one in conversations
+        for number in range(len(one.layouts))
+    }
+    wrong: dict[str, str] = {}
+    told_s = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(_what_is_wrong, sources.values())
+        for done, (key, reason) in enumerate(zip(sources, found, strict=True), start=1):
+            if reason is not None:
+                wrong[key] = reason
+            if time.monotonic() - told_s > _TELL_EVERY_S:
+                told_s = time.monotonic()
+                tell(f"looked at {done} of {len(sources)} images")
+    return wrong
+
+
+def _what_is_wrong(source: object) -> str | None:
+    try:
+        read_image(source)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def without_unreadable(
+    conversations: Sequence[PreparedConversation], unreadable: Mapping[str, str], *, left_out: list[str] | None = None
+) -> tuple[PreparedConversation, ...]:
+    """The conversations all of whose images can be read. left_out, errors: as in `prepare`."""
+    kept, refused = [], []
+    for one in conversations:
+        keys = [image_key(one.conversation, number) for number in range(len(one.layouts))]
+        reasons = [unreadable[key] for key in keys if key in unreadable]
+        if reasons:
+            refused.append(f"{one.sample_id}: {reasons[0]}")
+        else:
+            kept.append(one)
+    _account_for(refused, left_out, num_kept=len(kept))
+    return tuple(kept)
+
+
+def _account_for(refused: Sequence[str], left_out: list[str] | None, *, num_kept: int) -> None:
+    """Tell `left_out` what was refused. Raises DataError where it is None, or where nothing is left."""
+    if left_out is not None:
+        left_out += refused
+    elif refused:
+        more = f" And {len(refused) - 1} more that cannot be used." if len(refused) > 1 else ""
+        raise DataError(f"{refused[0]}{more}")
+    if not num_kept:
+        raise DataError(f"Expected at least one sample that can be used, got none. {left_out[0] if left_out else ''}")
 
 
 def _prepared(conversation: Conversation, collator: Collator) -> PreparedConversation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,10 +155,14 @@ def _hub_records(name: str) -> Sequence[Any]:
     import datasets
 
     name, _, split = name.partition(":")
+    # It warns of every attempt of its own to get through; what comes of them is told once, below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return _split_of(datasets.load_dataset(name), split or "train", name)
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected the data set {name} of the hub, got: {one_line(error)}.") from error
+        raise DataError(
+            f"Expected the data set {name} of the hub, got: {one_line(error)}. Check its name and the network."
+        ) from error
 
 
 def _split_of(table: Any, split: str, name: str) -> Sequence[Any]:

@@ -29,10 +29,12 @@ from fastvlm.data.conversation_batches import (
     image_key,
     prepare,
     read_tiles,
+    unreadable_images,
+    without_unreadable,
 )
 from fastvlm.data.conversation_files import read_conversations
 from fastvlm.data.feature_store import FeatureStore
-from fastvlm.errors import DataError, TrainingError
+from fastvlm.errors import DataError, SettingsError
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.models.vision import kernels
 from fastvlm.processing.templates import template_from_dict
@@ -41,8 +43,9 @@ from fastvlm.training.events import require_events
 from fastvlm.training.loop import LoopSettings, StepReport, Validation, count_steps, train
 from fastvlm.training.lora import LoraSettings, save_adapter
 from fastvlm.training.optimizer import OptimizerSettings
-from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
+from fastvlm.training.parallel import from_first, is_first, num_processes, own_device
 from fastvlm.training.parts import Parts, choose_parts, set_training_mode
+from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.sharding import require_several
 from fastvlm.training.tasks.instruct import InstructTask
 
@@ -145,15 +148,12 @@ def run(
         template=loaded.template if recipe.template is None else template_from_dict(recipe.template),
         max_positions=recipe.max_positions or loaded.config.vlm.decoder.max_positions,
     )
-    data = _prepared(recipe, collator, tell)
-    training, held_out = _split(data.conversations, recipe)
+    conversations = _prepared(recipe, collator, tell)
     store = None
     if recipe.keeps_features and not recipe.trains_encoder:
-        if is_first():
-            store = _feature_store(loaded, stored, folder / "features", is_writer=True)
-            _encode(data.conversations, collator, loaded, store, tell)
-        wait_for_all()
-        store = store or _feature_store(loaded, stored, folder / "features", is_writer=False)
+        from_first(lambda: _encode(conversations, collator, loaded, stored, folder / "features", tell))
+        store = _feature_store(loaded, stored, folder / "features", is_writer=False)
+    training, held_out = _split(conversations, recipe)
     batches = ConversationBatches(
         conversations=training,
         collator=collator,
@@ -181,26 +181,24 @@ def run(
         report=lambda step: report("finetune", step),
         validation=validation,
     )
-    if is_first():
-        _save(recipe, loaded, stored, result)
-    wait_for_all()
+    from_first(lambda: _save(recipe, loaded, stored, result))
     return result
 
 
 def check(recipe: FinetuneRecipe) -> None:
-    """Refuse, before any work, settings that do not go together or not here."""
+    """Raise SettingsError, before any work, for settings that do not go together or not here."""
     if recipe.lora is not None and recipe.parts != "language":
-        raise TrainingError(
+        raise SettingsError(
             f"Expected LoRA on projector and decoder, got parts `{recipe.parts}`. Leave --parts or --lora out."
         )
     if recipe.lora is not None and recipe.size_px is not None:
-        raise TrainingError("Expected LoRA at its base's picture size, which an adapter has no place for.")
+        raise SettingsError("Expected LoRA at its base's picture size, which an adapter has no place for.")
     if recipe.encoder_rate is not None and not recipe.trains_encoder:
-        raise TrainingError(
+        raise SettingsError(
             "Expected an encoder that learns at its rate, got one that is frozen. Give --parts all, without --lora."
         )
     if recipe.layer_decay != 1.0 and recipe.parts == "projector":
-        raise TrainingError("Expected layers that learn to decay rates over, got the projector alone. Give --parts.")
+        raise SettingsError("Expected layers that learn to decay rates over, got the projector alone. Give --parts.")
     if recipe.is_sharded:
         require_several()
     if recipe.writes_events:
@@ -219,7 +217,8 @@ def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoin
     return loaded
 
 
-def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> PreparedData:
+def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> tuple[PreparedConversation, ...]:
+    """The conversations that are trained on or held out, all of whose pictures can be read."""
     left_out: list[str] = []
     told_of = left_out if recipe.leaves_out_invalid else None
     conversations = [
@@ -232,7 +231,9 @@ def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> Prepare
     data = prepare(conversations, collator, left_out=told_of)
     if recipe.parts == "projector":
         data = _with_images_only(data, tell)
-    told = f"{len(data.conversations)} conversations, {sum(len(one.layouts) for one in data.conversations)} images"
+    unreadable = from_first(lambda: unreadable_images(data.conversations, tell=tell))
+    usable = without_unreadable(data.conversations, unreadable, left_out=told_of)
+    told = f"{len(usable)} conversations, {sum(len(one.layouts) for one in usable)} images"
     if data.num_shortened:
         told += f", {data.num_shortened} without their last turns, which did not fit"
     tell(told)
@@ -240,7 +241,7 @@ def _prepared(recipe: FinetuneRecipe, collator: Collator, tell: Tell) -> Prepare
         tell(f"left out: {reason}")
     if len(left_out) > _MAX_TOLD:
         tell(f"left out: {len(left_out) - _MAX_TOLD} more")
-    return data
+    return usable
 
 
 def _with_images_only(data: PreparedData, tell: Tell) -> PreparedData:
@@ -286,15 +287,18 @@ def _files_of(stored: StoredCheckpoint) -> list[tuple[str, int, int]]:
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def _identity(recipe: FinetuneRecipe, stored: StoredCheckpoint, training: Sequence[PreparedConversation]) -> str:
+def _identity(recipe: FinetuneRecipe, stored: StoredCheckpoint, training: Sequence[PreparedConversation]) -> Identity:
     """Everything that the numbers of a run depend on: settings, the weights that it starts from, words and images."""
     digest = hashlib.sha256()
     for one in training:
         words = [(message.role, message.text) for message in one.conversation.messages]
         keys = [image_key(one.conversation, number) for number in range(len(one.layouts))]
         digest.update(repr((one.sample_id, words, keys)).encode())
-    own = replace(recipe, num_workers=0, save_every=0, recomputes=False, writes_events=False)
-    return repr((own, _files_of(stored), digest.hexdigest()))
+    return {
+        **identity_of(recipe, without=("num_workers", "save_every", "recomputes", "writes_events")),
+        "weights": repr(_files_of(stored)),
+        "training_data": digest.hexdigest(),
+    }
 
 
 @torch.no_grad()
@@ -302,10 +306,12 @@ def _encode(
     conversations: Sequence[PreparedConversation],
     collator: Collator,
     loaded: LoadedCheckpoint,
-    store: FeatureStore,
+    stored: StoredCheckpoint,
+    folder: Path,
     tell: Tell,
 ) -> None:
-    """Keep the encoder's output of every image; what an earlier call has done is not done again."""
+    """Keep the encoder's output of every image in `folder`; what an earlier call has done is not done again."""
+    store = _feature_store(loaded, stored, folder, is_writer=True)
     vision = loaded.model.vision.eval()
     wanted = [(one.conversation, number) for one in conversations for number in range(len(one.layouts))]
     started_s, num_new = time.monotonic(), 0
@@ -365,10 +371,8 @@ def _estimate(task: InstructTask, batches: ConversationBatches, num_steps: int) 
         peak_mb = torch.cuda.max_memory_allocated(own_device()) / 1e6
     memory_mb = peak_mb + _ADAM_BYTES * learning / 1e6
     minutes = batch_s * len(batches) / num_processes() / 60
-    return (
-        f"{learning / 1e6:.1f} M parameters learn; {num_steps} steps, about {minutes:.1f} min "
-        f"and {memory_mb:.0f} MB of memory"
-    )
+    steps = "1 step" if num_steps == 1 else f"{num_steps} steps"
+    return f"{learning / 1e6:.1f} M parameters learn; {steps}, about {minutes:.1f} min and {memory_mb:.0f} MB of memory"
 
 
 def _validation(task: InstructTask, batches: ConversationBatches, *, every: int) -> Validation:

@@ -30,7 +30,8 @@ from fastvlm.recipes.tower_scores import TowerScorer, TowerScores, class_picture
 from fastvlm.tiles import ENCODER_STRIDE_PX
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
-from fastvlm.training.parallel import is_first, num_processes, own_device, wait_for_all
+from fastvlm.training.parallel import from_first, num_processes, own_device
+from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.tasks.contrastive import ContrastiveTask
 from fastvlm.training.workers import Batches
 
@@ -129,10 +130,7 @@ def run(
         raise DataError(f"Expected pictures in {', '.join(recipe.validation_shards)}, found none.")
     if recipe.class_folder is not None:
         class_pictures(recipe.class_folder)  # raises where there are none, before days of training
-    if is_first():
-        _tokenizer(recipe, folder)
-    wait_for_all()  # what one process writes the others read
-    tokenizer = _tokenizer(recipe, folder)
+    tokenizer = Tokenizer.from_file(from_first(lambda: _tokenizer_file(recipe, folder)))
     model = build(recipe, tokenizer)
     batches = _batches(recipe, tokenizer, model.config.text)
     train(
@@ -147,19 +145,19 @@ def run(
         identity=_identity(recipe, batches),
         report=lambda step: report("pretrain", step),
     )
-    if not is_first():
-        wait_for_all()
-        return folder / "tower"
     tower = folder / "tower"
-    if not tower.is_dir():
-        # Both towers have seen pixels from 0 to 1, as MobileCLIP's do.
-        processing = ProcessingConfig(mode="pad", size_px=_in_cells(recipe.size_px), mean=(0, 0, 0), std=(1, 1, 1))
-        save_tower(tower, model.vision.cpu(), processing)
-    scores = _scores(recipe, TowerScorer(model, tokenizer, size_px=recipe.size_px, tell=tell), validation)
-    for line in scores.lines():
-        tell(line)
-    scores.write(folder / SCORES_FILE)  # keeps what an earlier call was asked
-    wait_for_all()
+
+    def finish() -> None:
+        if not tower.is_dir():
+            # Both towers have seen pixels from 0 to 1, as MobileCLIP's do.
+            processing = ProcessingConfig(mode="pad", size_px=_in_cells(recipe.size_px), mean=(0, 0, 0), std=(1, 1, 1))
+            save_tower(tower, model.vision.cpu(), processing)
+        scores = _scores(recipe, TowerScorer(model, tokenizer, size_px=recipe.size_px, tell=tell), validation)
+        for line in scores.lines():
+            tell(line)
+        scores.write(folder / SCORES_FILE)  # keeps what an earlier call was asked
+
+    from_first(finish)
     return tower
 
 
@@ -195,11 +193,12 @@ def _found(patterns: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(sorted({Path(path) for pattern in patterns for path in glob.glob(pattern)}))
 
 
-def _identity(recipe: PretrainRecipe, batches: Batches[CaptionBatch]) -> str:
+def _identity(recipe: PretrainRecipe, batches: Batches[CaptionBatch]) -> Identity:
     """What the numbers of a run depend on: its settings, and what the shards hold."""
-    own = replace(recipe, num_workers=0, save_every=0, validation_shards=(), class_folder=None)
-    contents = (batches.shards, batches.num_samples) if isinstance(batches, ShardBatches) else ()
-    return repr((own, *contents))
+    own = identity_of(recipe, without=("num_workers", "save_every", "validation_shards", "class_folder"))
+    if isinstance(batches, ShardBatches):
+        own |= {"shards": repr(batches.shards), "num_samples": repr(batches.num_samples)}
+    return own
 
 
 def _own_batch(recipe: PretrainRecipe) -> int:
@@ -247,18 +246,20 @@ def _loop_settings(recipe: PretrainRecipe) -> LoopSettings:
     )
 
 
-def _tokenizer(recipe: PretrainRecipe, folder: Path) -> Tokenizer:
-    """Read CLIP's tokenizer, or that of the run, or learn one from the generated captions."""
+def _tokenizer_file(recipe: PretrainRecipe, folder: Path) -> Path:
+    """CLIP's tokenizer, or that of the run, which is learned from the generated captions where it is not there yet."""
     if recipe.tokenizer is not None:
-        return Tokenizer.from_file(recipe.tokenizer)
+        return recipe.tokenizer
     if recipe.shards:
-        raise TrainingError("Expected a tokenizer for the captions of shards, got none. Give CLIP's tokenizer.json.")
+        raise TrainingError(
+            "Expected a tokenizer for the captions of shards, got none. Give CLIP's tokenizer.json (on the Hugging "
+            "Face hub it is in openai/clip-vit-base-patch32)."
+        )
     path = folder / "tokenizer.json"
-    if path.is_file():
-        return Tokenizer.from_file(path)
-    tokenizer = train_byte_level_bpe(
-        caption_texts(), vocabulary_size=_GENERATED_VOCABULARY, special_tokens=(START, END)
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(path)
-    return tokenizer
+    if not path.is_file():
+        tokenizer = train_byte_level_bpe(
+            caption_texts(), vocabulary_size=_GENERATED_VOCABULARY, special_tokens=(START, END)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(path)
+    return path

@@ -46,6 +46,8 @@ from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.runtimes.openvino.calibration import measure_ranges
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
+from fastvlm.training.parallel import refuse_several
+from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
 from fastvlm.training.tasks.dense import DenseHeads, DenseTargets, DenseTask
 from fastvlm.training.tasks.grounding import POINTING_WEIGHTS, GroundingHeads, GroundingTargets
@@ -185,6 +187,7 @@ def run(
 
     report: called with the stage's name and its progress.
     """
+    refuse_several("this recipe")
     tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
     vlm = VLMConfig(
@@ -213,10 +216,14 @@ def run(
     return _save(recipe, model.eval(), tokenizer, folder / "model")
 
 
-def _identity(recipe: ScenesRecipe, number: int) -> str:
+def _identity(recipe: ScenesRecipe, number: int) -> Identity:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
-    own = replace(recipe, num_workers=0, save_every=0, calibration_pictures=0, stages=recipe.stages[:number])
-    return repr((own, dict(POINTING_WEIGHTS), GENERATOR_VERSION))
+    return {
+        **identity_of(recipe, without=("num_workers", "save_every", "calibration_pictures", "stages")),
+        "stages": repr(recipe.stages[:number]),
+        "pointing_weights": repr(dict(POINTING_WEIGHTS)),
+        "generator": repr(GENERATOR_VERSION),
+    }
 
 
 def _task(

@@ -15,7 +15,7 @@ from fastvlm.data.scene_conversations import write_scene_conversations
 from fastvlm.errors import TrainingError
 from fastvlm.recipes.assemble import assemble
 from fastvlm.recipes.finetune import FinetuneRecipe, check
-from fastvlm.training.parallel import is_first, num_processes, wait_for_all
+from fastvlm.training.parallel import from_first, num_processes
 from fastvlm.training.parts import Parts
 
 CONNECTOR_PX, TARGET_PX = 256, 1024
@@ -113,9 +113,10 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
                 "with --random-encoder: a model on an encoder that has learned nothing stays blind."
             )
         model = str(folder / "start")
-        if is_first():
-            assemble(folder / "start", decoder=wanted.decoder, tower=wanted.tower, size_px=size_px, seed=wanted.seed)
-        wait_for_all()
+        start = partial(
+            assemble, folder / "start", decoder=wanted.decoder, tower=wanted.tower, size_px=size_px, seed=wanted.seed
+        )
+        from_first(start)
     if model is None:
         raise TrainingError("Expected a model to go on with (--model), or its parts (--decoder and --tower), got none.")
     return FinetuneRecipe(
@@ -155,10 +156,7 @@ def in_miniature(recipe: FinetuneRecipe, folder: Path, *, is_captioned: bool = F
     scenes = partial(
         write_scene_conversations, folder / "data", num_scenes=12 * num_processes(), is_captioned=is_captioned
     )
-    if is_first():
-        scenes()
-    wait_for_all()
-    data = scenes()  # which are there by now
+    data = from_first(scenes)
     return replace(
         recipe,
         model="embedded",

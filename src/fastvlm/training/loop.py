@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -36,13 +35,16 @@ from fastvlm.training.parallel import (
     to_whole,
     together,
     total,
+    totals,
     wait_for_all,
     without_exchange,
 )
 from fastvlm.training.parts import set_training_mode
 from fastvlm.training.resume import (
+    Identity,
     Progress,
     has_state,
+    identity_of,
     load_state,
     load_weights,
     save_state,
@@ -123,7 +125,7 @@ def train(
     settings: LoopSettings,
     folder: Path,
     *,
-    identity: str = "",
+    identity: Identity | None = None,
     report: Callable[[StepReport], None] = lambda _: None,
     max_steps: int | None = None,
     validation: Validation | None = None,
@@ -140,7 +142,7 @@ def train(
     """
     if own_device().type == "cpu":
         kernels.load(warns=is_first())
-    run = _Run(task, batches, settings, folder, identity=identity, validation=validation)
+    run = _Run(task, batches, settings, folder, identity=identity or {}, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
     meter = _Meter(run.num_steps)
@@ -187,7 +189,7 @@ class _Run:
         settings: LoopSettings,
         folder: Path,
         *,
-        identity: str,
+        identity: Identity,
         validation: Validation | None,
     ) -> None:
         self.task, self.settings, self.folder, self.validation = task, settings, folder, validation
@@ -199,9 +201,20 @@ class _Run:
                 "data, smaller batches, or fewer processes."
             )
         every = None if validation is None else validation.every
-        kept = (identity, self.num_batches, settings.num_accumulated, settings.ema_decay, every, num_processes())
-        key = repr((kept, settings.optimizer, settings.seed) + ("sharded",) * settings.is_sharded)
-        self.identity = hashlib.sha256(key.encode()).hexdigest()
+        own = {
+            "num_processes": num_processes(),
+            "num_batches": self.num_batches,
+            "num_accumulated": settings.num_accumulated,
+            "ema_decay": settings.ema_decay,
+            "steps_between_validations": every,
+            "seed": settings.seed,
+            "is_sharded": settings.is_sharded,
+        }
+        self.identity = {
+            **identity,
+            **{name: repr(value) for name, value in own.items()},
+            **identity_of(settings.optimizer),
+        }
         torch.manual_seed(settings.seed + process_number())
         self._set_mode()
         self.network = self._network()
@@ -259,7 +272,7 @@ class _Run:
     def _move(self, batches: Sequence[Any]) -> dict[str, float]:
         """Move the weights once, by the gradient of the loss over these batches, and those of other processes.
 
-        Returns the losses as numbers: the whole loss of all processes, its parts of this one.
+        Returns the losses as numbers, the whole and its parts: means over all batches of all processes.
         """
         weights = [self.task.weight(batch) for batch in batches]
         everything = total(sum(weights))
@@ -274,13 +287,13 @@ class _Run:
                 # The exchange takes the mean over processes; what is wanted is the sum of their shares.
                 (loss * (weight * num_processes() / everything)).backward()
             for name, part in {"loss": value, **parts}.items():
-                share = weight / (everything if name == "loss" else sum(weights))
-                losses[name] = losses.get(name, 0.0) + share * float(part)
+                losses[name] = losses.get(name, 0.0) + weight / everything * float(part)
         norms = torch.nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings.optimizer.clip_norm)
         norm = float(to_whole(norms))
         self._require_finite(norm, "A gradient", batches)
         self.optimizer.step()
-        return {"loss": total(losses.pop("loss")), "gradient_norm": norm, **losses}
+        losses = totals(losses)
+        return {"loss": losses.pop("loss"), "gradient_norm": norm, **losses}
 
     def _require_finite(self, value: float, what: str, batches: Sequence[Any]) -> None:
         """Raise TrainingError in every process where one has a number that is not finite."""

@@ -74,6 +74,17 @@ def save_adapter(folder: Path, model: FastVLM, settings: LoraSettings, *, base: 
         with new_folder(folder) as target:
             write_tensors(target / ADAPTER_FILE, tensors)
             (target / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (target / "README.md").write_text(_card(folder.name, settings, base), encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"Cannot write the adapter to {folder}: {error}. Free some space and resume.") from error
     return folder
+
+
+def _card(name: str, settings: LoraSettings, base: str) -> str:
+    """What a person who finds an adapter has to know of it."""
+    return (
+        f"# {name}\n\nAn adapter to the vision-language model `{base}`: low-rank changes of its decoder (LoRA, "
+        f"rank {settings.rank}, alpha {settings.alpha}), and a projector. It is of no use without that model, whose "
+        "licence holds for it too.\n\n"
+        '```\nfastvlm ask IMAGE "question" --model ADAPTER\nfastvlm convert ADAPTER FOLDER  # a whole model\n```\n'
+    )

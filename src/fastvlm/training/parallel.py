@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,7 +16,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from fastvlm.errors import TrainingError
+from fastvlm.errors import FastVLMError, TrainingError
+
+Value = TypeVar("Value")
 
 _WORLD_SIZE = "WORLD_SIZE"
 _LOCAL_RANK = "LOCAL_RANK"
@@ -25,19 +30,46 @@ _PATIENCE = timedelta(hours=12)
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Find the other processes inside, where torch's launcher started several; by itself one process stays alone."""
-    if int(os.environ.get(_WORLD_SIZE, "1")) < 2 or dist.is_initialized():
+    """Find the other processes inside, where torch's launcher started several; by itself one process stays alone.
+
+    Raises TrainingError where another process ends before its time.
+    """
+    if not _are_started_together() or dist.is_initialized():
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(own_device())
+    # Most batches leave nothing out of what may be left out, which is no reason for advice.
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield
         # A process that ends while others still write would take its connections from them.
         wait_for_all()
+    except (dist.DistError, RuntimeError) as error:
+        if not _is_of_connection(error):
+            raise
+        raise TrainingError(
+            "Another process has stopped, and this one cannot go on alone. What it said comes first; the last state "
+            "that was saved is unharmed."
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def refuse_several(what: str) -> None:
+    """Raise TrainingError where torch's launcher started several processes for `what`, which is for one."""
+    if _are_started_together():
+        raise TrainingError(f"Expected one process for {what}, got several. Start it without torchrun.")
+
+
+def _are_started_together() -> bool:
+    return int(os.environ.get(_WORLD_SIZE, "1")) > 1
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    """Whether an exchange failed because the other end is gone: gloo has no kind of error of its own for it."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection" in str(error)
 
 
 def own_device() -> torch.device:
@@ -76,18 +108,43 @@ def wait_for_all() -> None:
 def together(do: Callable[[], None]) -> None:
     """Do what can fail in one process alone, such as writing a file, and go on once it is done in every process.
 
-    Raises its TrainingError, and another one in the processes where it did not fail.
+    Raises its FastVLMError, and a TrainingError in the processes where it did not fail.
     """
-    failure: TrainingError | None = None
+    failure: FastVLMError | None = None
     try:
         do()
-    except TrainingError as error:
+    except FastVLMError as error:
         failure = error
     has_failed = total(float(failure is not None)) > 0
     if failure is not None:
         raise failure
     if has_failed:
-        raise TrainingError("Another process could not write its files, and says why.")
+        raise TrainingError(_OTHER_STOPPED)
+
+
+def from_first(find: Callable[[], Value]) -> Value:
+    """Have the first process find a value, or write a file, while the others wait, and give the value to all.
+
+    Raises its FastVLMError, and a TrainingError in the other processes.
+    """
+    if not is_parallel():
+        return find()
+    failure: FastVLMError | None = None
+    outcome: list[tuple[Value] | None] = [None]
+    if is_first():
+        try:
+            outcome = [(find(),)]
+        except FastVLMError as error:
+            failure = error
+    dist.broadcast_object_list(outcome, 0)
+    if failure is not None:
+        raise failure
+    if outcome[0] is None:
+        raise TrainingError(_OTHER_STOPPED)
+    return outcome[0][0]
+
+
+_OTHER_STOPPED = "Another process could not go on, and says why."
 
 
 def synchronised(module: nn.Module) -> nn.Module:
@@ -119,6 +176,16 @@ def total(value: float) -> float:
     summed = torch.tensor(value, dtype=torch.float64, device=own_device())
     dist.all_reduce(summed)
     return float(summed)
+
+
+def totals(values: dict[str, float]) -> dict[str, float]:
+    """The sums over all processes of numbers by name; a process need not have all of them."""
+    if not is_parallel():
+        return values
+    everywhere: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(everywhere, values)
+    names = dict.fromkeys(name for one in everywhere for name in one)
+    return {name: math.fsum(one.get(name, 0.0) for one in everywhere) for name in names}
 
 
 def to_whole(tensor: Tensor) -> Tensor:

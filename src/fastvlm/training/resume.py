@@ -6,17 +6,20 @@ step. A kill at any moment leaves the last complete file.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fastvlm.errors import TrainingError
+from fastvlm.errors import TrainingError, one_line
 from fastvlm.files import replacing, write_whole
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.determinism import arithmetic, restore_arithmetic
@@ -26,15 +29,57 @@ from fastvlm.training.parts import learning_state
 
 STATE_FILE = "state.safetensors"
 
+Identity = Mapping[str, str]
+"""Everything that the numbers of a run depend on, by name: settings in words, digests of data."""
+
+_MAX_NAMED = 3
+"""Of settings that differ so many are named."""
+
 
 @dataclass(frozen=True)
 class Progress:
-    """step: the number of finished steps. run: fingerprint of everything that the numbers depend on. best_loss: the
-    lowest on validation data so far."""
+    """step: the number of finished steps. run: what they depend on. best_loss: the lowest on validation data so far."""
 
     step: int
-    run: str
+    run: Identity
     best_loss: float = math.inf
+
+
+def identity_of(settings: Any, *, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """The fields of a dataclass as part of an identity; `without` names those that change no number."""
+    names = (field.name for field in fields(settings))
+    return {name: repr(getattr(settings, name)) for name in names if name not in without}
+
+
+def require_same(kept: object, wanted: Identity, folder: Path) -> None:
+    """Raise TrainingError, naming what differs, where a state in `folder` is of another run than the one wanted."""
+    if kept == wanted:
+        return
+    if not isinstance(kept, dict):
+        raise TrainingError(f"The state in {folder} is of another version of fastvlm. Start again in a new folder.")
+    names = [name for name in (*wanted, *kept) if kept.get(name) != wanted.get(name)]
+    differing = list(dict.fromkeys(names))
+    told = ", ".join(
+        f"{name} {_shortly(kept.get(name))} instead of {_shortly(wanted.get(name))}" for name in differing[:_MAX_NAMED]
+    )
+    more = f" and {len(differing) - _MAX_NAMED} more" if len(differing) > _MAX_NAMED else ""
+    raise TrainingError(
+        f"The state in {folder} belongs to a run with other settings: {told}{more}. Resume with the same settings, "
+        "or start again in a new folder."
+    )
+
+
+def _shortly(value: str | None) -> str:
+    return "none" if value is None else one_line(value, max_length=40)
+
+
+def cannot_save(what: str, error: BaseException, *, is_saved: bool) -> TrainingError:
+    """What to tell a person where `what` cannot be written. is_saved: whether an earlier state is there."""
+    text = one_line(error, max_length=200)
+    is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in text
+    advice = "Free some space and resume" if is_full else "See that the folder can be written to and resume"
+    left = "the last complete state is unharmed" if is_saved else "no state was saved before"
+    return TrainingError(f"Cannot write {what}: {text}. {advice}; {left}.")
 
 
 def save_state(
@@ -55,7 +100,12 @@ def save_state(
     if average is not None:
         tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in average.state().items()}
     tensors["random"] = torch.get_rng_state()
-    metadata = {"step": str(progress.step), "run": progress.run, "best_loss": repr(progress.best_loss), **arithmetic()}
+    metadata = {
+        "step": str(progress.step),
+        "run": json.dumps(dict(progress.run)),
+        "best_loss": repr(progress.best_loss),
+        **arithmetic(),
+    }
     _write(folder / STATE_FILE, tensors, metadata)
 
 
@@ -79,7 +129,7 @@ def load_state(
     module: nn.Module,
     optimizer: JointOptimizer,
     *,
-    run: str,
+    run: Identity,
     average: WeightAverage | None = None,
 ) -> Progress:
     """Restore module, optimizer, random state and, for the whole process, the number of threads.
@@ -88,11 +138,7 @@ def load_state(
     """
     path = folder / STATE_FILE
     metadata, tensors = _read(path)
-    if metadata["run"] != run:
-        raise TrainingError(
-            f"The state in {folder} belongs to a run with other settings. Resume with the same settings, "
-            "or start again in a new folder."
-        )
+    require_same(_run_of(metadata), run, folder)
     _take_over(module, _below("module.", tensors), path)
     optimizer.restore(_optimizer_states(tensors))
     if average is not None:
@@ -108,10 +154,7 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"Cannot save the training state in {path.parent}: {error}. Free some space and resume; "
-            "the last complete state is unharmed."
-        ) from error
+        raise cannot_save(f"the training state in {path.parent}", error, is_saved=path.exists()) from error
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -120,6 +163,13 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"Cannot read the training state {path}: {error}. Start again in a new folder.") from error
+
+
+def _run_of(metadata: Mapping[str, str]) -> object:
+    try:
+        return json.loads(metadata["run"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -157,5 +207,6 @@ def _optimizer_states(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            states.setdefault(int(index), {})[key] = tensor
+            # A copy: what is read is a view of the file, whose space a replaced one would keep until the run ends.
+            states.setdefault(int(index), {})[key] = tensor.clone()
     return states

@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from fastvlm.training.determinism import arithmetic, restore_arithmetic
 from fastvlm.training.optimizer import JointOptimizer
 from fastvlm.training.parallel import is_first, is_parallel, num_processes, own_device
 from fastvlm.training.parts import learning_state
-from fastvlm.training.resume import Progress
+from fastvlm.training.resume import Identity, Progress, cannot_save, require_same
 
 PROGRESS_FILE = "shards.json"
 """Names the folder of the last complete state."""
@@ -121,30 +120,43 @@ def save_shards(
         save(_state(module, optimizer, average), checkpoint_id=place)
         if is_first():
             write_whole(
-                folder / PROGRESS_FILE, json.dumps({"folder": place.name, **asdict(progress), "machine": arithmetic()})
+                folder / PROGRESS_FILE,
+                json.dumps(
+                    {
+                        "folder": place.name,
+                        "step": progress.step,
+                        "run": dict(progress.run),
+                        "best_loss": progress.best_loss,
+                        "machine": arithmetic(),
+                    }
+                ),
             )
             for other in folder.glob("shards-*"):
                 if other != place:
                     shutil.rmtree(other, ignore_errors=True)
     except (OSError, CheckpointException) as error:
-        raise TrainingError(
-            f"Cannot save the training state in {folder}: {one_line(error, max_length=200)}. Free some space and "
-            "resume; the last complete state is unharmed."
-        ) from error
+        if is_first():
+            shutil.rmtree(place, ignore_errors=True)
+        is_saved = (folder / PROGRESS_FILE).is_file()
+        raise cannot_save(f"the training state in {folder}", _cause(error), is_saved=is_saved) from error
+
+
+def _cause(error: OSError | CheckpointException) -> BaseException:
+    """What went wrong in the first process in which something did."""
+    if not isinstance(error, CheckpointException) or not error.failures:
+        return error
+    cause: BaseException = next(iter(error.failures.values()))[0]
+    return cause
 
 
 def load_shards(
-    folder: Path, module: nn.Module, optimizer: JointOptimizer, *, run: str, average: WeightAverage | None
+    folder: Path, module: nn.Module, optimizer: JointOptimizer, *, run: Identity, average: WeightAverage | None
 ) -> Progress:
     """Take over what `save_shards` wrote. Raises TrainingError where it is another run's or cannot be read."""
     try:
         found = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
-        progress = Progress(step=found["step"], run=found["run"], best_loss=found["best_loss"])
-        if progress.run != run:
-            raise TrainingError(
-                f"The state in {folder} belongs to a run with other settings or another number of processes. Resume "
-                "with the same, or start again in a new folder."
-            )
+        require_same(found["run"], run, folder)
+        progress = Progress(step=found["step"], run=run, best_loss=found["best_loss"])
         state = _state(module, optimizer, average)
         load(state, checkpoint_id=folder / found["folder"])
     except (OSError, ValueError, KeyError, CheckpointException) as error:

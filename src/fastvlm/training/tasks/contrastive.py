@@ -39,6 +39,9 @@ class ContrastiveTask:
         first, parts, total = process_number() * len(pictures), {}, pictures.new_zeros(())
         for caption, own in enumerate(words):
             all_words = gather(own)
+            if caption == 0:
+                places = torch.arange(first, first + len(pictures), device=device)
+                parts["found"] = ((pictures @ all_words.T).argmax(1) == places).float().mean()
             if self.contrastive_weight:
                 loss = contrastive_loss(
                     pictures, own, self.model.scale, all_pictures=all_pictures, all_words=all_words, first=first
@@ -52,8 +55,7 @@ class ContrastiveTask:
                 )
                 total = total + self.distillation_weight * loss
                 parts[f"distillation_{caption}"] = loss.detach()
-        found = (pictures @ words[0].T).argmax(1) == torch.arange(len(pictures), device=device)
-        return TaskLoss(total, {**parts, "found": found.float().mean(), "scale": self.model.scale.detach()})
+        return TaskLoss(total, {**parts, "scale": self.model.scale.detach()})
 
     def weight(self, batch: CaptionBatch) -> float:
         """The number of pictures."""
