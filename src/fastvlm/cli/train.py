@@ -96,7 +96,7 @@ def _pretraining(name: str) -> click.Command:
         "--tokenizer", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="CLIP's tokenizer.json."
     )
     @click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's.")
-    @click.option("--batch-size", type=click.IntRange(min=2), help="Of all processes, instead of the recipe's.")
+    @click.option("--batch-size", type=click.IntRange(min=3), help="Of all processes, instead of the recipe's.")
     @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Instead of the recipe's.")
     @click.option("--validation-shards", multiple=True, help="Shards of other pictures, for retrieval in the end.")
     @click.option(
