@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 Z_95 = 1.959963984540054
 """Standard deviations on both sides of the mean that hold 95 % of a normal distribution."""
@@ -37,6 +40,62 @@ def exact_match(answer: str, expected: str) -> bool:
     return normalize_answer(answer) == normalize_answer(expected)
 
 
+def edit_distance(first: str, second: str) -> int:
+    """Fewest insertions, deletions and replacements of characters that make one string the other (Levenshtein)."""
+    distances = list(range(len(second) + 1))
+    for row, letter in enumerate(first, start=1):
+        diagonal, distances[0] = distances[0], row
+        for column, other in enumerate(second, start=1):
+            diagonal, distances[column] = (
+                distances[column],
+                min(distances[column] + 1, distances[column - 1] + 1, diagonal + (letter != other)),
+            )
+    return distances[-1]
+
+
+ANLS_THRESHOLD = 0.5
+"""An answer that is less similar than this counts as wrong."""
+
+
+def anls(answer: str, expected: Sequence[str]) -> float:
+    """Normalised Levenshtein similarity to the nearest of several right answers, 0 below 0.5 (Biten et al. 2019).
+
+    Case and outer spaces do not count; as in the official script, a similarity of exactly 0.5 does.
+    """
+    similarities = [_similarity(answer.strip().lower(), right.strip().lower()) for right in expected]
+    best = max(similarities, default=0.0)
+    return best if best >= ANLS_THRESHOLD else 0.0
+
+
+def _similarity(first: str, second: str) -> float:
+    longest = max(len(first), len(second))
+    return 1.0 if longest == 0 else 1 - edit_distance(first, second) / longest
+
+
+def relaxed_match(answer: str, expected: str, *, tolerance: float = 0.05) -> bool:
+    """Whether a number is within 5 % of what is expected, and anything else the same but for case (ChartQA).
+
+    As in the official script, `%` divides by 100, and where 0 or no number is expected the words are compared.
+    """
+    given, wanted = _as_number(answer), _as_number(expected)
+    if given is not None and wanted:
+        return abs(given - wanted) / abs(wanted) <= tolerance
+    return answer.lower() == expected.lower()
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+
+
+def character_error_rate(answers: Sequence[str], expected: Sequence[str]) -> float:
+    """Edits that make answers what is expected, over the characters that are expected; above 1 where much is added."""
+    edits = sum(edit_distance(answer, right) for answer, right in zip(answers, expected, strict=True))
+    return edits / max(1, sum(map(len, expected)))
+
+
 @dataclass(frozen=True)
 class Interval:
     """Both ends of a confidence interval, as shares from 0 to 1."""
@@ -58,6 +117,28 @@ def wilson_interval(num_correct: int, num_questions: int) -> Interval:
     half = Z_95 * math.sqrt((share * (1 - share) + spread / 4) / num_questions) / (1 + spread)
     # Rounding could leave the ends of 0 or all correct a hair outside of the share itself.
     return Interval(0.0 if num_correct == 0 else middle - half, 1.0 if num_correct == num_questions else middle + half)
+
+
+_NUM_RESAMPLES = 2000
+
+
+def bootstrap_interval(values: Sequence[float], weights: Sequence[float] | None = None) -> Interval:
+    """Give the 95 % interval of sum(values) / sum(weights) over questions, by 2000 resamples of them (Efron 1979).
+
+    Without weights that is their mean; for a character error rate values are edits and weights characters. The
+    resamples are always the same ones. Without any question nothing is known: 0 to 1.
+    """
+    if not values:
+        return Interval(0.0, 1.0)
+    numerators = np.asarray(values, dtype=np.float64)
+    denominators = np.ones_like(numerators) if weights is None else np.asarray(weights, dtype=np.float64)
+    generator = np.random.default_rng(0)
+    ratios = []
+    for _ in range(_NUM_RESAMPLES):
+        chosen = generator.integers(len(numerators), size=len(numerators))
+        ratios.append(numerators[chosen].sum() / max(denominators[chosen].sum(), 1e-12))
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True)

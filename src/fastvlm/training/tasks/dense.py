@@ -70,7 +70,7 @@ class DenseHeads(nn.Module):
 class DenseTask:
     """Trains an encoder on dense labels alone."""
 
-    def __init__(self, encoder: FastViTHD, heads: DenseHeads) -> None:
+    def __init__(self, encoder: FastViTHD, heads: nn.Module) -> None:
         self.encoder, self.heads = encoder, heads
         self.module = nn.ModuleDict({"vision": encoder, "heads": heads})
 

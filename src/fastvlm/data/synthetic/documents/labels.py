@@ -1,0 +1,31 @@
+"""Which character stands in each small cell of a document: targets of losses that only made pictures can have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastvlm.batches import Int64Array
+from fastvlm.data.synthetic.documents.drawing import PlacedCharacters
+
+
+def character_map(
+    placed: PlacedCharacters, *, width_px: int, height_px: int, cell_width_px: int, cell_height_px: int
+) -> Int64Array:
+    """The class of the character whose centre is in each cell, 0 for none; of several in one the last is given.
+
+    int64 [height / cell_height, width / cell_width].
+    """
+    found = np.zeros((height_px // cell_height_px, width_px // cell_width_px), np.int64)
+    columns = (placed.centers_px[:, 0] // cell_width_px).astype(np.int64)
+    rows = (placed.centers_px[:, 1] // cell_height_px).astype(np.int64)
+    is_inside = (columns >= 0) & (columns < found.shape[1]) & (rows >= 0) & (rows < found.shape[0])
+    found[rows[is_inside], columns[is_inside]] = np.array(placed.classes, np.int64)[is_inside]
+    return found
+
+
+def by_cell(found: Int64Array, *, rows: int, columns: int) -> Int64Array:
+    """A map of small cells as one of large ones of rows x columns small ones each, which become K = rows * columns
+    classifications of each large cell: int64 [K, height / rows, width / columns]."""
+    height, width = found.shape[0] // rows, found.shape[1] // columns
+    split = found.reshape(height, rows, width, columns)
+    return split.transpose(1, 3, 0, 2).reshape(rows * columns, height, width)
