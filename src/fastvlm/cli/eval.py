@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -14,7 +14,7 @@ from fastvlm.cli.options import ModelOptions, load_assistant, model_options
 from fastvlm.cli.output import check_place, debug_option, note
 
 if TYPE_CHECKING:
-    from fastvlm.evaluation.suite import SuiteProgress
+    from fastvlm.evaluation.suite import SuiteProgress, Task
 
 PIPE_WIDTH = 120
 """Columns of a table that no terminal shows."""
@@ -23,10 +23,11 @@ PIPE_WIDTH = 120
 @click.command("eval", short_help="Measure a model's answers against baselines.")
 @click.option(
     "--task",
-    type=click.Choice(["scenes", "scenes-dev", "boxes"]),
+    type=click.Choice(["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev"]),
     default="scenes",
     show_default=True,
-    help="Generated scenes of the test split, of the one for choosing, or a folder of pictures with boxes.",
+    help="Generated scenes or documents of the test split, of the one for choosing (-dev), documents in unseen "
+    "typefaces, words and layouts, or a folder of pictures with boxes.",
 )
 @click.option(
     "--data",
@@ -46,7 +47,7 @@ PIPE_WIDTH = 120
 @model_options
 @debug_option
 def eval_command(
-    task: Literal["scenes", "scenes-dev", "boxes"],
+    task: Task,
     data: Path | None,
     limit: int,
     baselines: bool,

@@ -63,7 +63,7 @@ def train_command(context: click.Context, is_listing: bool) -> None:
 
 def _command_of(name: str) -> click.Command:
     """The command of a recipe that has no command of its own below."""
-    if name.startswith("scenes"):
+    if name.startswith(("scenes", "documents")):
         return _generated(name)
     return _pretraining(name) if name.startswith("clip") else _stage(name)
 
@@ -77,11 +77,14 @@ def _generated(name: str) -> click.Command:
     @debug_option
     def command(output: Path | None, resume: bool) -> None:
         require_extra("torch", "torch")
-        from fastvlm.recipes.scenes import RECIPES, run
+        from fastvlm.recipes import documents, scenes
 
         folder = run_folder(name, output, resume=resume)
         with progress() as report:
-            model = run(RECIPES[name](), folder, report=report)
+            if name in scenes.RECIPES:
+                model = scenes.run(scenes.RECIPES[name](), folder, report=report)
+            else:
+                model = documents.run(documents.RECIPES[name](), folder, report=report, tell=note)
         tell_result(model)
 
     return command

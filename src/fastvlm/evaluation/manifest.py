@@ -1,11 +1,13 @@
 """The frozen question sets: fingerprints that are committed before training, so that nobody moves the goal.
 
-`python -m fastvlm.evaluation.manifest` writes the file anew, which belongs with a new GENERATOR_VERSION only.
+`python -m fastvlm.evaluation.manifest scenes` writes a file anew, which belongs with a new version of its generator
+only. Documents are the same only where the typefaces are: their manifest says which.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +15,18 @@ from typing import Literal, get_args
 
 from PIL import __version__ as pillow_version
 
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
+from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, DocumentSplit
 from fastvlm.data.synthetic.questions import Phrasing
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION
 from fastvlm.evaluation.questions import EvaluationQuestion, Fingerprint, fingerprint
+from fastvlm.evaluation.tasks.documents import document_questions
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.files import write_whole
 
-MANIFEST_PATH = Path(__file__).parent / "manifests" / "scenes.json"
+_FOLDER = Path(__file__).parent / "manifests"
+MANIFEST_PATH, DOCUMENTS_PATH = _FOLDER / "scenes.json", _FOLDER / "documents.json"
+MANIFESTS = (MANIFEST_PATH, DOCUMENTS_PATH)
 
 FrozenSize = Literal[25, 500]
 """Questions of each family: enough for a look, and enough for an interval of a few points."""
@@ -27,11 +34,13 @@ FrozenSize = Literal[25, 500]
 
 @dataclass(frozen=True)
 class Manifest:
-    """generator_version and pillow_version: what made the pictures. sets: fingerprints by name."""
+    """generator_version, pillow_version and fonts_sha256: what made the pictures, the last None where nothing is
+    written in them. sets: fingerprints by name."""
 
     generator_version: int
     pillow_version: str
     sets: Mapping[str, Fingerprint]
+    fonts_sha256: str | None = None
 
 
 def frozen_set_name(size: FrozenSize, phrasing: Phrasing) -> str:
@@ -55,17 +64,40 @@ def make_manifest() -> Manifest:
     return Manifest(GENERATOR_VERSION, pillow_version, sets)
 
 
-def read_manifest() -> Manifest:
-    """Read the committed manifest."""
-    values = json.loads(MANIFEST_PATH.read_text(encoding="utf-8"))
+def frozen_documents(split: DocumentSplit, size: FrozenSize, phrasing: Phrasing) -> list[EvaluationQuestion]:
+    """Make a frozen set of documents with the generator as it is now, and the typefaces of this machine."""
+    return document_questions(split, limit_per_family=size, phrasing=phrasing)
+
+
+def make_documents_manifest() -> Manifest:
+    """Fingerprint all frozen sets of documents; some minutes."""
+    splits: tuple[DocumentSplit, ...] = ("test", "unseen")
+    phrasings: tuple[Phrasing, ...] = ("train", "held_out")
+    sets = {
+        f"documents-{split}-{size}-{phrasing}": fingerprint(frozen_documents(split, size, phrasing))
+        for split in splits
+        for size in get_args(FrozenSize)
+        for phrasing in phrasings
+    }
+    return Manifest(DOCUMENTS_VERSION, pillow_version, sets, fonts_digest())
+
+
+def read_manifest(path: Path = MANIFEST_PATH) -> Manifest:
+    """Read a committed manifest."""
+    values = json.loads(path.read_text(encoding="utf-8"))
     sets = {name: Fingerprint(**entry) for name, entry in values["sets"].items()}
-    return Manifest(values["generator_version"], values["pillow_version"], sets)
+    return Manifest(values["generator_version"], values["pillow_version"], sets, values.get("fonts_sha256"))
 
 
-def write_manifest(manifest: Manifest, path: Path = MANIFEST_PATH) -> None:
+def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write a manifest, complete or not at all."""
     write_whole(path, json.dumps(asdict(manifest), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    write_manifest(make_manifest())
+    if sys.argv[1:] == ["documents"]:
+        write_manifest(make_documents_manifest(), DOCUMENTS_PATH)
+    elif sys.argv[1:] == ["scenes"]:
+        write_manifest(make_manifest(), MANIFEST_PATH)
+    else:
+        sys.exit("Expected `scenes` or `documents`.")

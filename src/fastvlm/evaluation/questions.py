@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fastvlm.batches import UInt8Array
+from fastvlm.evaluation.scores import ScoreName
 
 PictureKind = Literal["native", "resized"]
 """Whether a picture has the size of a model input already, or the processor resizes it, as it does with people's."""
@@ -30,7 +31,8 @@ class EvaluationQuestion:
     """One question with its only answer.
 
     family: the row of the report that it counts for. kind: the narrower sort of question within the family, for which
-    somebody who sees no picture would always guess the same answer.
+    somebody who sees no picture would always guess the same answer. score: `exact`, or `relaxed` for numbers that are
+    read off a chart.
     """
 
     question_id: str
@@ -39,6 +41,7 @@ class EvaluationQuestion:
     kind: str
     text: str
     answer: str
+    score: ScoreName = "exact"
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,10 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole evaluation. mistakes: some of each family, chosen by the hash of their ids and not by hand."""
+    """A whole evaluation. mistakes: some of each family, chosen by the hash of their ids and not by hand.
+
+    false_refusals: questions that a picture answers, answered as if it did not; None where no question has that answer.
+    """
 
     task: str
     model: ModelIdentity
@@ -108,6 +111,7 @@ class Report:
     pictures: tuple[PictureResult, ...]
     mistakes: tuple[Mistake, ...]
     conditions: Conditions
+    false_refusals: Accuracy | None = None
 
     def to_json(self) -> dict[str, object]:
         """The report as plain values; shares are from 0 to 1."""
@@ -131,6 +135,7 @@ class Report:
                 }
                 for mistake in self.mistakes
             ],
+            "false_refusals": None if self.false_refusals is None else _accuracy_json(self.false_refusals),
             "questions": {
                 "sha256": conditions.questions_sha256,
                 "frozen_set": conditions.frozen_set,
@@ -236,7 +241,10 @@ def _notes(report: Report) -> list[str]:
     )
     versions = ", ".join(f"{name} {version}" for name, version in conditions.versions.items())
     per_question_ms = 1000 * conditions.seconds / max(conditions.num_asked, 1)
+    refusals = report.false_refusals
+    refused = [] if refusals is None else [f"false refusals: {_percent(refusals)} % of {refusals.num_questions}"]
     return [
+        *refused,
         "majority: always the most frequent answer to a kind of question, counted in " + conditions.majority_source,
         "blind: the same model sees grey; shuffled: it sees another scene; unseen: phrasings kept from training",
         f"pictures: {pictures}",

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from fastvlm.batches import UInt8Array
 from fastvlm.evaluation.baselines import grey_picture, other_pictures
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture, pictures_of
-from fastvlm.evaluation.scores import exact_match
+from fastvlm.evaluation.scores import SCORES
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
 from fastvlm.messages import ImagePart, user
@@ -94,7 +94,7 @@ def evaluate(
             [images[question.picture.picture_id] for question in asked], [question.text for question in asked]
         )
         for index, question, answer in zip(indices, asked, answers, strict=True):
-            outcomes[index] = Outcome(question, answer, exact_match(answer, question.answer))
+            outcomes[index] = Outcome(question, answer, SCORES[question.score](answer, question.answer))
         report(len(outcomes), len(questions))
     return [outcomes[index] for index in range(len(questions))]
 

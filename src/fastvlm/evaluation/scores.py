@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -88,6 +89,12 @@ def _as_number(text: str) -> float | None:
         return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         return None
+
+
+ScoreName = Literal["exact", "relaxed"]
+
+SCORES: Mapping[ScoreName, Callable[[str, str], bool]] = {"exact": exact_match, "relaxed": relaxed_match}
+"""What decides whether an answer is right: called with it and with what is expected."""
 
 
 def character_error_rate(answers: Sequence[str], expected: Sequence[str]) -> float:

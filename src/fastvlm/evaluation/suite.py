@@ -10,10 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
+from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, DocumentSplit
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION
 from fastvlm.errors import DataError
 from fastvlm.evaluation.baselines import most_frequent_answers, num_correct_guesses
-from fastvlm.evaluation.manifest import read_manifest
+from fastvlm.evaluation.manifest import MANIFESTS, read_manifest
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.questions import EvaluationQuestion, pictures_of, questions_digest
 from fastvlm.evaluation.report import (
@@ -25,15 +27,23 @@ from fastvlm.evaluation.report import (
     Report,
 )
 from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Baseline, Outcome, evaluate
-from fastvlm.evaluation.scores import Accuracy
+from fastvlm.evaluation.scores import Accuracy, exact_match
 from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
+from fastvlm.evaluation.tasks.documents import document_questions
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.inference.assistant import Assistant
 
-Task = Literal["scenes", "scenes-dev", "boxes"]
-"""scenes: the test split, for reports. scenes-dev: another split, for choosing between models. boxes: a folder."""
+Task = Literal["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev"]
+"""scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
+documents-unseen: typefaces, words, numbers and layouts that training never shows. boxes: a folder."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
+
+_DOCUMENT_SPLITS: Mapping[Task, DocumentSplit] = {
+    "documents": "test",
+    "documents-unseen": "unseen",
+    "documents-dev": "dev",
+}
 
 Phase = Literal["answers", "unseen phrasings", "grey pictures", "shuffled pictures"]
 
@@ -51,7 +61,7 @@ class QuestionSet:
 
     asked: the questions. unseen: the same in held-out phrasings, as far as there are such. guesses: the majority
     answer of each kind of question, counted in majority_source. apart: families that do not count for the last row,
-    overall_name.
+    overall_name. refusal: the answer that says that something is not shown, None where no question wants it.
     """
 
     asked: Sequence[EvaluationQuestion]
@@ -60,6 +70,8 @@ class QuestionSet:
     majority_source: str
     apart: frozenset[str] = frozenset()
     overall_name: str = "overall"
+    generator_version: int = GENERATOR_VERSION
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +136,16 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
         )
     if data is not None:
         raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")
+    if task in _DOCUMENT_SPLITS:
+        own = _DOCUMENT_SPLITS[task]
+        return QuestionSet(
+            document_questions(own, limit_per_family=limit_per_family, phrasing="train"),
+            document_questions(own, limit_per_family=limit_per_family, phrasing="held_out"),
+            _document_guesses(),
+            "the training split",
+            generator_version=DOCUMENTS_VERSION,
+            refusal=NOT_SHOWN,
+        )
     split: Literal["test", "dev"] = "test" if task == "scenes" else "dev"
     return QuestionSet(
         scene_questions(split, limit_per_family=limit_per_family, phrasing="train"),
@@ -163,7 +185,7 @@ def measure(
     conditions = Conditions(
         questions_sha256=questions_digest([*questions.asked, *questions.unseen]),
         frozen_set=_frozen_set(questions),
-        generator_version=GENERATOR_VERSION,
+        generator_version=questions.generator_version,
         majority_source=questions.majority_source,
         runtime=runtime,
         machine=describe_machine(),
@@ -178,14 +200,28 @@ def measure(
         overall=_family_result(questions.overall_name, counted, questions.guesses, found),
         pictures=_picture_results([outcome for outcome in found.seen if outcome.question.family in counted]),
         mistakes=tuple(mistake for family in families for mistake in _mistakes(family, found.seen)),
+        false_refusals=None if questions.refusal is None else _false_refusals(found.seen, questions.refusal),
         conditions=conditions,
     )
+
+
+def _false_refusals(outcomes: Sequence[Outcome], refusal: str) -> Accuracy:
+    """How many of the questions that a picture answers were answered as if it did not."""
+    answerable = [outcome for outcome in outcomes if not exact_match(outcome.question.answer, refusal)]
+    return Accuracy(sum(exact_match(outcome.answer, refusal) for outcome in answerable), len(answerable))
 
 
 @cache
 def _training_guesses() -> Mapping[str, str]:
     training = scene_questions("train", limit_per_family=_TRAINING_QUESTIONS_PER_FAMILY, phrasing="train")
     return most_frequent_answers(training)
+
+
+@cache
+def _document_guesses() -> Mapping[str, str]:
+    return most_frequent_answers(
+        document_questions("train", limit_per_family=_TRAINING_QUESTIONS_PER_FAMILY, phrasing="train")
+    )
 
 
 def _family_result(name: str, families: set[str], guesses: Mapping[str, str], found: _Outcomes) -> FamilyResult:
@@ -227,6 +263,6 @@ def _mistakes(family: str, outcomes: Sequence[Outcome]) -> list[Mistake]:
 
 
 def _frozen_set(questions: QuestionSet) -> str | None:
-    names = {entry.questions_sha256: name for name, entry in read_manifest().sets.items()}
+    names = {entry.questions_sha256: name for path in MANIFESTS for name, entry in read_manifest(path).sets.items()}
     found = [names.get(questions_digest(asked)) for asked in (questions.asked, questions.unseen)]
     return " and ".join(name for name in found if name) if all(found) else None

@@ -28,6 +28,18 @@ CATALOGUE: dict[str, RecipeEntry] = {
         data="generated",
         hardware="1 CPU core, seconds",
     ),
+    "documents": RecipeEntry(
+        summary="A model that reads receipts, forms, tables, charts, signs and pages, from nothing.",
+        paper="none",
+        data="generated",
+        hardware="2 CPU cores, some hours",
+    ),
+    "documents-smoke": RecipeEntry(
+        summary="The same run in miniature, for tests.",
+        paper="none",
+        data="generated",
+        hardware="1 CPU core, seconds",
+    ),
     "finetune": RecipeEntry(
         summary="Any checkpoint on your own conversations: projector, decoder, LoRA or everything.",
         paper="rates of tables 8 and 9",

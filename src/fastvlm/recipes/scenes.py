@@ -20,8 +20,6 @@ import torch
 from torch import nn
 
 from fastvlm.batches import PixelTiles, TrainingBatch
-from fastvlm.checkpoints.config import ModelConfig
-from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.checkpoints.stored import RANGES_FILE, read_checkpoint
 from fastvlm.data.collate import Collator
 from fastvlm.data.grounding import NUM_CLASSES, NUM_COMPARISONS, NUM_MARKS
@@ -30,19 +28,18 @@ from fastvlm.data.synthetic.labels import NUM_PAIRS, NUM_TOKEN_FEATURES
 from fastvlm.data.synthetic.palette import COLORS
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION, scene_sample, tokenizer_corpus
 from fastvlm.data.synthetic.shapes import SHAPES
-from fastvlm.errors import TrainingError
 from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
-from fastvlm.models.vision.fastvithd import fuse
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.prompt import render_text
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.recipes.fused import padded, save_fused
 from fastvlm.runtimes.openvino.calibration import measure_ranges
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
@@ -191,7 +188,7 @@ def run(
     tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
     vlm = VLMConfig(
-        vision=recipe.vision, decoder=replace(recipe.decoder, vocabulary_size=_padded(tokenizer.vocabulary_size))
+        vision=recipe.vision, decoder=replace(recipe.decoder, vocabulary_size=padded(tokenizer.vocabulary_size))
     )
     model = FastVLM(vlm)
     heads = DenseHeads(recipe.vision, recipe.dense_targets)
@@ -305,41 +302,9 @@ def calibration_tiles(recipe: ScenesRecipe) -> Iterator[PixelTiles]:
 def _save(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Path) -> Path:
     """Write the checkpoint and the ranges of its encoder, unless an earlier call of the same run has."""
     if not folder.is_dir():
-        _save_checkpoint(recipe, model, tokenizer, folder)
+        save_fused(folder, model, tokenizer, name="scenes", processing=recipe.processing, template=recipe.template)
     if not (folder / RANGES_FILE).is_file():
         stored = read_checkpoint(folder)
         ranges = measure_ranges(stored.config.vlm, stored.tensors, calibration_tiles(recipe))
         write_whole(folder / RANGES_FILE, json.dumps(ranges, indent=2) + "\n")
     return folder
-
-
-def _save_checkpoint(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Path) -> None:
-    """Fuse the encoder and write the checkpoint in bfloat16."""
-    fused = FastVLM(replace(model.config, vision=replace(recipe.vision, form="fused")))
-    fused.vision = fuse(model.vision)
-    _check_fused(model, fused)
-    fused.projector, fused.decoder = model.projector, model.decoder
-    config = ModelConfig(
-        name="scenes",
-        vlm=fused.config,
-        processing=recipe.processing,
-        template=TEMPLATES[recipe.template],
-        eos_token_ids=(tokenizer.token_id("<|end|>"),),
-        licence="Apache-2.0",
-    )
-    save_checkpoint(folder, fused, config, tokenizer, dtype=torch.bfloat16)
-
-
-@torch.no_grad()
-def _check_fused(model: FastVLM, fused: FastVLM) -> None:
-    """Raise TrainingError unless the fused encoder gives the maps of the trained one, within 1e-3 of their size."""
-    pixels = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
-    expected, got = model.vision(pixels), fused.vision(pixels)
-    error = float((expected - got).abs().max() / expected.abs().max())
-    if not error < 1e-3:
-        raise TrainingError(f"Expected the fused encoder to agree with the trained one within 0.001, got {error:.2g}.")
-
-
-def _padded(vocabulary_size: int) -> int:
-    """The next multiple of 64: a table of this size is faster."""
-    return -(-vocabulary_size // 64) * 64

@@ -31,16 +31,16 @@ class InstructTask:
 
     Pictures come as pixels, or, where the encoder does not learn, as what it made of them.
 
-    heads: dense supervision of the encoder beside it, weighted by dense_weight, or None. grounding: what words point
-    at, likewise. answer_exponent: 0 lets each token count the same, as in LLaVA, 1 each answer, so that short ones are
-    not drowned by long ones.
+    heads: dense supervision of the encoder beside it (`DenseHeads`, `CharacterHeads`), weighted by dense_weight, or
+    None. grounding: what words point at, likewise. answer_exponent: 0 lets each token count the same, as in LLaVA, 1
+    each answer, so that short ones are not drowned by long ones.
     """
 
     def __init__(
         self,
         model: FastVLM,
         *,
-        heads: DenseHeads | None = None,
+        heads: nn.Module | None = None,
         dense_weight: float = 0.0,
         grounding: Grounding | None = None,
         answer_exponent: float = 0.0,

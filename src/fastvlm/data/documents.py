@@ -1,0 +1,180 @@
+"""Batches of generated documents: lines of text to learn to read from, and documents of all kinds with questions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
+from fastvlm.data.collate import Collator
+from fastvlm.data.examples import Example
+from fastvlm.data.synthetic.documents.degrade import degrade
+from fastvlm.data.synthetic.documents.document import Kind
+from fastvlm.data.synthetic.documents.drawing import Drawing, characters, render
+from fastvlm.data.synthetic.documents.fonts import FontSplit, faces_of
+from fastvlm.data.synthetic.documents.labels import by_cell, character_map
+from fastvlm.data.synthetic.documents.lines import sample_lines
+from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
+from fastvlm.data.synthetic.documents.samples import (
+    CANVASES,
+    DOCUMENTS_VERSION,
+    FAMILY_WEIGHTS,
+    DocumentSample,
+    document_sample,
+)
+from fastvlm.data.synthetic.documents.words import WordSplit
+from fastvlm.messages import ImagePart, assistant, user
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.tiles import ENCODER_STRIDE_PX
+
+Grids = Mapping[int, tuple[int, int]]
+"""By stage of the encoder, the rows and columns of small cells in each place of its map."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineBatches:
+    """Canvases with lines of text, each with a question for all of it.
+
+    canvases: (width, height) in pixels, multiples of 64, of which each step takes one. grids: of the dense labels, none
+    without. max_lines: on a canvas. num_characters: the fewest and the most of a line, None for any. seed: each gives
+    pictures of its own.
+    The same step gives the same batch everywhere, on the same typefaces.
+    """
+
+    collator: Collator
+    num_steps: int
+    batch_size: int
+    canvases: Sequence[tuple[int, int]]
+    grids: Grids = field(default_factory=dict)
+    max_lines: int = 8
+    num_characters: tuple[int, int] | None = None
+    fonts: FontSplit = "train"
+    words: WordSplit = "train"
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        if not 0 <= step < self.num_steps:
+            raise IndexError(step)
+        generator = np.random.default_rng([DOCUMENTS_VERSION, self.seed, step])
+        rng = random.Random(int(generator.integers(2**62)))
+        width_px, height_px = self.canvases[int(generator.integers(len(self.canvases)))]
+        pages = [
+            sample_lines(
+                rng,
+                faces_of(self.fonts),
+                width_px=width_px,
+                height_px=height_px,
+                split=self.words,
+                max_lines=self.max_lines,
+                num_characters=self.num_characters,
+            )
+            for _ in range(self.batch_size)
+        ]
+        pictures = degrade(np.stack([render(page.drawing) for page in pages]), generator)
+        examples = [
+            Example(
+                sample_id=f"lines/{self.seed}/{step}/{number}",
+                images=(picture,),
+                conversations=(
+                    (user(ImagePart(picture), rng.choice(PHRASINGS["read"].train)), assistant("\n".join(page.texts))),
+                ),
+                dense=dense_characters(page.drawing, self.grids) if self.grids else None,
+            )
+            for number, (page, picture) in enumerate(zip(pages, pictures, strict=True))
+        ]
+        return leaving_as_it_is(self.collator, width_px, height_px)(examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentBatches:
+    """Documents of all kinds with questions, those of one step on one canvas.
+
+    questions_per_picture: each a conversation of its own about the same picture. first_index: number of the first
+    document of the training split, so that the stages of a run see different ones.
+    The same step gives the same batch everywhere, on the same typefaces.
+    """
+
+    collator: Collator
+    num_steps: int
+    batch_size: int
+    questions_per_picture: int
+    grids: Grids = field(default_factory=dict)
+    first_index: int = 0
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        if not 0 <= step < self.num_steps:
+            raise IndexError(step)
+        start = self.first_index + step * self.batch_size
+        rng = random.Random(f"{DOCUMENTS_VERSION}/documents/{start}")
+        canvases = _families_by_canvas()
+        canvas = rng.choices(list(canvases), [sum(weights.values()) for weights in canvases.values()])[0]
+        families = canvases[canvas]
+        samples = [
+            document_sample(
+                "train",
+                start + number,
+                rng.choices(list(families), list(families.values()))[0],
+                canvas,
+                num_questions=self.questions_per_picture,
+                phrasing="train",
+                is_degraded=False,
+            )
+            for number in range(self.batch_size)
+        ]
+        pictures = degrade(np.stack([sample.image for sample in samples]), np.random.default_rng(start))
+        examples = [
+            _example(sample, picture, self.grids, sample_id=f"documents/train/{start + number}")
+            for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
+        ]
+        return leaving_as_it_is(self.collator, *canvas)(examples)
+
+
+def _example(sample: DocumentSample, picture: UInt8Array, grids: Grids, *, sample_id: str) -> Example:
+    """A document, as `picture` shows it, with its questions."""
+    conversations = tuple(
+        (user(ImagePart(picture), question.text), assistant(question.answer)) for question in sample.questions
+    )
+    dense = dense_characters(sample.document.drawing, grids) if grids else None
+    return Example(sample_id, (picture,), conversations, dense)
+
+
+def _families_by_canvas() -> dict[tuple[int, int], dict[Kind, float]]:
+    """What can be drawn on each canvas, with its share of all pictures."""
+    found: dict[tuple[int, int], dict[Kind, float]] = {}
+    for family, canvases in CANVASES.items():
+        for canvas in canvases:
+            found.setdefault(canvas, {})[family] = FAMILY_WEIGHTS[family] / len(canvases)
+    return found
+
+
+def leaving_as_it_is(collator: Collator, width_px: int, height_px: int) -> Collator:
+    """The collator with room for just the cells of a canvas, so that pictures of this size are not resized."""
+    cells = width_px * height_px // ENCODER_STRIDE_PX**2
+    return replace(collator, processor=ImageProcessor(replace(collator.processor.config, max_visual_tokens=cells)))
+
+
+def dense_characters(drawing: Drawing, grids: Grids) -> DenseLabels:
+    """Which character stands in each small cell of a document: by stage 1 x rows * columns x the size of its map."""
+    placed = characters(drawing)
+    maps = {}
+    for stage, (rows, columns) in grids.items():
+        stride_px = 4 << stage
+        found = character_map(
+            placed,
+            width_px=drawing.width_px,
+            height_px=drawing.height_px,
+            cell_width_px=stride_px // columns,
+            cell_height_px=stride_px // rows,
+        )
+        maps[stage] = by_cell(found, rows=rows, columns=columns)[None]
+    nothing = np.zeros((1, 0, 0), np.float32)
+    return DenseLabels(class_maps=maps, token_features=nothing, token_weights=nothing)
