@@ -3,7 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINES_MAX := 450
 
-.PHONY: setup oracles format check test golden bench docs
+# What the frozen questions about documents were drawn with (docs/decisions/0016): the same packages, the same pictures.
+FONTS := fonts-dejavu-core fonts-dejavu-extra fonts-liberation2 fonts-noto-core fonts-noto-mono fonts-lato fonts-inter \
+	fonts-courier-prime fonts-inconsolata fonts-hack fonts-jetbrains-mono fonts-crosextra-carlito fonts-crosextra-caladea \
+	fonts-cabin fonts-cantarell fonts-karla fonts-dosis fonts-league-spartan fonts-bebas-neue fonts-comfortaa \
+	fonts-comic-neue fonts-manrope fonts-anonymous-pro fonts-ebgaramond-extra fonts-clear-sans fonts-go fonts-b612 \
+	fonts-3270 fonts-open-sans fonts-roboto-unhinted fonts-firacode fonts-vollkorn fonts-quicksand
+
+.PHONY: setup oracles fonts format check test golden bench docs
 
 setup: .venv/ready
 .venv/ready: pyproject.toml
@@ -13,6 +20,9 @@ setup: .venv/ready
 oracles: .venv/oracles
 .venv/oracles: .venv/ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'transformers>=5,<6' onnx onnxscript onnxruntime webdataset && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps timm torchvision==0.28.0 && touch $@
+
+fonts:
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends $(FONTS)
 
 format: setup
 	$(BIN)/ruff check -q --fix src tests; $(BIN)/ruff format -q src tests

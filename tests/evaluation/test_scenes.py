@@ -21,7 +21,7 @@ from fastvlm.evaluation.manifest import (
 from fastvlm.evaluation.questions import Fingerprint, fingerprint, pictures_of
 from fastvlm.evaluation.tasks.scenes import VIEWS, scene_questions
 
-ADVICE = "after a wanted change raise GENERATOR_VERSION and run: python -m fastvlm.evaluation.manifest"
+ADVICE = "after a wanted change raise GENERATOR_VERSION and run: python -m fastvlm.evaluation.manifest scenes"
 
 
 def _check_frozen(size: FrozenSize) -> None:
@@ -56,12 +56,11 @@ def test_the_frozen_sets_are_balanced_and_large_enough() -> None:
 
 
 def test_a_manifest_is_written_whole(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastvlm.evaluation.manifest.MANIFEST_PATH", tmp_path / "scenes.json")
     monkeypatch.setattr("fastvlm.evaluation.manifest.fingerprint", lambda asked: Fingerprint(len(asked), 1, "a", "b"))
     monkeypatch.setattr("fastvlm.evaluation.manifest.frozen_questions", lambda size, phrasing: [None] * size)
     made = make_manifest()
     write_manifest(made, tmp_path / "scenes.json")
-    assert read_manifest() == made
+    assert read_manifest(tmp_path / "scenes.json") == made
     assert [path.name for path in tmp_path.iterdir()] == ["scenes.json"]
 
 

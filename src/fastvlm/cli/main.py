@@ -12,11 +12,14 @@ from fastvlm.cli.output import debug_option, run
 
 COMMANDS = {
     "ask": "Answer a question about pictures.",
+    "read": "Read the text, or the fields, of pictures and PDFs.",
+    "caption": "Describe pictures and pages in a sentence.",
     "chat": "Talk about pictures, turn by turn.",
     "inspect": "Show what a model is made of, or what it sees of a picture.",
     "models": "List the models at hand.",
     "convert": "Rewrite a checkpoint in another layout.",
     "train": "Train a model with a recipe of this package.",
+    "samples": "Look at generated documents and what is asked about them.",
     "eval": "Measure a model's answers against baselines.",
     "bench": "Measure time to first token and decoding.",
 }

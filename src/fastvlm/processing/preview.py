@@ -43,14 +43,19 @@ def write_picture(path: Path, picture: UInt8Array, *, existing: Literal["refuse"
     existing: what to do about a file that is already there. Raises ImageError where there is one to refuse, for what
     is no file, and where writing fails.
     """
+    check_place_for(path, existing=existing)
+    try:
+        with replacing(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+    except OSError as error:
+        raise ImageError(f"Expected to write the picture to {path}, got: {error.strerror or error}.") from error
+
+
+def check_place_for(path: Path, *, existing: Literal["refuse", "replace"] = "refuse") -> None:
+    """Raise ImageError where no picture can be written to, before it is made."""
     if path.suffix.lower() != ".png":
         raise ImageError(f"Expected a name that ends in .png for the picture, got {path}. Rename it.")
     if path.exists() and not path.is_file():
         raise ImageError(f"Expected a file to write the picture to, got {path}, which is something else.")
     if path.exists() and existing == "refuse":
         raise ImageError(f"Expected a new file for the picture, but {path} exists. Choose another name, or force it.")
-    try:
-        with replacing(path) as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG")
-    except OSError as error:
-        raise ImageError(f"Expected to write the picture to {path}, got: {error.strerror or error}.") from error

@@ -3,6 +3,8 @@
 One intent a paragraph: its name, then phrasings; those after a line of `~` only judge. Slots are those of the facts;
 {doc} is a word for the kind of document. No held-out phrasing begins with the three words of a training phrasing of its
 intent.
+
+Longer than 450 lines because it is a list.
 """
 
 from __future__ import annotations

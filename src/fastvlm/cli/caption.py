@@ -1,0 +1,39 @@
+"""`fastvlm caption`: a sentence for each of many pictures and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+import click
+
+from fastvlm.batches import UInt8Array
+from fastvlm.cli.inputs import input_options, run_over_pages
+from fastvlm.cli.options import ModelOptions, model_options
+from fastvlm.cli.output import debug_option
+
+
+@click.command("caption", short_help="Describe pictures and pages in a sentence.")
+@input_options
+@model_options
+@debug_option
+def caption_command(
+    words: tuple[str, ...],
+    output: Path | None,
+    resume: bool,
+    as_json: bool,
+    max_tokens: int,
+    **options: Unpack[ModelOptions],
+) -> None:
+    """Describe pictures and pages in a sentence.
+
+    Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
+    the exit code is 1 then.
+    """
+    from fastvlm.inference.reading import CAPTION_QUESTION
+
+    def work_of(assistant: Any) -> Callable[[UInt8Array], Mapping[str, object]]:
+        return lambda image: {"text": assistant.ask(CAPTION_QUESTION, images=image, max_new_tokens=max_tokens).text}
+
+    run_over_pages(words, output, work_of, options, resume=resume, as_json=as_json)

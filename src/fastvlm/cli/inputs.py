@@ -1,0 +1,242 @@
+"""Many pictures and pages as input: files, folders and PDFs, and results as lines of JSON that can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastvlm.batches import UInt8Array
+from fastvlm.cli.options import PICTURE_SUFFIXES, STANDARD_INPUT, ModelOptions, load_assistant, standard_input
+from fastvlm.cli.output import note
+from fastvlm.errors import DataError, FastVLMError, ImageError
+from fastvlm.files import write_whole
+
+PDF_SUFFIX = ".pdf"
+
+Work = Callable[[UInt8Array], Mapping[str, object]]
+"""What is done to one picture; what it returns is its record."""
+
+MAX_TOKENS = 512
+"""A page of text is longer than an answer."""
+
+_INPUT_OPTIONS = (
+    click.argument("words", nargs=-1, required=True, metavar="FILE|FOLDER..."),
+    click.option(
+        "--output",
+        "-o",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="JSONL",
+        help="Write one JSON object a line for each page, as it is done.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on with --output: what is in it is not done again."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each page."),
+    click.option(
+        "--max-tokens", type=click.IntRange(min=1), default=MAX_TOKENS, show_default=True, help="Longest answer."
+    ),
+)
+
+
+def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what commands share that do the same to many pages."""
+    for option in reversed(_INPUT_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Page:
+    """A picture, or a page of a PDF, numbered from 1. load: reads it; raises ImageError."""
+
+    file: str
+    number: int | None
+    load: Callable[[], UInt8Array]
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        return self.file if self.number is None else f"{self.file}, page {self.number}"
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """What it is known by in results."""
+        return self.file, self.number
+
+
+def pages_of(words: Sequence[str]) -> list[Page | FastVLMError]:
+    """Every picture and page that arguments name: files as they are, folders with all that is below them, in order.
+
+    A PDF that cannot be opened has its error in its place. Raises UsageError for a word that names nothing.
+    """
+    found: list[Page | FastVLMError] = []
+    for word in words:
+        path = Path(word)
+        if word != STANDARD_INPUT and not path.exists():
+            raise click.UsageError(f"There is no file or folder {word}.", click.get_current_context())
+        found += _of_folder(path) if path.is_dir() else _of_file(word)
+    if not found:
+        raise click.UsageError("There are no pictures and no PDFs in it.", click.get_current_context())
+    return found
+
+
+def _of_folder(folder: Path) -> Iterator[Page | FastVLMError]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix.lower() in {*PICTURE_SUFFIXES, PDF_SUFFIX}:
+            yield from _of_file(str(path))
+
+
+def _of_file(word: str) -> Iterator[Page | FastVLMError]:
+    from fastvlm.processing.images import read_image
+
+    if word == STANDARD_INPUT:
+        data = standard_input().buffer.read()
+        yield Page(word, None, partial(read_image, data))
+    elif Path(word).suffix.lower() != PDF_SUFFIX:
+        yield Page(word, None, partial(read_image, word))
+    else:
+        from fastvlm.processing.pdf import count_pages, read_page
+
+        try:
+            for number in range(count_pages(Path(word))):
+                yield Page(word, number + 1, partial(read_page, Path(word), number))
+        except ImageError as error:
+            yield error
+
+
+class Results:
+    """A file of JSON lines that grows with each page; what an earlier call has written is not done again."""
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path = path
+        self.done: set[tuple[str, int | None]] = set()
+        if path.exists() and not resume:
+            raise DataError(f"{path} exists. Go on with it by --resume, or choose another --output.")
+        if path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        """Take up what is there; a last line that a kill cut off is dropped."""
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        kept: list[bytes] = []
+        try:
+            for line in whole.splitlines(keepends=True):
+                record = json.loads(line)
+                if "error" not in record:  # what could not be read is tried again
+                    self.done.add((record["file"], record.get("page")))
+                    kept.append(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"Expected results in {self.path}, one JSON object a line. Choose another --output."
+            ) from error
+        if b"".join(kept) != data:
+            write_whole(self.path, b"".join(kept))
+
+    @contextmanager
+    def writer(self) -> Iterator[Callable[[Mapping[str, object]], None]]:
+        """Give a function that writes a line and sees to it that it is on its way to the disk."""
+        with self.path.open("a", encoding="utf-8") as file:
+
+            def write(record: Mapping[str, object]) -> None:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+
+            yield write
+
+
+@contextmanager
+def printer(*, as_json: bool, shows_names: bool) -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """Give a function that prints a record: its text for people, with its name on stderr, or one JSON object a line."""
+
+    def write(record: Mapping[str, object]) -> None:
+        if as_json:
+            click.echo(json.dumps(record))
+            return
+        if shows_names:
+            page = record.get("page")
+            note(f"{record['file']}" + (f", page {page}:" if page is not None else ":"))
+        if "fields" in record:
+            click.echo(json.dumps(record["fields"], indent=2, ensure_ascii=False))
+        elif "text" in record:
+            click.echo(str(record["text"]))
+
+    yield write
+
+
+def process(
+    pages: Sequence[Page | FastVLMError],
+    work: Callable[[UInt8Array], Mapping[str, object]],
+    write: Callable[[Mapping[str, object]], None],
+    *,
+    done: set[tuple[str, int | None]],
+    report: Callable[[int, int], None],
+) -> int:
+    """Do all pages that are not done, and go on past those that cannot be read; returns how many could not."""
+    num_failed = 0
+    for count, page in enumerate(pages, start=1):
+        if isinstance(page, FastVLMError):
+            note(f"error: {page}")
+            num_failed += 1
+        elif page.key not in done:
+            place = {"file": page.file} if page.number is None else {"file": page.file, "page": page.number}
+            try:
+                write({**place, **work(page.load())})
+            except ImageError as error:
+                note(f"error: {page.name}: {error}")
+                write({**place, "error": str(error)})
+                num_failed += 1
+        report(count, len(pages))
+    return num_failed
+
+
+def run_over_pages(
+    words: tuple[str, ...],
+    output: Path | None,
+    work_of: Callable[[Any], Work],
+    options: ModelOptions,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Load the model and do the work of a command to every page.
+
+    work_of: from the assistant to the work. Raises UsageError for what cannot start, DataError in the end where pages
+    could not be read.
+    """
+    context = click.get_current_context()
+    if resume and output is None:
+        raise click.UsageError("--resume needs the file to go on with: --output.", context)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"{output} is no place for a file.", param_hint="'--output'")
+    pages = pages_of(words)
+    results = None if output is None else Results(output, resume=resume)
+    work = work_of(load_assistant(options))
+    writing = results.writer() if results is not None else printer(as_json=as_json, shows_names=len(pages) > 1)
+    with writing as write, _progress(is_wanted=results is not None) as report:
+        done = results.done if results is not None else set()
+        num_failed = process(pages, work, write, done=done, report=report)
+    if results is not None:
+        note(f"Written: {results.path}")
+    if num_failed:
+        raise DataError(f"{num_failed} of {len(pages)} could not be read.")
+
+
+@contextmanager
+def _progress(*, is_wanted: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing otherwise."""
+    if not is_wanted or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("pages", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

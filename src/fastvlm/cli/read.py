@@ -1,0 +1,62 @@
+"""`fastvlm read`: the text, or the fields, of many pictures and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+import click
+
+from fastvlm.batches import UInt8Array
+from fastvlm.cli.inputs import input_options, run_over_pages
+from fastvlm.cli.options import ModelOptions, model_options
+from fastvlm.cli.output import debug_option
+
+
+def _fields_asked(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, equals, question = value.partition("=")
+        if not (name.strip() and equals and question.strip()):
+            raise click.BadParameter(f"{value!r} is no NAME=QUESTION.")
+        found[name.strip()] = question.strip()
+    return found
+
+
+@click.command("read", short_help="Read the text, or the fields, of pictures and PDFs.")
+@input_options
+@click.option("--fields", is_flag=True, help="The fields of a receipt or a form as JSON, instead of the text.")
+@click.option(
+    "--field",
+    "questions",
+    multiple=True,
+    metavar="NAME=QUESTION",
+    callback=_fields_asked,
+    help="A field of your own, by the question for it; may be repeated.",
+)
+@model_options
+@debug_option
+def read_command(
+    words: tuple[str, ...],
+    output: Path | None,
+    resume: bool,
+    as_json: bool,
+    max_tokens: int,
+    fields: bool,
+    questions: dict[str, str],
+    **options: Unpack[ModelOptions],
+) -> None:
+    """Read the text, or the fields, of pictures and PDFs.
+
+    Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
+    the exit code is 1 then. What can be read depends on the model: `fastvlm models` says what each is for.
+    """
+    from fastvlm.inference.reading import READ_QUESTION, read_fields
+
+    def work_of(assistant: Any) -> Callable[[UInt8Array], Mapping[str, object]]:
+        if fields or questions:
+            return lambda image: {"fields": read_fields(assistant, image, questions or None)}
+        return lambda image: {"text": assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_tokens).text}
+
+    run_over_pages(words, output, work_of, options, resume=resume, as_json=as_json)

@@ -1,0 +1,53 @@
+"""What is asked of a document as a whole: its text, a caption, and the fields that such documents have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fastvlm.inference.answers import Answer
+
+READ_QUESTION = "Read the text."
+CAPTION_QUESTION = "Describe the picture."
+KIND_QUESTION = "What kind of document is this?"
+NOT_SHOWN = "it is not shown"
+"""How the embedded model begins to say that a document has no such field."""
+
+FIELD_QUESTIONS: Mapping[str, Mapping[str, str]] = {
+    "receipt": {
+        "shop": "What is the name of the shop?", "date": "What is the date?", "time": "What is the time?",
+        "number": "What is the receipt number?", "total": "What is the total?", "tax": "How much is the tax?",
+        "payment": "How was it paid?", "phone": "What is the phone number?", "address": "What is the address?",
+    },
+    "form": {
+        "title": "What is the title?", "name": "What is the Name?", "date": "What is the Date?",
+        "phone": "What is the Phone?", "email": "What is the Email?", "address": "What is the Address?",
+        "city": "What is the City?", "amount": "What is the Amount?", "reference": "What is the Reference?",
+    },
+}  # fmt: skip
+"""By kind of document, the question for each field."""
+
+
+class Asks(Protocol):
+    """Whoever answers a question about pictures: an assistant."""
+
+    def ask(self, question: str, *, images: object) -> Answer:
+        """Answer a question about one picture."""
+
+
+def read_fields(assistant: Asks, image: object, questions: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """Ask for the fields of a document; None stands for one that it does not show.
+
+    questions: by name of the field. Without them the kind of document decides, which is asked first and is the field
+    `kind`; a kind without fields of its own has no other. The picture is encoded once.
+    """
+    found: dict[str, str | None] = {}
+    if questions is None:
+        kind = assistant.ask(KIND_QUESTION, images=image).text.strip().rstrip(".")
+        found["kind"] = kind
+        known = next((name for name in FIELD_QUESTIONS if name in kind.lower().split()), None)
+        questions = FIELD_QUESTIONS[known] if known is not None else {}
+    for name, question in questions.items():
+        answer = assistant.ask(question, images=image).text.strip()
+        found[name] = None if answer.lower().startswith(NOT_SHOWN) else answer
+    return found

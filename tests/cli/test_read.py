@@ -1,0 +1,101 @@
+"""`fastvlm read` and `fastvlm caption` through the real process: files, folders, PDFs, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A picture, one that is cut off, a PDF of two pages, and what is no input."""
+    inputs = tmp_path / "inputs"
+    (inputs / "deeper").mkdir(parents=True)
+    pages = [Image.new("RGB", (120, 80), color) for color in ("red", "blue")]
+    pages[0].save(inputs / "a.png")
+    pages[0].save(inputs / "deeper" / "b.pdf", save_all=True, append_images=pages[1:])
+    (inputs / "c.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    (inputs / "notes.txt").write_text("nothing to look at")
+    return inputs
+
+
+def records(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None:
+    for command in ("read", "caption"):
+        finished = run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4")
+        assert finished.returncode == 0, finished.stderr
+        assert finished.stdout.strip() and str(folder) not in finished.stdout
+        as_json = records(run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4", "--json").stdout)
+        assert as_json == [{"file": str(folder / "a.png"), "text": finished.stdout.rstrip("\n")}]
+
+
+def test_a_folder_is_read_file_by_file_and_page_by_page(run: Run, parrot: Path, folder: Path) -> None:
+    finished = run("read", folder, "--model", parrot, "--max-tokens", "2", "--json")
+    assert finished.returncode == 1
+    assert "c.jpg" in finished.stderr and "1 of 4 could not be read" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    found = records(finished.stdout)
+    assert [(Path(str(one["file"])).name, one.get("page")) for one in found] == [
+        ("a.png", None), ("c.jpg", None), ("b.pdf", 1), ("b.pdf", 2),
+    ]  # fmt: skip
+    assert ["error" in one for one in found] == [False, True, False, False]
+
+
+def test_results_grow_and_are_gone_on_with(
+    run: Run, fails: Callable[..., str], parrot: Path, folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results.jsonl"
+    again = ("read", folder, "--model", parrot, "--max-tokens", "2", "--output", output)
+    assert run(*again).returncode == 1
+    whole = output.read_text()
+    assert len(records(whole)) == 4
+    assert "--resume" in fails(*again)
+    assert output.read_text() == whole
+    # A kill in the middle of a line leaves a part of it.
+    first = whole.splitlines(keepends=True)[0]
+    output.write_text(first.replace('"text": "', '"text": "kept ') + '{"file": "')
+    Image.new("RGB", (30, 30), "green").save(folder / "c.jpg")
+    finished = run(*again, "--resume")
+    assert finished.returncode == 0, finished.stderr
+    found = records(output.read_text())
+    assert len(found) == 4 and str(found[0]["text"]).startswith("kept ") and "error" not in output.read_text()
+    before = output.read_bytes()
+    assert run(*again, "--resume").returncode == 0
+    assert output.read_bytes() == before
+
+
+def test_fields_are_asked_for_one_by_one(run: Run, parrot: Path, folder: Path) -> None:
+    asked = ("--field", "sum=What is the total?", "--field", "day=Which date?")
+    finished = run("read", folder / "a.png", "--model", parrot, *asked, "--json")
+    (found,) = records(finished.stdout)
+    assert list(found["fields"]) == ["sum", "day"]  # type: ignore[call-overload]
+    of_its_kind = run("read", folder / "a.png", "--model", parrot, "--fields")
+    assert "kind" in json.loads(of_its_kind.stdout)
+
+
+def test_what_cannot_start_is_told(run: Run, fails: Callable[..., str], parrot: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 cut off")
+    (tmp_path / "mine.txt").write_text("Dear diary,\n")
+    for words, told in (
+        ((tmp_path / "none.png",), "no file or folder"),
+        ((tmp_path / "empty",), "no pictures"),
+        ((tmp_path / "broken.pdf", "--resume"), "--output"),
+        ((tmp_path / "broken.pdf", "--field", "total"), "NAME=QUESTION"),
+        ((tmp_path / "broken.pdf", "--output", tmp_path / "no" / "x.jsonl"), "no place for a file"),
+    ):
+        finished = run("read", *words, "--model", parrot)
+        assert finished.returncode == 2 and told in finished.stderr, words
+    assert "Cannot open the PDF" in run("read", tmp_path / "broken.pdf", "--model", parrot).stderr
+    told = fails("read", tmp_path / "broken.pdf", "--model", parrot, "--output", tmp_path / "mine.txt", "--resume")
+    assert "Expected results" in told and (tmp_path / "mine.txt").read_text() == "Dear diary,\n"

@@ -1,0 +1,96 @@
+"""Questions about documents: families, scores, the frozen sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import PIL
+import pytest
+
+from fastvlm.batches import UInt8Array
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
+from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
+from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, DocumentSplit
+from fastvlm.evaluation.manifest import DOCUMENTS_PATH, FrozenSize, frozen_documents, read_manifest
+from fastvlm.evaluation.questions import fingerprint
+from fastvlm.evaluation.report import ModelIdentity
+from fastvlm.evaluation.suite import QuestionSet, measure
+from fastvlm.evaluation.tasks.documents import (
+    FAMILIES,
+    NOT_SHOWN_FAMILY,
+    RELAXED_FAMILY,
+    SHORT_LINE_CHARACTERS,
+    document_questions,
+)
+
+ADVICE = "after a wanted change raise DOCUMENTS_VERSION and run: python -m fastvlm.evaluation.manifest documents"
+
+
+def test_every_family_has_its_number_and_each_document_one_question_of_it() -> None:
+    questions = document_questions("test", limit_per_family=6, phrasing="train")
+    assert Counter(question.family for question in questions) == dict.fromkeys(FAMILIES, 6)
+    assert set(Counter((question.picture.picture_id, question.family) for question in questions).values()) == {1}
+    assert len({question.question_id for question in questions}) == len(questions)
+    for question in questions:
+        assert (question.score == "relaxed") == (question.family == RELAXED_FAMILY)
+        assert (question.answer == NOT_SHOWN) == (question.family == NOT_SHOWN_FAMILY)
+        if question.family == "short line":
+            assert len(question.answer) <= SHORT_LINE_CHARACTERS
+    assert (questions[0].picture.load() == questions[0].picture.load()).all()
+
+
+def _check_frozen(split: DocumentSplit, size: FrozenSize) -> None:
+    manifest = read_manifest(DOCUMENTS_PATH)
+    assert manifest.generator_version == DOCUMENTS_VERSION, ADVICE
+    if manifest.fonts_sha256 != fonts_digest():
+        pytest.skip("documents are the same only on the typefaces that they were frozen with: make fonts")
+    for phrasing in ("train", "held_out"):
+        found = fingerprint(frozen_documents(split, size, phrasing))
+        expected = manifest.sets[f"documents-{split}-{size}-{phrasing}"]
+        assert found.questions_sha256 == expected.questions_sha256, ADVICE
+        if manifest.pillow_version == PIL.__version__:
+            assert found.pixels_sha256 == expected.pixels_sha256, ADVICE
+
+
+@pytest.mark.parametrize("split", ["test", "unseen"])
+def test_the_generator_still_gives_the_small_frozen_sets(split: DocumentSplit) -> None:
+    _check_frozen(split, 25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["test", "unseen"])
+def test_the_generator_still_gives_the_large_frozen_sets(split: DocumentSplit) -> None:
+    _check_frozen(split, 500)
+
+
+def test_the_frozen_sets_are_balanced() -> None:
+    for name, entry in read_manifest(DOCUMENTS_PATH).sets.items():
+        assert entry.num_questions == int(name.split("-")[2]) * len(FAMILIES)
+
+
+class Refusing:
+    """Answers everything with one sentence."""
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+        assert len(images) == len(texts)
+        return [self._answer] * len(texts)
+
+
+@pytest.mark.parametrize(("answer", "refused"), [(NOT_SHOWN, 1.0), ("5", 0.0)])
+def test_what_is_refused_without_need_is_counted(answer: str, refused: float) -> None:
+    asked = document_questions("dev", limit_per_family=2, phrasing="train")
+    questions = QuestionSet(asked, (), {}, "nothing", refusal=NOT_SHOWN)
+    report = measure(
+        Refusing(answer), questions, task="documents-dev", identity=ModelIdentity("none", ()), runtime="none",
+        with_baselines=False,
+    )  # fmt: skip
+    assert report.false_refusals is not None
+    assert report.false_refusals.share == refused
+    assert report.false_refusals.num_questions == 2 * (len(FAMILIES) - 1)
+    by_name = {family.family: family.accuracy.share for family in report.families}
+    assert by_name[NOT_SHOWN_FAMILY] == refused
+    assert report.to_json()["false_refusals"]["accuracy"] == refused  # type: ignore[index]
