@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from fastvlm.batches import UInt8Array
 from fastvlm.cli.inputs import input_options, run_over_pages
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option
+
+if TYPE_CHECKING:
+    from fastvlm.batches import UInt8Array
 
 
 @click.command("caption", short_help="Describe pictures and pages in a sentence.")

@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastvlm.batches import UInt8Array
 from fastvlm.cli.options import PICTURE_SUFFIXES, STANDARD_INPUT, ModelOptions, load_assistant, standard_input
 from fastvlm.cli.output import note
 from fastvlm.errors import DataError, FastVLMError, ImageError
 from fastvlm.files import write_whole
 
-PDF_SUFFIX = ".pdf"
+if TYPE_CHECKING:
+    from fastvlm.batches import UInt8Array
 
-Work = Callable[[UInt8Array], Mapping[str, object]]
+Work = Callable[["UInt8Array"], Mapping[str, object]]
 """What is done to one picture; what it returns is its record."""
 
 MAX_TOKENS = 512
@@ -87,6 +87,8 @@ def pages_of(words: Sequence[str]) -> list[Page | FastVLMError]:
 
 
 def _of_folder(folder: Path) -> Iterator[Page | FastVLMError]:
+    from fastvlm.processing.pdf import PDF_SUFFIX
+
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix.lower() in {*PICTURE_SUFFIXES, PDF_SUFFIX}:
             yield from _of_file(str(path))
@@ -94,6 +96,7 @@ def _of_folder(folder: Path) -> Iterator[Page | FastVLMError]:
 
 def _of_file(word: str) -> Iterator[Page | FastVLMError]:
     from fastvlm.processing.images import read_image
+    from fastvlm.processing.pdf import PDF_SUFFIX, count_pages, read_page
 
     if word == STANDARD_INPUT:
         data = standard_input().buffer.read()
@@ -101,8 +104,6 @@ def _of_file(word: str) -> Iterator[Page | FastVLMError]:
     elif Path(word).suffix.lower() != PDF_SUFFIX:
         yield Page(word, None, partial(read_image, word))
     else:
-        from fastvlm.processing.pdf import count_pages, read_page
-
         try:
             for number in range(count_pages(Path(word))):
                 yield Page(word, number + 1, partial(read_page, Path(word), number))

@@ -15,6 +15,7 @@ from fastvlm.data.synthetic.documents.samples import (
     family_of,
 )
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
+from fastvlm.evaluation.scores import ScoreName
 
 NOT_SHOWN_FAMILY = "not shown"
 RELAXED_FAMILY = "chart value"
@@ -89,7 +90,7 @@ def document_questions(split: DocumentSplit, *, limit_per_family: int, phrasing:
             if family not in wanted or (family == "short line" and len(question.answer) > SHORT_LINE_CHARACTERS):
                 continue
             wanted = [other for other in wanted if other != family]
-            score = "relaxed" if family == RELAXED_FAMILY else "exact"
+            score: ScoreName = "relaxed" if family == RELAXED_FAMILY else "exact"
             question_id = f"{name}/{family}/{phrasing}"
             questions.append(
                 EvaluationQuestion(
@@ -99,7 +100,7 @@ def document_questions(split: DocumentSplit, *, limit_per_family: int, phrasing:
                     question.intent,
                     question.text,
                     question.answer,
-                    score,  # type: ignore[arg-type]
+                    score,
                 )
             )
             missing[family] -= 1

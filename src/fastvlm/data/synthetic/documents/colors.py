@@ -30,6 +30,10 @@ def paper_and_ink(rng: random.Random, *, colored_share: float = 0.25) -> tuple[R
 
 def _colored(rng: random.Random) -> tuple[RGB, RGB]:
     while True:
-        paper, ink = (tuple(rng.randrange(256) for _ in range(3)) for _ in range(2))
-        if abs(brightness(paper) - brightness(ink)) >= LEAST_CONTRAST:  # type: ignore[arg-type]
-            return paper, ink  # type: ignore[return-value]
+        paper, ink = _any_color(rng), _any_color(rng)
+        if abs(brightness(paper) - brightness(ink)) >= LEAST_CONTRAST:
+            return paper, ink
+
+
+def _any_color(rng: random.Random) -> RGB:
+    return rng.randrange(256), rng.randrange(256), rng.randrange(256)

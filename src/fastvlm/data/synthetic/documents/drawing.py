@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -209,24 +208,3 @@ def _turned(places: Float32Array, drawing: Drawing) -> Float32Array:
         [math.cos(angle) * across + math.sin(angle) * down, -math.sin(angle) * across + math.cos(angle) * down], axis=1
     )
     return (turned + middle).astype(np.float32)
-
-
-def moved(marks: Sequence[Mark], *, x_px: float = 0.0, y_px: float = 0.0) -> tuple[Mark, ...]:
-    """Marks that were laid out from a corner of their own, put at another place."""
-
-    def shift(mark: Mark) -> Mark:
-        match mark:
-            case Text():
-                return replace(mark, x_px=mark.x_px + x_px, y_px=mark.y_px + y_px)
-            case Rectangle() | Disc():
-                return replace(
-                    mark,
-                    left_px=mark.left_px + x_px,
-                    right_px=mark.right_px + x_px,
-                    top_px=mark.top_px + y_px,
-                    bottom_px=mark.bottom_px + y_px,
-                )
-            case Stroke() | Polygon():
-                return replace(mark, points=tuple((x + x_px, y + y_px) for x, y in mark.points))
-
-    return tuple(shift(mark) for mark in marks)

@@ -82,11 +82,6 @@ class Face:
     variant: str
     path: Path | None
 
-    @property
-    def is_bold(self) -> bool:
-        """Whether it is a heavy weight."""
-        return "bold" in self.variant.lower()
-
     def at(self, size_px: int) -> ImageFont.FreeTypeFont:
         """Open it at a size, in pixels of its em square."""
         return _opened(self.path, size_px)

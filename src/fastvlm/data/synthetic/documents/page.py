@@ -16,7 +16,8 @@ from fastvlm.data.synthetic.documents.drawing import (
     fitting_size_px,
     text_width_px,
 )
-from fastvlm.data.synthetic.documents.sheet import Sheet
+from fastvlm.data.synthetic.documents.fonts import Face
+from fastvlm.data.synthetic.documents.sheet import Align, Sheet
 from fastvlm.data.synthetic.documents.words import any_word
 from fastvlm.data.synthetic.palette import COLORS, RGB, sample_rgb
 
@@ -38,14 +39,14 @@ def sample_page(setting: Setting) -> Document:
         leading=rng.uniform(1.2, 1.5),
     )  # fmt: skip
     heading = _heading(setting, sheet)
+    align: Align = "center" if layout == "centered" else "right" if layout == "right" else "left"
     lines: list[str] = []
     most = rng.randint(2, max(2, sheet.rows_left))
     while sheet.rows_left > 0 and len(lines) < most:
         line = _line(setting, sheet)
-        align = {"centered": "center", "right": "right"}.get(layout, "left")
         indent_px = sheet.size_px if layout == "indented" and not lines else 0.0
         line = line if sheet.width_of(line) + indent_px <= sheet.inner_px else line.rsplit(" ", 1)[0]
-        sheet.row((line, align), indent_px=indent_px)  # type: ignore[arg-type]  # a literal by the table above
+        sheet.row((line, align), indent_px=indent_px)
         lines.append(line)
     return Document(
         kind="page",
@@ -150,13 +151,13 @@ def sample_sign(setting: Setting) -> Document:
     )
 
 
-def _fitting(setting: Setting, face: object, width_px: float, largest_px: int) -> tuple[str, int]:
+def _fitting(setting: Setting, face: Face, width_px: float, largest_px: int) -> tuple[str, int]:
     """A short text with the size at which it fills the width, no smaller than 18 px."""
     for _ in range(40):
         text = setting.text(
             setting.rng.choice((strings.word, strings.words, strings.word, strings.price, strings.number))
         )
-        size_px = fitting_size_px(text, face, width_px=width_px, largest_px=max(18, largest_px), smallest_px=18)  # type: ignore[arg-type]
+        size_px = fitting_size_px(text, face, width_px=width_px, largest_px=max(18, largest_px), smallest_px=18)
         if size_px is not None:
             return text, size_px
     return str(setting.rng.randrange(10, 100)), 18

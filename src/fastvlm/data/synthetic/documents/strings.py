@@ -116,12 +116,6 @@ def street(rng: random.Random, split: WordSplit) -> str:
     return f"{rng.randint(1, 199)} {name(rng, split)} {kind}"
 
 
-def place(rng: random.Random, split: WordSplit) -> str:
-    """An invented town with a code before or after it."""
-    digits = rng.randrange(10_000, 100_000)
-    return rng.choice((f"{digits} {name(rng, split)}", f"{name(rng, split)} {digits}"))
-
-
 def goods(rng: random.Random, split: WordSplit) -> str:
     """Something that is sold."""
     first = common_word(rng, split) if rng.random() < 0.7 else invented_word(rng, split)
