@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,10 +58,13 @@ def best_resolution(width_px: int, height_px: int, pinpoints: Sequence[tuple[int
     return best
 
 
-def fit_grid(width_px: int, height_px: int, max_tokens: int) -> tuple[int, int]:
+def fit_grid(
+    width_px: int, height_px: int, max_tokens: int, *, max_enlargement: float | None = None
+) -> tuple[int, int]:
     """Choose the (rows, columns) of 64 px cells, at most `max_tokens` in all, that show a picture largest.
 
     The picture keeps its aspect; among grids that show it equally large the one with fewest cells wins.
+    max_enlargement: by which a small picture is enlarged at most; it then gets the fewest cells that hold it so.
     """
     best, best_scale = (1, 1), 0.0
     for rows in range(1, max_tokens + 1):
@@ -70,4 +74,7 @@ def fit_grid(width_px: int, height_px: int, max_tokens: int) -> tuple[int, int]:
                 scale > best_scale * (1 - 1e-9) and rows * columns < best[0] * best[1]
             ):
                 best, best_scale = (rows, columns), max(scale, best_scale)
-    return best
+    if max_enlargement is None or best_scale * ENCODER_STRIDE_PX <= max_enlargement:
+        return best
+    cells = max_enlargement / ENCODER_STRIDE_PX
+    return math.ceil(height_px * cells - 1e-9), math.ceil(width_px * cells - 1e-9)

@@ -300,3 +300,25 @@ def test_pixels_of_a_picture_decoded_at_half_its_sides_are_nearly_those_of_the_w
     reduced = processor(read_image(file.getvalue(), reduction=processor.reduction)).pixels
     assert np.abs(whole - reduced).mean() * 255 < 1
     assert np.abs(whole - reduced).max() * 255 < 32
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((64, 64), (2, 2)), ((100, 20), (1, 4)), ((32, 32), (1, 1)), ((3000, 1000), (2, 6))]
+)
+def test_small_pictures_are_enlarged_no_more_than_wanted(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Twice at most; a large picture gets the grid that it gets without a limit."""
+    limited = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=12, max_enlargement=2.0))
+    picture = np.full((size[1], size[0], 3), 200, np.uint8)
+    layout = limited.layout(*size)
+    assert (layout.tile_height_px // 64, layout.tile_width_px // 64) == grid
+    (shown,) = limited.pictures(picture)
+    rows, columns = ((shown == 200).all(2)).any(1).sum(), ((shown == 200).all(2)).any(0).sum()
+    scale = min(2.0, layout.tile_width_px / size[0], layout.tile_height_px / size[1])
+    assert abs(rows - size[1] * scale) <= 1 and abs(columns - size[0] * scale) <= 1
+    free = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=12))
+    assert (free.layout(*size).num_visual_tokens == layout.num_visual_tokens) == (scale < 2)
+
+
+def test_an_enlargement_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="enlargement above 0"):
+        ProcessingConfig(mode="fit", max_enlargement=0.0)

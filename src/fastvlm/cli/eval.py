@@ -23,17 +23,17 @@ PIPE_WIDTH = 120
 @click.command("eval", short_help="Measure a model's answers against baselines.")
 @click.option(
     "--task",
-    type=click.Choice(["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev"]),
+    type=click.Choice(["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev", "receipts"]),
     default="scenes",
     show_default=True,
     help="Generated scenes or documents of the test split, of the one for choosing (-dev), documents in unseen "
-    "typefaces, words and layouts, or a folder of pictures with boxes.",
+    "typefaces, words and layouts, or a folder of pictures with boxes, or of receipts.",
 )
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The folder of the task boxes.",
+    help="The folder of the tasks boxes and receipts.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Questions for each family.")
 @click.option("--baselines/--no-baselines", default=True, help="Ask again with grey and with shuffled pictures.")
@@ -59,8 +59,8 @@ def eval_command(
     Prints, for each family of questions, the accuracy with its 95 % interval, the majority answer, the model on grey
     and on shuffled pictures, and the same questions in words that training never used.
     """
-    if task == "boxes" and data is None:
-        raise click.UsageError("The task boxes needs a folder: '--data'.", click.get_current_context())
+    if task in ("boxes", "receipts") and data is None:
+        raise click.UsageError(f"The task {task} needs a folder: '--data'.", click.get_current_context())
     check_place(json_file, flag="--json")
     from rich.console import Console
 

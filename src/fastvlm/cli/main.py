@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train a model with a recipe of this package.",
     "samples": "Look at generated documents and what is asked about them.",
     "eval": "Measure a model's answers against baselines.",
+    "selftest": "Check that the embedded model answers here as it should.",
     "bench": "Measure time to first token and decoding.",
 }
 """Each command lives in the module of its name, as a function of its name with `_command` after it."""

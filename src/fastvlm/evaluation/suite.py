@@ -30,12 +30,13 @@ from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Baseline, Out
 from fastvlm.evaluation.scores import Accuracy, exact_match
 from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
 from fastvlm.evaluation.tasks.documents import document_questions
+from fastvlm.evaluation.tasks.receipts import receipt_questions
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.inference.assistant import Assistant
 
-Task = Literal["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev"]
+Task = Literal["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev", "receipts"]
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
-documents-unseen: typefaces, words, numbers and layouts that training never shows. boxes: a folder."""
+documents-unseen: typefaces, words, numbers and layouts that training never shows. boxes, receipts: a folder."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -133,6 +134,16 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
             "these questions themselves, in hindsight",
             apart=frozenset({HUMAN_FAMILY}),
             overall_name="all from boxes",
+        )
+    if task == "receipts":
+        if data is None:
+            raise DataError("Expected the folder of the receipts, got none. Give it with --data.")
+        asked = receipt_questions(data, limit_per_family=limit_per_family, phrasing="train")
+        return QuestionSet(
+            asked,
+            receipt_questions(data, limit_per_family=limit_per_family, phrasing="held_out"),
+            most_frequent_answers(asked),
+            "these questions themselves, in hindsight",
         )
     if data is not None:
         raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")

@@ -18,7 +18,8 @@ class ProcessingConfig:
     mode: `pad` to a square, resize the short edge and `crop` the centre, `anyres` tiles with an overview, or `fit`
     the whole picture, aspect kept, into the largest grid of 64 px cells. size_px: side of a tile (not used by fit).
     mean and std: per channel, on values of 0 to 1; what is padded has the colour of the mean. pinpoints: allowed
-    (width, height) of the tiled picture for anyres. max_visual_tokens: cells at most, for fit.
+    (width, height) of the tiled picture for anyres. max_visual_tokens: cells at most, for fit. max_enlargement: by
+    which fit enlarges a small picture at most, None for as large as it can be.
     Raises CheckpointError on values that make no sense, such as sizes that are not multiples of 64.
     """
 
@@ -28,6 +29,7 @@ class ProcessingConfig:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     pinpoints: tuple[tuple[int, int], ...] = ()
     max_visual_tokens: int = 256
+    max_enlargement: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(ImageMode):
@@ -44,6 +46,8 @@ class ProcessingConfig:
             )
         if self.max_visual_tokens < 1:
             raise CheckpointError(f"Expected at least 1 visual token for an image, got {self.max_visual_tokens}.")
+        if self.max_enlargement is not None and self.max_enlargement <= 0:
+            raise CheckpointError(f"Expected an enlargement above 0, got {self.max_enlargement}.")
         if self.mode == "anyres" and not self.pinpoints:
             raise CheckpointError("Expected pinpoints, the sizes of the tiled picture, for the mode anyres, got none.")
         for width_px, height_px in self.pinpoints:

@@ -52,7 +52,9 @@ class ImageProcessor:
         """Say how a picture of this size is cut, without its pixels."""
         config = self.config
         if config.mode == "fit":
-            rows, columns = fit_grid(width_px, height_px, config.max_visual_tokens)
+            rows, columns = fit_grid(
+                width_px, height_px, config.max_visual_tokens, max_enlargement=config.max_enlargement
+            )
             return TileLayout(rows * ENCODER_STRIDE_PX, columns * ENCODER_STRIDE_PX)
         if config.mode == "anyres":
             width, height = best_resolution(width_px, height_px, config.pinpoints)
@@ -169,9 +171,15 @@ class ImageProcessor:
         return picture.resize((size_px, size_px), _BICUBIC, box=box)
 
     def _place(self, picture: Image.Image, grid_px: tuple[int, int]) -> Image.Image:
-        """Resize, aspect kept, to the largest size that the grid holds, in the middle of padding."""
+        """Resize, aspect kept, to the largest size that the grid holds and fit allows, in the middle of padding."""
         width_scale, height_scale = grid_px[0] / picture.width, grid_px[1] / picture.height
-        if width_scale < height_scale:
+        most = self.config.max_enlargement if self.config.mode == "fit" else None
+        if most is not None and most < min(width_scale, height_scale):
+            size_px = (
+                min(math.ceil(picture.width * most), grid_px[0]),
+                min(math.ceil(picture.height * most), grid_px[1]),
+            )
+        elif width_scale < height_scale:
             size_px = (grid_px[0], min(math.ceil(picture.height * width_scale), grid_px[1]))
         else:
             size_px = (min(math.ceil(picture.width * height_scale), grid_px[0]), grid_px[1])
