@@ -6,7 +6,7 @@ LINES_MAX := 450
 # What the frozen questions about documents were drawn with (docs/decisions/0016): the same packages, the same pictures.
 FONTS := fonts-dejavu-core fonts-dejavu-extra fonts-liberation2 fonts-noto-core fonts-noto-mono fonts-lato fonts-inter \
 	fonts-courier-prime fonts-inconsolata fonts-hack fonts-jetbrains-mono fonts-crosextra-carlito fonts-crosextra-caladea \
-	fonts-cabin fonts-cantarell fonts-karla fonts-dosis fonts-league-spartan fonts-bebas-neue fonts-comfortaa \
+	fonts-cabin fonts-cantarell fonts-karla fonts-dosis fonts-league-spartan fonts-comfortaa \
 	fonts-comic-neue fonts-manrope fonts-anonymous-pro fonts-ebgaramond-extra fonts-clear-sans fonts-go fonts-b612 \
 	fonts-3270 fonts-open-sans fonts-roboto-unhinted fonts-firacode fonts-vollkorn fonts-quicksand
 

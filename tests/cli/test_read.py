@@ -36,7 +36,14 @@ def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None
         assert finished.returncode == 0, finished.stderr
         assert finished.stdout.strip() and str(folder) not in finished.stdout
         as_json = records(run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4", "--json").stdout)
-        assert as_json == [{"file": str(folder / "a.png"), "text": finished.stdout.rstrip("\n")}]
+        assert as_json == [
+            {
+                "file": str(folder / "a.png"),
+                "wanted": {"read": "text", "caption": "caption"}[command],
+                "model": str(parrot),
+                "text": finished.stdout.rstrip("\n"),
+            }
+        ]
 
 
 def test_a_folder_is_read_file_by_file_and_page_by_page(run: Run, parrot: Path, folder: Path) -> None:
@@ -71,6 +78,8 @@ def test_results_grow_and_are_gone_on_with(
     assert len(found) == 4 and str(found[0]["text"]).startswith("kept ") and "error" not in output.read_text()
     before = output.read_bytes()
     assert run(*again, "--resume").returncode == 0
+    told = fails(*again, "--resume", "--fields")
+    assert "same wanted" in told and "'fields'" in told
     assert output.read_bytes() == before
 
 
@@ -93,9 +102,11 @@ def test_what_cannot_start_is_told(run: Run, fails: Callable[..., str], parrot: 
         ((tmp_path / "broken.pdf", "--resume"), "--output"),
         ((tmp_path / "broken.pdf", "--field", "total"), "NAME=QUESTION"),
         ((tmp_path / "broken.pdf", "--output", tmp_path / "no" / "x.jsonl"), "no place for a file"),
+        ((tmp_path / "broken.pdf", "--output", tmp_path / "x.jsonl", "--json"), "leave --json out"),
     ):
         finished = run("read", *words, "--model", parrot)
         assert finished.returncode == 2 and told in finished.stderr, words
-    assert "Cannot open the PDF" in run("read", tmp_path / "broken.pdf", "--model", parrot).stderr
+    broken = run("read", tmp_path / "broken.pdf", "--model", parrot, "--json")
+    assert broken.returncode == 1 and "Cannot open the PDF" in records(broken.stdout)[0]["error"]  # type: ignore[operator]
     told = fails("read", tmp_path / "broken.pdf", "--model", parrot, "--output", tmp_path / "mine.txt", "--resume")
     assert "Expected results" in told and (tmp_path / "mine.txt").read_text() == "Dear diary,\n"

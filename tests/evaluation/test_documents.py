@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import PIL
 import pytest
+from rich.console import Console
 
 from fastvlm.batches import UInt8Array
 from fastvlm.data.synthetic.documents.fonts import fonts_digest
@@ -38,6 +39,12 @@ def test_every_family_has_its_number_and_each_document_one_question_of_it() -> N
         if question.family == "short line":
             assert len(question.answer) <= SHORT_LINE_CHARACTERS
     assert (questions[0].picture.load() == questions[0].picture.load()).all()
+    unseen = document_questions("test", limit_per_family=6, phrasing="held_out")
+    asked = [
+        [(one.picture.picture_id, one.family, one.kind, one.answer) for one in both] for both in (questions, unseen)
+    ]
+    assert asked[0] == asked[1], "the same questions in other words"
+    assert not {question.text for question in questions} & {question.text for question in unseen}
 
 
 def _check_frozen(split: DocumentSplit, size: FrozenSize) -> None:
@@ -83,7 +90,7 @@ class Refusing:
 @pytest.mark.parametrize(("answer", "refused"), [(NOT_SHOWN, 1.0), ("5", 0.0)])
 def test_what_is_refused_without_need_is_counted(answer: str, refused: float) -> None:
     asked = document_questions("dev", limit_per_family=2, phrasing="train")
-    questions = QuestionSet(asked, (), {}, "nothing", refusal=NOT_SHOWN)
+    questions = QuestionSet(asked, (), {}, "nothing", refusal=NOT_SHOWN, is_read=True)
     report = measure(
         Refusing(answer), questions, task="documents-dev", identity=ModelIdentity("none", ()), runtime="none",
         with_baselines=False,
@@ -94,3 +101,9 @@ def test_what_is_refused_without_need_is_counted(answer: str, refused: float) ->
     by_name = {family.family: family.accuracy.share for family in report.families}
     assert by_name[NOT_SHOWN_FAMILY] == refused
     assert report.to_json()["false_refusals"]["accuracy"] == refused  # type: ignore[index]
+    near = next(family.similarity for family in report.families if family.family == NOT_SHOWN_FAMILY)
+    assert near is not None and near.anls == refused and (near.character_error_rate == 0) == (refused == 1)
+    console = Console(width=200)
+    with console.capture() as text:
+        console.print(report)
+    assert "ANLS" in text.get() and "false refusals" in text.get()

@@ -14,6 +14,7 @@ from fastvlm.evaluation.scores import (
     character_error_rate,
     edit_distance,
     relaxed_match,
+    similarity,
     wilson_interval,
 )
 from fastvlm.evaluation.vqa import vqa_accuracy, vqa_normalized
@@ -58,6 +59,13 @@ def test_character_error_rate_is_over_all_characters() -> None:
     assert character_error_rate(["abc", "x"], ["abd", "xyz"]) == pytest.approx(3 / 6)
     assert character_error_rate(["far too long"], ["a"]) > 1
     assert character_error_rate([], []) == 0
+
+
+def test_similarity_puts_both_together() -> None:
+    near = similarity(["abc", "x"], ["abd", "xyz"])
+    assert near.anls == pytest.approx((2 / 3 + 0) / 2) and near.character_error_rate == pytest.approx(3 / 6)
+    assert near.anls_interval.low <= near.anls <= near.anls_interval.high
+    assert near.error_interval.low <= 0.5 <= near.error_interval.high
 
 
 def test_bootstrap_intervals_of_shares_are_near_wilsons() -> None:

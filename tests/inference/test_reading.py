@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from fastvlm.data.synthetic.documents.form import KEYS
+from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
+from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
+from fastvlm.inference import reading
 from fastvlm.inference.reading import FIELD_QUESTIONS, KIND_QUESTION, read_fields
 
 
@@ -16,8 +20,8 @@ class Knowing:
     answers: dict[str, str]
     asked: list[str] = field(default_factory=list)
 
-    def ask(self, question: str, *, images: object) -> Any:
-        assert images == "picture"
+    def ask(self, question: str, *, images: object, max_new_tokens: int) -> Any:
+        assert images == "picture" and max_new_tokens > 0
         self.asked.append(question)
         return SimpleNamespace(text=self.answers.get(question, "It is not shown."))
 
@@ -38,3 +42,21 @@ def test_own_questions_are_asked_instead() -> None:
     assistant = Knowing({"Who?": "Ada"})
     assert read_fields(assistant, "picture", {"who": "Who?", "when": "When?"}) == {"who": "Ada", "when": None}
     assert assistant.asked == ["Who?", "When?"]
+
+
+def test_what_is_asked_is_what_models_are_trained_to_answer() -> None:
+    """The words are written twice, since answering knows no generator; here they meet."""
+    assert reading.READ_QUESTION in PHRASINGS["read"].train
+    assert reading.CAPTION_QUESTION in PHRASINGS["caption"].train
+    assert KIND_QUESTION in PHRASINGS["kind"].train
+    assert NOT_SHOWN.lower().startswith(reading.NOT_SHOWN)
+    receipt = {
+        phrasing.format(doc="receipt")
+        for one in PHRASINGS.values()
+        if "{thing}" not in str(one)
+        for phrasing in one.train
+        if phrasing.count("{") == phrasing.count("{doc}")
+    }
+    assert set(FIELD_QUESTIONS["receipt"].values()) <= receipt
+    form = {"What is the title?"} | {f"What is the {key}?" for key in KEYS}
+    assert set(FIELD_QUESTIONS["form"].values()) <= form

@@ -13,7 +13,7 @@ import torch
 import fastvlm
 from fastvlm.data.collate import Collator
 from fastvlm.data.documents import DocumentBatches, LineBatches, dense_characters
-from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, characters
+from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, characters, render
 from fastvlm.data.synthetic.documents.samples import document_sample
 from fastvlm.errors import TrainingError
 from fastvlm.models.vision.config import FastViTHDConfig
@@ -25,7 +25,7 @@ from fastvlm.recipes.documents import SCORES_FILE, documents, run, smoke
 from fastvlm.training.loop import METRICS_FILE, Interrupted, StepReport
 from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 
-FIRST_LOSSES = {"1-see": None, "2-connect": None, "3-read": None, "4-answer": None}
+STAGES = ("1-see", "2-connect", "3-read", "4-answer")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def losses(folder: Path, stage: str) -> list[float]:
 def test_it_learns_to_see_then_to_connect_then_to_read_then_to_answer(finished: Path) -> None:
     assert [stage.name for stage in documents().stages] == ["see", "connect", "read", "answer"]
     assert [stage.is_frozen for stage in documents().stages] == [False, True, False, False]
-    for stage in FIRST_LOSSES:
+    for stage in STAGES:
         found = losses(finished, stage)
         assert len(found) == 6 and found[-1] < found[0]
 
@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Pat
     with pytest.raises(Interrupted):
         run(replace(smoke(), save_every=1), tmp_path, report=stop)
     run(replace(smoke(), save_every=1), tmp_path)
-    for stage in FIRST_LOSSES:
+    for stage in STAGES:
         assert losses(tmp_path, stage) == losses(finished, stage)
     assert (tmp_path / "model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
     with pytest.raises(TrainingError, match="other settings: seed"):
@@ -89,25 +89,28 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Pat
 
 def test_batches_are_the_same_everywhere_and_of_one_size(collator: Collator) -> None:
     for batches in (
-        LineBatches(collator=collator, num_steps=4, batch_size=3, canvases=((256, 128), (512, 64))),
-        DocumentBatches(collator=collator, num_steps=4, batch_size=3, questions_per_picture=3),
+        LineBatches(collator=collator, num_steps=12, batch_size=3, canvases=((256, 128), (512, 64))),
+        DocumentBatches(collator=collator, num_steps=12, batch_size=3, questions_per_picture=3),
     ):
-        assert len(batches) == 4
-        for step in range(4):
+        assert len(batches) == 12
+        has_padding = False
+        for step in range(12):
             one, again = batches[step], batches[step]
             assert np.array_equal(one.pixels, again.pixels) and np.array_equal(one.token_ids, again.token_ids)
             assert one.pixels.shape[0] == 3 and one.supervised.any(1).all()
             height_px, width_px = one.pixels.shape[2:]
             assert one.is_visual.sum() == 3 * height_px * width_px // 4096, "as drawn, not resized"
+            has_padding |= bool((one.pixels[:, :, :, :2] == 0).all())
+        assert has_padding
         with pytest.raises(IndexError):
-            batches[4]
+            batches[12]
 
 
 def test_every_character_has_a_cell_in_every_stage() -> None:
     """Small cells of all stages tell the same characters where none shares its cell with another."""
     drawing = document_sample("train", 3, "form", (384, 320), num_questions=0, phrasing="train").document.drawing
     placed = characters(drawing)
-    labels = dense_characters(drawing, CharacterTargets(num_classes=97).grids)
+    labels = dense_characters(drawing, CharacterTargets(num_classes=97).grids, (384, 320))
     for stage, classes in labels.class_maps.items():
         assert classes.shape[2:] == (drawing.height_px >> (stage + 2), drawing.width_px >> (stage + 2))
         assert 0.97 * len(placed.classes) <= (classes > 0).sum() <= len(placed.classes)
@@ -116,6 +119,19 @@ def test_every_character_has_a_cell_in_every_stage() -> None:
     tokens = labels.class_maps[4][0]
     inner = int(y_px % 64) // 16 * 16 + int(x_px % 64) // 4
     assert tokens[inner, int(y_px) // 64, int(x_px) // 64] == number
+
+
+def test_labels_move_with_the_padding() -> None:
+    """A drawing of less than its canvas stands where the processor puts it."""
+    drawing = document_sample("train", 3, "form", (340, 300), num_questions=0, phrasing="train").document.drawing
+    collator = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=30, max_enlargement=1.0))
+    (shown,) = collator.pictures(render(drawing))
+    assert shown.shape[:2] == (320, 384)
+    inner = shown[10:310, 22:362]
+    assert (inner == render(drawing)).all()
+    labels = dense_characters(drawing, {1: (1, 2)}, (384, 320)).class_maps[1][0]
+    (x_px, y_px), number = characters(drawing).centers_px[0] + (22, 10), CHARACTER_NUMBERS[drawing.texts[0].text[0]]
+    assert labels[int(x_px % 8) // 4, int(y_px) // 8, int(x_px) // 8] == number
 
 
 def test_reading_heads_score_what_stands_in_each_cell() -> None:

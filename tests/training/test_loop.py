@@ -19,7 +19,7 @@ from fastvlm.training.average import WeightAverage
 from fastvlm.training.events import EVENTS_FOLDER
 from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, Validation, train
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate
-from fastvlm.training.resume import STATE_FILE, Progress, load_state, save_state
+from fastvlm.training.resume import STATE_FILE, Progress, identity_of, load_state, require_same, save_state
 from fastvlm.training.task import TaskLoss
 
 OPTIMIZER = OptimizerSettings(learning_rate=1e-2, warmup_steps=3)
@@ -116,6 +116,26 @@ def test_state_of_another_identity_is_refused(tmp_path: Path) -> None:
     quicker = replace(SETTINGS, optimizer=replace(OPTIMIZER, learning_rate=1.0, warmup_steps=1), seed=3)
     with pytest.raises(TrainingError, match=r"seed 0 instead of 3, learning_rate 0\.01 instead of 1\.0, .* and 1 more"):
         train(Regression(), Steps(4), quicker, tmp_path, identity={"size_px": "64"})
+
+
+def test_settings_within_settings_are_named_and_long_ones_shown_where_they_differ(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Inner:
+        rate: float
+        words: str = "x" * 100
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: Inner
+        seed: int = 0
+
+    own = identity_of(Outer(Inner(0.5)), without=("seed",))
+    assert own == {"inner.rate": "0.5", "inner.words": repr("x" * 100)}
+    require_same(own, own, tmp_path)
+    with pytest.raises(
+        TrainingError, match=r"inner\.rate 0\.5 instead of 0\.25, inner\.words \.\.\.x{12}' instead of \.\.\.x{12}y"
+    ):
+        require_same(own, identity_of(Outer(Inner(0.25, "x" * 100 + "y")), without=("seed",)), tmp_path)
 
 
 def test_what_changes_no_number_may_change_on_resume(tmp_path: Path) -> None:

@@ -38,4 +38,4 @@ def caption_command(
     def work_of(assistant: Any) -> Callable[[UInt8Array], Mapping[str, object]]:
         return lambda image: {"text": assistant.ask(CAPTION_QUESTION, images=image, max_new_tokens=max_tokens).text}
 
-    run_over_pages(words, output, work_of, options, resume=resume, as_json=as_json)
+    run_over_pages(words, output, work_of, options, wanted="caption", resume=resume, as_json=as_json)

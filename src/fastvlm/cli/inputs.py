@@ -15,7 +15,7 @@ import click
 
 from fastvlm.cli.options import PICTURE_SUFFIXES, STANDARD_INPUT, ModelOptions, load_assistant, standard_input
 from fastvlm.cli.output import note
-from fastvlm.errors import DataError, FastVLMError, ImageError
+from fastvlm.errors import DataError, ImageError
 from fastvlm.files import write_whole
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class Page:
         return self.file, self.number
 
 
-def pages_of(words: Sequence[str]) -> list[Page | FastVLMError]:
+def pages_of(words: Sequence[str]) -> list[Page]:
     """Every picture and page that arguments name: files as they are, folders with all that is below them, in order.
 
-    A PDF that cannot be opened has its error in its place. Raises UsageError for a word that names nothing.
+    A PDF that cannot be opened is one page, whose loading says why. Raises UsageError for a word that names nothing.
     """
-    found: list[Page | FastVLMError] = []
+    found: list[Page] = []
     for word in words:
         path = Path(word)
         if word != STANDARD_INPUT and not path.exists():
@@ -86,7 +86,7 @@ def pages_of(words: Sequence[str]) -> list[Page | FastVLMError]:
     return found
 
 
-def _of_folder(folder: Path) -> Iterator[Page | FastVLMError]:
+def _of_folder(folder: Path) -> Iterator[Page]:
     from fastvlm.processing.pdf import PDF_SUFFIX
 
     for path in sorted(folder.rglob("*")):
@@ -94,7 +94,7 @@ def _of_folder(folder: Path) -> Iterator[Page | FastVLMError]:
             yield from _of_file(str(path))
 
 
-def _of_file(word: str) -> Iterator[Page | FastVLMError]:
+def _of_file(word: str) -> Iterator[Page]:
     from fastvlm.processing.images import read_image
     from fastvlm.processing.pdf import PDF_SUFFIX, count_pages, read_page
 
@@ -108,14 +108,21 @@ def _of_file(word: str) -> Iterator[Page | FastVLMError]:
             for number in range(count_pages(Path(word))):
                 yield Page(word, number + 1, partial(read_page, Path(word), number))
         except ImageError as error:
-            yield error
+            yield Page(word, None, partial(_refuse, error))
+
+
+def _refuse(error: ImageError) -> UInt8Array:
+    raise error
 
 
 class Results:
-    """A file of JSON lines that grows with each page; what an earlier call has written is not done again."""
+    """A file of JSON lines that grows with each page; what an earlier call has written is not done again.
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path = path
+    asked: what is said of each page beside its place, and has to be the same in what is gone on with.
+    """
+
+    def __init__(self, path: Path, *, asked: Mapping[str, object], resume: bool) -> None:
+        self.path, self.asked = path, asked
         self.done: set[tuple[str, int | None]] = set()
         if path.exists() and not resume:
             raise DataError(f"{path} exists. Go on with it by --resume, or choose another --output.")
@@ -130,6 +137,7 @@ class Results:
         try:
             for line in whole.splitlines(keepends=True):
                 record = json.loads(line)
+                self._require_same(record)
                 if "error" not in record:  # what could not be read is tried again
                     self.done.add((record["file"], record.get("page")))
                     kept.append(line)
@@ -139,6 +147,14 @@ class Results:
             ) from error
         if b"".join(kept) != data:
             write_whole(self.path, b"".join(kept))
+
+    def _require_same(self, record: Mapping[str, object]) -> None:
+        for name, value in self.asked.items():
+            if record[name] != value:
+                raise DataError(
+                    f"Expected results of the same {name} in {self.path}, {value!r}, got {record[name]!r}. "
+                    "Choose another --output."
+                )
 
     @contextmanager
     def writer(self) -> Iterator[Callable[[Mapping[str, object]], None]]:
@@ -172,26 +188,24 @@ def printer(*, as_json: bool, shows_names: bool) -> Iterator[Callable[[Mapping[s
 
 
 def process(
-    pages: Sequence[Page | FastVLMError],
+    pages: Sequence[Page],
     work: Callable[[UInt8Array], Mapping[str, object]],
     write: Callable[[Mapping[str, object]], None],
     *,
+    asked: Mapping[str, object],
     done: set[tuple[str, int | None]],
     report: Callable[[int, int], None],
 ) -> int:
     """Do all pages that are not done, and go on past those that cannot be read; returns how many could not."""
     num_failed = 0
     for count, page in enumerate(pages, start=1):
-        if isinstance(page, FastVLMError):
-            note(f"error: {page}")
-            num_failed += 1
-        elif page.key not in done:
+        if page.key not in done:
             place = {"file": page.file} if page.number is None else {"file": page.file, "page": page.number}
             try:
-                write({**place, **work(page.load())})
+                write({**place, **asked, **work(page.load())})
             except ImageError as error:
                 note(f"error: {page.name}: {error}")
-                write({**place, "error": str(error)})
+                write({**place, **asked, "error": str(error)})
                 num_failed += 1
         report(count, len(pages))
     return num_failed
@@ -203,26 +217,30 @@ def run_over_pages(
     work_of: Callable[[Any], Work],
     options: ModelOptions,
     *,
+    wanted: str,
     resume: bool,
     as_json: bool,
 ) -> None:
     """Load the model and do the work of a command to every page.
 
-    work_of: from the assistant to the work. Raises UsageError for what cannot start, DataError in the end where pages
-    could not be read.
+    work_of: from the assistant to the work. wanted: what the work is for, which results are marked with. Raises
+    UsageError for what cannot start, DataError in the end where pages could not be read.
     """
     context = click.get_current_context()
     if resume and output is None:
         raise click.UsageError("--resume needs the file to go on with: --output.", context)
+    if as_json and output is not None:
+        raise click.UsageError("--output writes JSON anyway: leave --json out.", context)
     if output is not None and not output.absolute().parent.is_dir():
         raise click.BadParameter(f"{output} is no place for a file.", param_hint="'--output'")
     pages = pages_of(words)
-    results = None if output is None else Results(output, resume=resume)
+    asked = {"wanted": wanted, "model": options["model"] or "embedded"}
+    results = None if output is None else Results(output, asked=asked, resume=resume)
     work = work_of(load_assistant(options))
     writing = results.writer() if results is not None else printer(as_json=as_json, shows_names=len(pages) > 1)
     with writing as write, _progress(is_wanted=results is not None) as report:
         done = results.done if results is not None else set()
-        num_failed = process(pages, work, write, done=done, report=report)
+        num_failed = process(pages, work, write, asked=asked, done=done, report=report)
     if results is not None:
         note(f"Written: {results.path}")
     if num_failed:

@@ -56,9 +56,12 @@ def read_command(
     """
     from fastvlm.inference.reading import READ_QUESTION, read_fields
 
+    own = ", ".join(f"{name}={question}" for name, question in questions.items())
+    wanted = own or ("fields" if fields else "text")
+
     def work_of(assistant: Any) -> Callable[[UInt8Array], Mapping[str, object]]:
         if fields or questions:
-            return lambda image: {"fields": read_fields(assistant, image, questions or None)}
+            return lambda image: {"fields": read_fields(assistant, image, questions or None, max_new_tokens=max_tokens)}
         return lambda image: {"text": assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_tokens).text}
 
-    run_over_pages(words, output, work_of, options, resume=resume, as_json=as_json)
+    run_over_pages(words, output, work_of, options, wanted=wanted, resume=resume, as_json=as_json)

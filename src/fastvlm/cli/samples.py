@@ -26,7 +26,7 @@ SHEET_PX = 1600
     type=click.Choice(["train", "dev", "unseen"]),
     default="train",
     show_default=True,
-    help="`unseen` has typefaces, words, numbers and layouts that training never shows. The test split stays unseen.",
+    help="`unseen` has designs of type, words and layouts that training never shows. The test split is not shown.",
 )
 @click.option("--count", type=click.IntRange(1, 500), default=24, show_default=True, help="Documents.")
 @click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first one.")
@@ -49,7 +49,7 @@ def samples_command(
 ) -> None:
     """Look at generated documents and what is asked about them.
 
-    They are what the recipe `documents` trains on. The same number is always the same document, on the same typefaces.
+    The recipe `documents` trains on such. The same number is always the same document, on the same typefaces.
     """
     from fastvlm.data.synthetic.documents.contact_sheet import contact_sheet
     from fastvlm.data.synthetic.documents.samples import document_sample, family_of

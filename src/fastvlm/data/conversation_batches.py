@@ -27,6 +27,7 @@ from fastvlm.tiles import TileLayout
 Item = TypeVar("Item")
 
 _TELL_EVERY_S = 10.0
+_IMAGES_AT_A_TIME = 64
 _POOL_BATCHES = 64
 """Conversations are sorted by length within so many batches at a time, so that a batch needs little padding."""
 
@@ -98,12 +99,13 @@ def unreadable_images(
         for number in range(len(one.layouts))
     }
     wrong: dict[str, str] = {}
-    told_s = time.monotonic()
+    done, told_s = 0, time.monotonic()
     with ThreadPoolExecutor() as pool:
-        found = pool.map(_what_is_wrong, sources.values())
-        for done, (key, reason) in enumerate(zip(sources, found, strict=True), start=1):
-            if reason is not None:
-                wrong[key] = reason
+        # A piece at a time: what is asked to stop waits for all that has been handed over.
+        for piece in _cut(list(sources), _IMAGES_AT_A_TIME):
+            found = pool.map(_what_is_wrong, [sources[key] for key in piece])
+            wrong |= {key: reason for key, reason in zip(piece, found, strict=True) if reason is not None}
+            done += len(piece)
             if time.monotonic() - told_s > _TELL_EVERY_S:
                 told_s = time.monotonic()
                 tell(f"looked at {done} of {len(sources)} images")

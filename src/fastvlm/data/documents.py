@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
+from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
 from fastvlm.data.synthetic.documents.degrade import degrade
@@ -22,8 +22,8 @@ from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
     DOCUMENTS_VERSION,
     FAMILY_WEIGHTS,
-    DocumentSample,
     document_sample,
+    keeps_colors,
 )
 from fastvlm.data.synthetic.documents.words import WordSplit
 from fastvlm.messages import ImagePart, assistant, user
@@ -38,9 +38,9 @@ Grids = Mapping[int, tuple[int, int]]
 class LineBatches:
     """Canvases with lines of text, each with a question for all of it.
 
-    canvases: (width, height) in pixels, multiples of 64, of which each step takes one. grids: of the dense labels, none
-    without. max_lines: on a canvas. num_characters: the fewest and the most of a line, None for any. seed: each gives
-    pictures of its own.
+    canvases: (width, height) in pixels, multiples of 64, of which each step takes one; half of the steps draw a little
+    less, which the processor pads as it pads pictures of people. grids: of the dense labels, none without. max_lines:
+    on a canvas. num_characters: the fewest and the most of a line, None for any. seed: each gives pictures of its own.
     The same step gives the same batch everywhere, on the same typefaces.
     """
 
@@ -63,7 +63,8 @@ class LineBatches:
             raise IndexError(step)
         generator = np.random.default_rng([DOCUMENTS_VERSION, self.seed, step])
         rng = random.Random(int(generator.integers(2**62)))
-        width_px, height_px = self.canvases[int(generator.integers(len(self.canvases)))]
+        canvas = self.canvases[int(generator.integers(len(self.canvases)))]
+        width_px, height_px = _trimmed(canvas, rng)
         pages = [
             sample_lines(
                 rng,
@@ -84,16 +85,16 @@ class LineBatches:
                 conversations=(
                     (user(ImagePart(picture), rng.choice(PHRASINGS["read"].train)), assistant("\n".join(page.texts))),
                 ),
-                dense=dense_characters(page.drawing, self.grids) if self.grids else None,
+                dense=dense_characters(page.drawing, self.grids, canvas) if self.grids else None,
             )
             for number, (page, picture) in enumerate(zip(pages, pictures, strict=True))
         ]
-        return leaving_as_it_is(self.collator, width_px, height_px)(examples)
+        return of_one_size(self.collator, canvas)(examples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentBatches:
-    """Documents of all kinds with questions, those of one step on one canvas.
+    """Documents of all kinds with questions, those of one step on one canvas, or a little less, as in `LineBatches`.
 
     questions_per_picture: each a conversation of its own about the same picture. first_index: number of the first
     document of the training split, so that the stages of a run see different ones.
@@ -117,34 +118,38 @@ class DocumentBatches:
         rng = random.Random(f"{DOCUMENTS_VERSION}/documents/{start}")
         canvases = _families_by_canvas()
         canvas = rng.choices(list(canvases), [sum(weights.values()) for weights in canvases.values()])[0]
-        families = canvases[canvas]
+        families, drawn = canvases[canvas], _trimmed(canvas, rng)
         samples = [
             document_sample(
                 "train",
                 start + number,
                 rng.choices(list(families), list(families.values()))[0],
-                canvas,
+                drawn,
                 num_questions=self.questions_per_picture,
                 phrasing="train",
                 is_degraded=False,
             )
             for number in range(self.batch_size)
         ]
-        pictures = degrade(np.stack([sample.image for sample in samples]), np.random.default_rng(start))
+        pictures = degrade(
+            np.stack([sample.image for sample in samples]),
+            np.random.default_rng(start),
+            keeps_colors=[keeps_colors(sample.document) for sample in samples],
+        )
+        size = f"{drawn[0]}x{drawn[1]}"
         examples = [
-            _example(sample, picture, self.grids, sample_id=f"documents/train/{start + number}")
+            Example(
+                sample_id=f"{sample.document.kind}/{size}/train/{start + number}",
+                images=(picture,),
+                conversations=tuple(
+                    (user(ImagePart(picture), question.text), assistant(question.answer))
+                    for question in sample.questions
+                ),
+                dense=dense_characters(sample.document.drawing, self.grids, canvas) if self.grids else None,
+            )
             for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
         ]
-        return leaving_as_it_is(self.collator, *canvas)(examples)
-
-
-def _example(sample: DocumentSample, picture: UInt8Array, grids: Grids, *, sample_id: str) -> Example:
-    """A document, as `picture` shows it, with its questions."""
-    conversations = tuple(
-        (user(ImagePart(picture), question.text), assistant(question.answer)) for question in sample.questions
-    )
-    dense = dense_characters(sample.document.drawing, grids) if grids else None
-    return Example(sample_id, (picture,), conversations, dense)
+        return of_one_size(self.collator, canvas)(examples)
 
 
 def _families_by_canvas() -> dict[tuple[int, int], dict[Kind, float]]:
@@ -156,22 +161,41 @@ def _families_by_canvas() -> dict[tuple[int, int], dict[Kind, float]]:
     return found
 
 
-def leaving_as_it_is(collator: Collator, width_px: int, height_px: int) -> Collator:
-    """The collator with room for just the cells of a canvas, so that pictures of this size are not resized."""
-    cells = width_px * height_px // ENCODER_STRIDE_PX**2
-    return replace(collator, processor=ImageProcessor(replace(collator.processor.config, max_visual_tokens=cells)))
+_TRIMMED_SHARE = 0.5
 
 
-def dense_characters(drawing: Drawing, grids: Grids) -> DenseLabels:
-    """Which character stands in each small cell of a document: by stage 1 x rows * columns x the size of its map."""
+def _trimmed(canvas: tuple[int, int], rng: random.Random) -> tuple[int, int]:
+    """The size to draw at so that a picture needs just the cells of a canvas: its own, or up to a cell less."""
+    if rng.random() >= _TRIMMED_SHARE:
+        return canvas
+    width_px, height_px = canvas
+    least = ENCODER_STRIDE_PX // 2 if height_px > ENCODER_STRIDE_PX else ENCODER_STRIDE_PX // 4
+    return width_px - rng.randrange(ENCODER_STRIDE_PX), height_px - rng.randrange(least)
+
+
+def of_one_size(collator: Collator, canvas: tuple[int, int]) -> Collator:
+    """The collator with room for just the cells of a canvas: what is drawn for it is padded, and never resized."""
+    cells = canvas[0] * canvas[1] // ENCODER_STRIDE_PX**2
+    config = replace(collator.processor.config, max_visual_tokens=cells, max_enlargement=1.0)
+    return replace(collator, processor=ImageProcessor(config))
+
+
+def dense_characters(drawing: Drawing, grids: Grids, canvas: tuple[int, int]) -> DenseLabels:
+    """Which character stands in each small cell of a document in the middle of a canvas, (width, height) in pixels.
+
+    By stage 1 x rows * columns x the size of its map.
+    """
+    width_px, height_px = canvas
     placed = characters(drawing)
+    shift = ((width_px - drawing.width_px) // 2, (height_px - drawing.height_px) // 2)
+    placed = replace(placed, centers_px=placed.centers_px + np.array(shift, np.float32))
     maps = {}
     for stage, (rows, columns) in grids.items():
         stride_px = 4 << stage
         found = character_map(
             placed,
-            width_px=drawing.width_px,
-            height_px=drawing.height_px,
+            width_px=width_px,
+            height_px=height_px,
             cell_width_px=stride_px // columns,
             cell_height_px=stride_px // rows,
         )

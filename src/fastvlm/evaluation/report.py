@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvlm.errors import DataError
-from fastvlm.evaluation.scores import Accuracy
+from fastvlm.evaluation.scores import Accuracy, Interval, Similarity
 from fastvlm.files import write_whole
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class FamilyResult:
     accuracy: the model on the pictures. majority: always the most frequent answer to the kind of question. blind: the
     model on grey pictures. shuffled: the model on pictures of other scenes. unseen: the model on the pictures, with
     phrasings that it was not trained on. unseen_base: the model on the same questions in phrasings that it knows.
+    similarity: how near its answers come, where they are read letter by letter.
     """
 
     family: str
@@ -35,6 +36,7 @@ class FamilyResult:
     shuffled: Accuracy | None = None
     unseen: Accuracy | None = None
     unseen_base: Accuracy | None = None
+    similarity: Similarity | None = None
 
     @property
     def unseen_difference(self) -> float | None:
@@ -180,7 +182,16 @@ def _family_json(result: FamilyResult) -> dict[str, object]:
         values[name] = None if accuracy is None else _accuracy_json(accuracy)
     difference = result.unseen_difference
     values["unseen_difference"] = None if difference is None else round(difference, 6)
+    if (near := result.similarity) is not None:
+        values["anls"] = round(near.anls, 6)
+        values["anls_interval_95"] = _interval_json(near.anls_interval)
+        values["character_error_rate"] = round(near.character_error_rate, 6)
+        values["character_error_rate_interval_95"] = _interval_json(near.error_interval)
     return values
+
+
+def _interval_json(interval: Interval) -> list[float]:
+    return [round(interval.low, 6), round(interval.high, 6)]
 
 
 def _accuracy_json(accuracy: Accuracy) -> dict[str, object]:
@@ -189,7 +200,7 @@ def _accuracy_json(accuracy: Accuracy) -> dict[str, object]:
         "n": accuracy.num_questions,
         "correct": accuracy.num_correct,
         "accuracy": round(accuracy.share, 6),
-        "interval_95": [round(interval.low, 6), round(interval.high, 6)],
+        "interval_95": _interval_json(interval),
     }
 
 
@@ -205,13 +216,22 @@ def _table(report: Report) -> Table:
         collapse_padding=True,
     )
     table.add_column("family")
-    for heading in ("n", "right %", "95 %", "majority", "blind", "shuffled", "unseen", "+-"):
+    reads = any(result.similarity is not None for result in report.families)
+    similarities = ("ANLS", "CER %") if reads else ()
+    for heading in ("n", "right %", "95 %", "majority", "blind", "shuffled", "unseen", "+-", *similarities):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in report.families:
-        table.add_row(*_cells(result))
+        table.add_row(*_cells(result), *_similarity_cells(result, is_wanted=reads))
     table.add_section()
-    table.add_row(*_cells(report.overall), style="bold")
+    table.add_row(*_cells(report.overall), *_similarity_cells(report.overall, is_wanted=reads), style="bold")
     return table
+
+
+def _similarity_cells(result: FamilyResult, *, is_wanted: bool) -> tuple[str, ...]:
+    if not is_wanted:
+        return ()
+    near = result.similarity
+    return ("", "") if near is None else (f"{near.anls:.3f}", f"{100 * near.character_error_rate:.1f}")
 
 
 def _cells(result: FamilyResult) -> tuple[str, ...]:

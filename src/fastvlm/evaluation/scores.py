@@ -149,6 +149,28 @@ def bootstrap_interval(values: Sequence[float], weights: Sequence[float] | None 
 
 
 @dataclass(frozen=True)
+class Similarity:
+    """How near answers come to what is expected: mean ANLS, and character error rate, each with its 95 % interval."""
+
+    anls: float
+    anls_interval: Interval
+    character_error_rate: float
+    error_interval: Interval
+
+
+def similarity(answers: Sequence[str], expected: Sequence[str]) -> Similarity:
+    """Compare answers with what is expected, letter by letter."""
+    nearness = [anls(answer, [right]) for answer, right in zip(answers, expected, strict=True)]
+    edits = [float(edit_distance(answer, right)) for answer, right in zip(answers, expected, strict=True)]
+    return Similarity(
+        anls=sum(nearness) / max(1, len(nearness)),
+        anls_interval=bootstrap_interval(nearness),
+        character_error_rate=character_error_rate(answers, expected),
+        error_interval=bootstrap_interval(edits, [float(len(right)) for right in expected]),
+    )
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Right answers out of all."""
 

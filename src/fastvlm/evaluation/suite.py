@@ -27,7 +27,7 @@ from fastvlm.evaluation.report import (
     Report,
 )
 from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Baseline, Outcome, evaluate
-from fastvlm.evaluation.scores import Accuracy, exact_match
+from fastvlm.evaluation.scores import Accuracy, exact_match, similarity
 from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
 from fastvlm.evaluation.tasks.documents import document_questions
 from fastvlm.evaluation.tasks.receipts import receipt_questions
@@ -36,7 +36,8 @@ from fastvlm.inference.assistant import Assistant
 
 Task = Literal["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev", "receipts"]
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
-documents-unseen: typefaces, words, numbers and layouts that training never shows. boxes, receipts: a folder."""
+documents-unseen: designs of type, words, layouts and some numbers that training never shows. boxes, receipts: a
+folder."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -62,7 +63,8 @@ class QuestionSet:
 
     asked: the questions. unseen: the same in held-out phrasings, as far as there are such. guesses: the majority
     answer of each kind of question, counted in majority_source. apart: families that do not count for the last row,
-    overall_name. refusal: the answer that says that something is not shown, None where no question wants it.
+    overall_name. refusal: the answer that says that something is not shown, None where no question wants it. is_read:
+    whether answers are read letter by letter, so that how near they come is told too.
     """
 
     asked: Sequence[EvaluationQuestion]
@@ -73,6 +75,7 @@ class QuestionSet:
     overall_name: str = "overall"
     generator_version: int = GENERATOR_VERSION
     refusal: str | None = None
+    is_read: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,7 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
             receipt_questions(data, limit_per_family=limit_per_family, phrasing="held_out"),
             most_frequent_answers(asked),
             "these questions themselves, in hindsight",
+            is_read=True,
         )
     if data is not None:
         raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")
@@ -156,6 +160,7 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
             "the training split",
             generator_version=DOCUMENTS_VERSION,
             refusal=NOT_SHOWN,
+            is_read=True,
         )
     split: Literal["test", "dev"] = "test" if task == "scenes" else "dev"
     return QuestionSet(
@@ -207,8 +212,8 @@ def measure(
     return Report(
         task=task,
         model=identity,
-        families=tuple(_family_result(family, {family}, questions.guesses, found) for family in families),
-        overall=_family_result(questions.overall_name, counted, questions.guesses, found),
+        families=tuple(_family_result(family, {family}, questions, found) for family in families),
+        overall=_family_result(questions.overall_name, counted, questions, found),
         pictures=_picture_results([outcome for outcome in found.seen if outcome.question.family in counted]),
         mistakes=tuple(mistake for family in families for mistake in _mistakes(family, found.seen)),
         false_refusals=None if questions.refusal is None else _false_refusals(found.seen, questions.refusal),
@@ -235,17 +240,21 @@ def _document_guesses() -> Mapping[str, str]:
     )
 
 
-def _family_result(name: str, families: set[str], guesses: Mapping[str, str], found: _Outcomes) -> FamilyResult:
-    asked = [outcome.question for outcome in found.seen if outcome.question.family in families]
+def _family_result(name: str, families: set[str], questions: QuestionSet, found: _Outcomes) -> FamilyResult:
+    own = [outcome for outcome in found.seen if outcome.question.family in families]
+    asked = [outcome.question for outcome in own]
     rephrased = families & {outcome.question.family for outcome in found.unseen}
     return FamilyResult(
         family=name,
         accuracy=_accuracy(found.seen, families),
-        majority=Accuracy(num_correct_guesses(asked, guesses), len(asked)),
+        majority=Accuracy(num_correct_guesses(asked, questions.guesses), len(asked)),
         blind=_accuracy(found.blind, families) if found.blind else None,
         shuffled=_accuracy(found.shuffled, families) if found.shuffled else None,
         unseen=_accuracy(found.unseen, families) if rephrased else None,
         unseen_base=_accuracy(found.seen, rephrased) if rephrased else None,
+        similarity=similarity([outcome.answer for outcome in own], [question.answer for question in asked])
+        if questions.is_read
+        else None,
     )
 
 

@@ -31,23 +31,29 @@ FIELD_QUESTIONS: Mapping[str, Mapping[str, str]] = {
 class Asks(Protocol):
     """Whoever answers a question about pictures: an assistant."""
 
-    def ask(self, question: str, *, images: object) -> Answer:
-        """Answer a question about one picture."""
+    def ask(self, question: str, *, images: object, max_new_tokens: int) -> Answer:
+        """Answer a question about one picture in so many tokens at most."""
 
 
-def read_fields(assistant: Asks, image: object, questions: Mapping[str, str] | None = None) -> dict[str, str | None]:
+def read_fields(
+    assistant: Asks, image: object, questions: Mapping[str, str] | None = None, *, max_new_tokens: int = 64
+) -> dict[str, str | None]:
     """Ask for the fields of a document; None stands for one that it does not show.
 
     questions: by name of the field. Without them the kind of document decides, which is asked first and is the field
     `kind`; a kind without fields of its own has no other. The picture is encoded once.
     """
+
+    def ask(question: str) -> str:
+        return assistant.ask(question, images=image, max_new_tokens=max_new_tokens).text.strip()
+
     found: dict[str, str | None] = {}
     if questions is None:
-        kind = assistant.ask(KIND_QUESTION, images=image).text.strip().rstrip(".")
+        kind = ask(KIND_QUESTION).rstrip(".")
         found["kind"] = kind
         known = next((name for name in FIELD_QUESTIONS if name in kind.lower().split()), None)
         questions = FIELD_QUESTIONS[known] if known is not None else {}
     for name, question in questions.items():
-        answer = assistant.ask(question, images=image).text.strip()
+        answer = ask(question)
         found[name] = None if answer.lower().startswith(NOT_SHOWN) else answer
     return found

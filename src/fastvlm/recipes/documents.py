@@ -115,7 +115,7 @@ def documents() -> DocumentsRecipe:
             vocabulary_size=1024, width=256, num_layers=6, num_heads=8, num_key_value_heads=4,
             feed_forward_width=704, head_dim=32, max_positions=768, rope_theta=10_000.0,
         ),
-        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=2.0),
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=1.0),
         targets=CharacterTargets(num_classes=NUM_CHARACTER_CLASSES),
         stages=(
             DocumentStage(

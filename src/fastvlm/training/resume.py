@@ -10,7 +10,7 @@ import errno
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ Identity = Mapping[str, str]
 _MAX_NAMED = 3
 """Of settings that differ so many are named."""
 
+_MAX_SHOWN, _CONTEXT = 40, 12
+"""Characters of a value that are shown, and of them before the first difference."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -46,9 +49,17 @@ class Progress:
 
 
 def identity_of(settings: Any, *, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """The fields of a dataclass as part of an identity; `without` names those that change no number."""
-    names = (field.name for field in fields(settings))
-    return {name: repr(getattr(settings, name)) for name in names if name not in without}
+    """The fields of a dataclass, and of those in it, as part of an identity; `without` names what changes no number."""
+    found: dict[str, str] = {}
+    for name in (field.name for field in fields(settings)):
+        value = getattr(settings, name)
+        if name in without:
+            continue
+        if is_dataclass(value):
+            found |= {f"{name}.{inner}": told for inner, told in identity_of(value).items()}
+        else:
+            found[name] = repr(value)
+    return found
 
 
 def require_same(kept: object, wanted: Identity, folder: Path) -> None:
@@ -59,9 +70,7 @@ def require_same(kept: object, wanted: Identity, folder: Path) -> None:
         raise TrainingError(f"The state in {folder} is of another version of fastvlm. Start again in a new folder.")
     names = [name for name in (*wanted, *kept) if kept.get(name) != wanted.get(name)]
     differing = list(dict.fromkeys(names))
-    told = ", ".join(
-        f"{name} {_shortly(kept.get(name))} instead of {_shortly(wanted.get(name))}" for name in differing[:_MAX_NAMED]
-    )
+    told = ", ".join(_difference(name, kept.get(name), wanted.get(name)) for name in differing[:_MAX_NAMED])
     more = f" and {len(differing) - _MAX_NAMED} more" if len(differing) > _MAX_NAMED else ""
     raise TrainingError(
         f"The state in {folder} belongs to a run with other settings: {told}{more}. Resume with the same settings, "
@@ -69,8 +78,14 @@ def require_same(kept: object, wanted: Identity, folder: Path) -> None:
     )
 
 
-def _shortly(value: str | None) -> str:
-    return "none" if value is None else one_line(value, max_length=40)
+def _difference(name: str, kept: str | None, wanted: str | None) -> str:
+    """Two values of a setting from a little before where they begin to differ."""
+    kept, wanted = kept or "none", wanted or "none"
+    pairs = enumerate(zip(kept, wanted, strict=False))
+    common = next((place for place, (one, other) in pairs if one != other), min(len(kept), len(wanted)))
+    start = max(0, common - _CONTEXT) if max(len(kept), len(wanted)) > _MAX_SHOWN else 0
+    shown = [("..." if start else "") + one_line(value[start:], max_length=_MAX_SHOWN) for value in (kept, wanted)]
+    return f"{name} {shown[0]} instead of {shown[1]}"
 
 
 def cannot_save(what: str, error: BaseException, *, is_saved: bool) -> TrainingError:

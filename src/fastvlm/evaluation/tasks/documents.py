@@ -41,6 +41,7 @@ FAMILIES: Mapping[str, tuple[tuple[str, str], ...]] = {
             "title",
             "axis",
             "num_bars",
+            "num_categories",
             "num_points",
             "chart_kind",
             "lowest",

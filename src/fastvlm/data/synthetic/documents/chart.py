@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fastvlm.data.synthetic.documents import strings
 from fastvlm.data.synthetic.documents.colors import LEAST_CONTRAST, brightness
@@ -84,7 +85,7 @@ def sample_chart(setting: Setting) -> Document:
     colors = tuple(color for color in rng.sample(colors, len(colors)) if _differs(color, paper))
     look = _Look(
         face=setting.face("sans", "serif"),
-        size_px=rng.randint(16, 20) if setting.width_px >= 320 else rng.randint(14, 17),
+        size_px=rng.randint(16, 20),
         ink=ink,
         colors=colors or (ink,),
         has_grid=rng.random() < (0.9 if is_held_out else 0.4),
@@ -128,9 +129,10 @@ def _sample(setting: Setting, kind: str, look: _Look) -> Chart:
     series = _names(setting, look, num_series, 0.25 * setting.width_px, allows_years=False)
     step = float(rng.choice(_STEPS))
     num_steps = rng.randint(4, 6)
-    whole = rng.random() < 0.5
+    # What no label says has to be readable off the axis: on a tick, or half way between two.
+    grid = 0.0 if look.has_labels and num_series == 1 else rng.choice((0.5, 1.0))
     values = tuple(
-        tuple(_value(rng.uniform(0.25, num_steps), step, whole=whole) for _ in range(num)) for _ in range(num_series)
+        tuple(_value(rng.uniform(0.5, num_steps), step, grid=grid) for _ in range(num)) for _ in range(num_series)
     )
     if kind == "pie":
         shares = [rng.uniform(0.6, 3) for _ in range(num)]
@@ -164,11 +166,11 @@ def _names(setting: Setting, look: _Look, num: int, width_px: float, *, allows_y
     return tuple(found)
 
 
-def _value(steps: float, step: float, *, whole: bool) -> float:
-    if whole:
-        return max(step, round(steps) * step)
-    value = steps * step
-    return max(1.0, round(value)) if step >= 5 else round(value, 1)
+def _value(steps: float, step: float, *, grid: float) -> float:
+    """A value of so many steps of the axis, on a grid of so many steps or, where that is 0, anywhere."""
+    if grid:
+        return max(grid, round(steps / grid) * grid) * step
+    return float(round(steps * step)) if step >= 5 else round(steps * step, 1)
 
 
 def written(value: float) -> str:
@@ -266,7 +268,7 @@ def _across(setting: Setting, chart: Chart, look: _Look, top_px: float) -> list[
     for tick in ticks:
         x_px = plot.left_px + plot.width_px * tick / ticks[-1]
         width_px = text_width_px(written(tick), look.face, size_px)
-        # Where numbers are long, every second one is left out, as charts do.
+        # Where numbers are long, only the first and the last are written.
         if width_px < 0.85 * plot.width_px / (len(ticks) - 1) or tick in (ticks[0], ticks[-1]):
             marks.append(
                 Text(written(tick), look.face, size_px, x_px - width_px / 2, plot.bottom_px + 1.15 * size_px, look.ink)
@@ -329,23 +331,31 @@ def _facts(chart: Chart) -> Iterator[Fact]:
         yield Fact("title", chart.title)
     if chart.unit is not None:
         yield Fact("axis", chart.unit)
-    yield Fact("num_bars" if chart.kind != "line" else "num_points", str(len(chart.categories)))
+    counted = {"line": "num_points", "bars": "num_bars", "bars across": "num_bars"}.get(chart.kind, "num_categories")
+    yield Fact(counted, str(len(chart.categories)))
     yield Fact("chart_kind", {"line": "line chart", "pie": "pie chart"}.get(chart.kind, "bar chart"))
     for series, values in zip(chart.series, chart.values, strict=True):
-        texts = tuple(dict.fromkeys(written(value) for value in values))
+        unit = "%" if chart.kind == "pie" else ""
+        texts = tuple(dict.fromkeys(written(value) + unit for value in values))
         for category, value in zip(chart.categories, values, strict=True):
-            text = written(value) + ("%" if chart.kind == "pie" else "")
-            others = tuple(other for other in texts if other != written(value))
+            text = written(value) + unit
+            others = tuple(other for other in texts if other != text)
             slots = {"name": category} if len(chart.series) == 1 else {"name": category, "series": series}
             yield Fact("bar_value" if len(chart.series) == 1 else "group_value", text, slots, others)
         if len(chart.series) == 1:
             yield from _extremes(chart, values)
     if chart.kind == "line":
-        first, last = chart.values[0][0], chart.values[0][-1]
-        if abs(last - first) > 0.05 * max(chart.values[0]):
-            yield Fact("trend", "up" if last > first else "down")
+        yield from _trend(chart.values[0])
     if len(chart.series) > 1:
         yield Fact("num_series", str(len(chart.series)))
+
+
+def _trend(values: tuple[float, ...]) -> Iterator[Fact]:
+    """Where a line goes, if it goes one way all along but for one step at most."""
+    steps = [after - before for before, after in pairwise(values)]
+    for answer, sign in (("up", 1), ("down", -1)):
+        if sum(sign * step > 0 for step in steps) >= len(steps) - (len(steps) > 3) and sign * sum(steps) > 0:
+            yield Fact("trend", answer)
 
 
 def _extremes(chart: Chart, values: tuple[float, ...]) -> Iterator[Fact]:

@@ -6,6 +6,7 @@ its characters stand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -17,11 +18,14 @@ _SHARES = {"coarse": 0.2, "blur": 0.2, "fade": 0.3, "shade": 0.25, "noise": 0.3,
 """How many pictures each of these happens to."""
 
 
-def degrade(pixels: UInt8Array, generator: np.random.Generator) -> UInt8Array:
+def degrade(
+    pixels: UInt8Array, generator: np.random.Generator, *, keeps_colors: Sequence[bool] | None = None
+) -> UInt8Array:
     """Worsen some of N x H x W x 3 pictures, each in its own way; returns new pixels of the same shape.
 
     coarse: fewer pixels, enlarged again. blur: out of focus. fade: less contrast. shade: light from one side. noise: of
-    a sensor. specks: dust. jpeg: compressed, one picture at a time.
+    a sensor. specks: dust. jpeg: compressed, one picture at a time. keeps_colors: for each picture, whether it may not
+    fade, since a colour would get another name.
     """
     chosen = {name: np.flatnonzero(generator.random(len(pixels)) < share) for name, share in _SHARES.items()}
     pictures = pixels.astype(np.float32)
@@ -31,6 +35,8 @@ def degrade(pixels: UInt8Array, generator: np.random.Generator) -> UInt8Array:
     if len(own):
         pictures[own] = _blurred(pictures[own], generator.uniform(0.05, 0.3, (len(own), 1, 1, 1)).astype(np.float32))
     own = chosen["fade"]
+    if keeps_colors is not None:
+        own = own[~np.asarray(keeps_colors)[own]]
     if len(own):
         pictures[own] = _faded(pictures[own], generator)
     own = chosen["shade"]

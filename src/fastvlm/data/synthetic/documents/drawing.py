@@ -208,3 +208,28 @@ def _turned(places: Float32Array, drawing: Drawing) -> Float32Array:
         [math.cos(angle) * across + math.sin(angle) * down, -math.sin(angle) * across + math.cos(angle) * down], axis=1
     )
     return (turned + middle).astype(np.float32)
+
+
+_X_HEIGHT = 0.6
+"""Of the em square: what a string covers above its baseline at least."""
+
+
+def is_legible(drawing: Drawing) -> bool:
+    """Whether every string is on the paper as a whole, and none is written over another."""
+    if not drawing.texts:
+        return False
+    boxes = np.array([_box(text) for text in drawing.texts])
+    left, top, right, bottom = boxes.T
+    if left.min() < -1 or top.min() < 0 or right.max() > drawing.width_px + 1 or bottom.max() > drawing.height_px:
+        return False
+    across = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
+    down = np.minimum(bottom[:, None], bottom) - np.maximum(top[:, None], top)
+    overlaps = (across > 1) & (down > 1)
+    np.fill_diagonal(overlaps, val=False)
+    return not overlaps.any()
+
+
+def _box(text: Text) -> tuple[float, float, float, float]:
+    """What a string covers: left, top, right, and its baseline."""
+    width_px = text_width_px(text.text, text.face, text.size_px, text.tracking_px)
+    return text.x_px, text.y_px - _X_HEIGHT * text.size_px, text.x_px + width_px, text.y_px

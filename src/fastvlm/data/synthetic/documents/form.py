@@ -59,7 +59,7 @@ def sample_form(setting: Setting) -> Document:
     paper, ink = setting.paper_and_ink(colored_share=0.06)
     sheet = Sheet(
         setting.width_px, setting.height_px, face=setting.face("sans", "serif"),
-        size_px=rng.randint(18, 23) if setting.width_px >= 320 else rng.randint(16, 19), ink=ink,
+        size_px=rng.randint(18, 23), ink=ink,
         margin_px=rng.uniform(8, 0.06 * setting.width_px + 4), leading=rng.uniform(1.25, 1.6),
     )  # fmt: skip
     layout = setting.layout(TRAIN_LAYOUTS, HELD_OUT_LAYOUTS)
@@ -160,9 +160,7 @@ def _write_field(sheet: Sheet, key: str, value: str, layout: str) -> None:
         case "right":
             sheet.row((key, "left"), (value, "right"))
         case "dots":
-            room_px = sheet.inner_px - sheet.width_of(key) - sheet.width_of(value) - size_px
-            dots = "." * max(2, int(room_px // max(1.0, sheet.width_of("."))))
-            sheet.row((f"{key} {dots}", "left"), (value, "right"))
+            sheet.leaders(key, value)
         case _:
             sheet.row((f"{key}: {value}", "left"))
 
@@ -199,6 +197,9 @@ def _facts(form: Form) -> Iterator[Fact]:
 
 def _missing(form: Form, rng: random.Random) -> Iterator[Fact]:
     present = {key for key, _ in form.fields}
-    absent = [key for key in KEYS if key not in present]
-    for key in rng.sample(absent, 3):
+    # Nobody can say that there is no date where there is a start date.
+    absent = [
+        key for key in KEYS if not any(key.lower() in own.lower() or own.lower() in key.lower() for own in present)
+    ]
+    for key in rng.sample(absent, min(3, len(absent))):
         yield Fact("value", "", {"key": key})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fastvlm.data.synthetic.documents.strings import any_string
 from fastvlm.data.synthetic.documents.words import WordSplit
 
 SMALLEST_PX, LARGEST_PX = 16, 44
-"""Sizes of the em square. Lines of 18 px and up are what the model is asked to read."""
+"""Sizes of the em square."""
 
 _CLUTTER_PROBABILITY = 0.25
 
@@ -46,29 +47,31 @@ def sample_lines(
     face = rng.choice(faces)
     largest_px = min(LARGEST_PX, height_px - 8)
     marks: list[Text] = []
-    top_px = rng.uniform(1, 10)
+    degrees = rng.uniform(-2, 2) if rng.random() < 0.2 else 0.0
+    # What is turned keeps away from the edges, as far as its ends move.
+    slack_px = abs(math.sin(math.radians(degrees))) * max(width_px, height_px) / 2
+    top_px = rng.uniform(1, 10) + slack_px
     while len(marks) < max_lines:
         size_px = min(largest_px, round(smallest_px * (LARGEST_PX / smallest_px) ** (rng.random() ** 1.3)))
         if marks and rng.random() < 0.5:
             size_px = marks[-1].size_px
-        if top_px + size_px > height_px - 1 and marks:
+        if top_px + size_px > height_px - 1 - slack_px and marks:
             break
-        fitting = _fitting(rng, face, size_px=size_px, width_px=width_px - 6, split=split)
+        fitting = _fitting(rng, face, size_px=size_px, width_px=width_px - 6 - 2 * slack_px, split=split)
         if fitting is None or not _has_length(fitting[0], num_characters):
             continue
         text, tracking_px, text_px = fitting
-        left_px = 3 + rng.random() * (width_px - 6 - text_px)
-        baseline_px = min(top_px + 0.85 * size_px, height_px - 1 - 0.2 * size_px)
+        left_px = 3 + slack_px + rng.random() * (width_px - 6 - 2 * slack_px - text_px)
+        baseline_px = min(top_px + 0.85 * size_px, height_px - 1 - slack_px - 0.2 * size_px)
         marks.append(Text(text, face, size_px, left_px, baseline_px, ink, tracking_px))
         top_px += size_px * rng.uniform(1.1, 1.8)
     clutter = _clutter(rng, marks, width_px, ink) if rng.random() < _CLUTTER_PROBABILITY else ()
-    degrees = rng.uniform(-2, 2) if rng.random() < 0.2 else 0.0
     drawing = Drawing(width_px, height_px, paper, (*clutter, *marks), degrees)
     return Lines(tuple(mark.text for mark in marks), drawing)
 
 
 def sample_line(setting: Setting) -> Document:
-    """Draw one line of text of 18 px or more that fills most of its canvas' width or height."""
+    """Draw one line of text of 18 px or more, anywhere on its canvas."""
     lines = sample_lines(
         setting.rng,
         faces_of(setting.fonts),

@@ -34,7 +34,7 @@ def sample_page(setting: Setting) -> Document:
     layout = setting.layout(PAGE_LAYOUTS, HELD_OUT_PAGE_LAYOUTS)
     sheet = Sheet(
         setting.width_px, setting.height_px, face=setting.face("sans", "serif", "mono"),
-        size_px=rng.randint(18, 24) if setting.width_px >= 320 else rng.randint(16, 20), ink=ink,
+        size_px=rng.randint(18, 24), ink=ink,
         margin_px=(0.14 if layout == "narrow" else rng.uniform(0.02, 0.06)) * setting.width_px + 4,
         leading=rng.uniform(1.2, 1.5),
     )  # fmt: skip
@@ -89,9 +89,10 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 def _page_facts(setting: Setting, heading: str | None, lines: list[str]) -> Iterator[Fact]:
     if heading is not None:
         yield Fact("title", heading)
-    yield Fact("num_lines", str(len(lines)))
-    for number, line in enumerate(lines[: len(_ORDINALS)]):
-        yield Fact("line", line, {"nth": _ORDINALS[number]})
+    else:  # whether a heading is a line, people could dispute
+        yield Fact("num_lines", str(len(lines)))
+        for number, line in enumerate(lines[: len(_ORDINALS)]):
+            yield Fact("line", line, {"nth": _ORDINALS[number]})
     if len(lines) > 2:
         yield Fact("line", lines[-1], {"nth": "last"})
     words = [word for line in lines for word in line.split()]

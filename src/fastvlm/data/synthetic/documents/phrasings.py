@@ -18,7 +18,7 @@ total
 What is the total?
 How much is the total?
 What is the total amount on this {doc}?
-How much was paid in all?
+What is the total to pay?
 What does the {doc} come to?
 Give me the total.
 total amount?
@@ -110,11 +110,11 @@ Tell me the name of the place.
 Can you say which store it is?
 
 num_items
-How many items were bought?
-How many items are on the {doc}?
+How many different items were bought?
+How many lines of goods are on the {doc}?
 How many different things were bought?
-How many lines of goods are there?
-What is the number of items?
+How many different goods are there?
+What is the number of different items?
 number of items?
 How many products are listed?
 Count the items.
@@ -324,17 +324,17 @@ Tell me how many rows it has.
 Can you count the rows?
 
 num_columns
-How many columns are there?
 How many columns of numbers are there?
 How many columns does the table have beside the names?
-What is the number of columns?
-Count the columns.
-number of columns?
+What is the number of columns with numbers?
+Count the columns of numbers.
+columns of numbers?
+How many columns of values does the table have?
 How many values are in each row?
 How many columns hold values?
 ~
-Tell me how many columns it has.
-Can you count the columns?
+Tell me how many columns have numbers.
+Can you count the columns of numbers?
 
 cell
 What is the {column} of {row}?
@@ -406,12 +406,25 @@ Can you read the axis label?
 
 num_bars
 How many bars are there?
+How many bars are shown?
+How many bars does the chart have?
+What is the number of bars?
+Count the bars.
+number of bars?
+How many bars do you see?
+How many different bars are there?
+~
+Tell me how many bars it has.
+Can you count the bars?
+
+num_categories
+How many categories are there?
 How many categories are shown?
 How many categories does the chart have?
 What is the number of categories?
 Count the categories.
 number of categories?
-How many names are in the chart?
+How many categories do you see?
 How many different categories are there?
 ~
 Tell me how many categories it has.
@@ -471,7 +484,7 @@ Can you read off {series} at {name}?
 
 highest
 Which is the highest?
-Which bar is the highest?
+Which one is the highest?
 Which has the highest value?
 What has the largest value?
 Which category is largest?
@@ -484,7 +497,7 @@ Can you find the maximum?
 
 lowest
 Which is the lowest?
-Which bar is the lowest?
+Which one is the lowest?
 Which has the lowest value?
 What has the smallest value?
 Which category is smallest?
@@ -747,6 +760,7 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "smallest_row": ("{answer} has the lowest {column}",),
     "row_of": ("the row with a {column} of {value} is {answer}",),
     "bar_value": ("the value of {name} is {answer}", "{name} is {answer}"),
+    "group_value": ("{series} is {answer} for {name}",),
     "highest": ("{answer} is the highest", "{answer} has the highest value"),
     "lowest": ("{answer} is the lowest", "{answer} has the lowest value"),
     "arrow": ("the arrow points {answer}",),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fastvlm.data.synthetic.documents.document import Document, Fact
 from fastvlm.data.synthetic.documents.phrasings import CLAIMS, KIND_WORDS, PHRASINGS
-from fastvlm.data.synthetic.wording import american, capitalised, careless, spelled_like, with_article
+from fastvlm.data.synthetic.wording import american, capitalised, careless, with_article
 
 Phrasing = Literal["train", "held_out"]
 
 NOT_SHOWN = "It is not shown."
 """The answer to a question for something that such documents may have and this one has not."""
+
+LONGEST_TRANSCRIPT = 400
+"""Characters that are asked for at once: a longer text would fill a conversation."""
 
 _AMERICAN_PROBABILITY = 0.5
 _META_WEIGHTS: Mapping[str, float] = {"kind": 0.05, "caption": 0.03, "read": 0.05, "statement": 0.08, "not shown": 0.1}
@@ -36,82 +39,78 @@ class DocumentQuestion:
 def sample_document_questions(
     document: Document, rng: random.Random, *, num_questions: int, phrasing: Phrasing
 ) -> list[DocumentQuestion]:
-    """Draw different questions about a document; fewer come back where it offers no more."""
-    found: dict[str, DocumentQuestion] = {}
+    """Draw different questions about a document; fewer come back where it offers no more.
+
+    What is asked does not depend on the phrasing, only the words do.
+    """
+    choice, words = random.Random(rng.getrandbits(64)), random.Random(rng.getrandbits(64))
     by_intent: dict[str, list[Fact]] = defaultdict(list)
     for fact in document.facts:
         by_intent[fact.intent].append(fact)
+    found: dict[tuple[object, ...], _Asked] = {}
     for _ in range(8 * num_questions):
         if len(found) == num_questions:
             break
-        question = _draw(document, by_intent, rng, phrasing)
-        if question is not None:
-            found.setdefault(question.text, question)
-    return list(found.values())
+        asked = _draw(document, by_intent, choice)
+        if asked is not None:
+            found.setdefault((asked.intent, *asked.slots.items(), asked.claimed), asked)
+    return [_worded(document.kind, asked, words, phrasing) for asked in found.values()]
 
 
-def _draw(
-    document: Document, by_intent: Mapping[str, list[Fact]], rng: random.Random, phrasing: Phrasing
-) -> DocumentQuestion | None:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked, before it has words. kind: the intent that it counts for. claimed: the answer of a statement."""
+
+    intent: str
+    answer: str
+    slots: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+    claimed: str = ""
+
+
+def _draw(document: Document, by_intent: Mapping[str, list[Fact]], rng: random.Random) -> _Asked | None:
     kinds = [*_META_WEIGHTS, "fact"]
     kind = rng.choices(kinds, [*_META_WEIGHTS.values(), 1 - sum(_META_WEIGHTS.values())])[0]
-    family = document.kind
     match kind:
         case "kind":
-            return _ask(family, "kind", {}, with_article(KIND_WORDS[family][0]), rng, phrasing)
+            return _Asked("kind", with_article(KIND_WORDS[document.kind][0]))
         case "caption":
-            return _ask(family, "caption", {}, document.caption, rng, phrasing)
+            return _Asked("caption", document.caption)
         case "read":
-            return _ask(family, "read", {}, document.transcript, rng, phrasing)
+            return _Asked("read", document.transcript) if len(document.transcript) <= LONGEST_TRANSCRIPT else None
         case "statement":
-            return _statement(document, rng, phrasing)
+            return _statement(document, rng)
         case "not shown":
             if not document.missing:
                 return None
             fact = rng.choice(document.missing)
-            return _ask(family, fact.intent, fact.slots, NOT_SHOWN, rng, phrasing, kind="not_shown")
+            return _Asked(fact.intent, NOT_SHOWN, fact.slots, kind="not_shown")
     # Every intent is as likely, however many facts it has: a table's cells would drown the rest.
     fact = rng.choice(by_intent[rng.choice(list(by_intent))])
-    return _ask(family, fact.intent, fact.slots, fact.answer, rng, phrasing)
+    return _Asked(fact.intent, fact.answer, fact.slots)
 
 
-def _statement(document: Document, rng: random.Random, phrasing: Phrasing) -> DocumentQuestion | None:
+def _statement(document: Document, rng: random.Random) -> _Asked | None:
     """A fact as a statement that is true, or with another answer's words, each as often."""
     facts = [fact for fact in document.facts if fact.intent in CLAIMS and fact.others]
     if not facts:
         return None
     fact = rng.choice(facts)
     is_true = rng.random() < 0.5
-    words = {
-        **fact.slots,
-        "answer": fact.answer if is_true else rng.choice(fact.others),
-        "doc": _doc(document.kind, rng),
-    }
-    claim = rng.choice(CLAIMS[fact.intent]).format_map(words)
-    return _ask(document.kind, "statement", {"claim": claim}, "yes" if is_true else "no", rng, phrasing)
+    claimed = fact.answer if is_true else rng.choice(fact.others)
+    return _Asked(fact.intent, "yes" if is_true else "no", fact.slots, kind="statement", claimed=claimed)
 
 
-def _doc(kind: str, rng: random.Random) -> str:
-    return rng.choice(KIND_WORDS[kind])
-
-
-def _ask(
-    family: str,
-    intent: str,
-    slots: Mapping[str, str],
-    answer: str,
-    rng: random.Random,
-    phrasing: Phrasing,
-    *,
-    kind: str | None = None,
-) -> DocumentQuestion:
+def _worded(family: str, asked: _Asked, rng: random.Random, phrasing: Phrasing) -> DocumentQuestion:
+    slots = {"doc": rng.choice(KIND_WORDS[family]), **asked.slots}
+    intent = asked.intent
+    if asked.claimed:
+        slots["claim"] = rng.choice(CLAIMS[intent]).format_map({**slots, "answer": asked.claimed})
+        intent = "statement"
     templates = PHRASINGS[intent].train if phrasing == "train" else PHRASINGS[intent].held_out
     number = rng.randrange(len(templates))
-    text = capitalised(templates[number].format_map({"doc": _doc(family, rng), **slots}))
-    if rng.random() < _AMERICAN_PROBABILITY and not slots:
-        text = american(text)
-    if not slots:  # what is looked for is spelled as it is printed
-        text = careless(text, rng, phrasing=phrasing)
-    if intent in ("text_color", "sign_color"):
-        answer = spelled_like(answer, text)
-    return DocumentQuestion(family, kind or intent, text, answer, f"{intent}/{phrasing}/{number}")
+    text = capitalised(templates[number].format_map(slots))
+    is_american = rng.random() < _AMERICAN_PROBABILITY
+    if not asked.slots and not asked.claimed:  # what is looked for is spelled as it is printed
+        text = careless(american(text) if is_american else text, rng, phrasing=phrasing)
+    return DocumentQuestion(family, asked.kind or intent, text, asked.answer, f"{intent}/{phrasing}/{number}")

@@ -54,6 +54,11 @@ class Receipt:
         """With tax."""
         return self.subtotal_cents + (self.tax_cents or 0)
 
+    @property
+    def total(self) -> str:
+        """The total as it is printed."""
+        return self.currency + money(self.total_cents)
+
 
 def money(cents: int) -> str:
     """An amount as it is printed, without its currency."""
@@ -71,14 +76,14 @@ def sample_receipt(setting: Setting) -> Document:
     )  # fmt: skip
     layout = setting.layout(TRAIN_LAYOUTS, HELD_OUT_LAYOUTS)
     receipt = _sample(setting, sheet, layout)
-    total_word = _write(setting, sheet, receipt, layout)
+    _write(setting, sheet, receipt, layout)
     drawing = Drawing(setting.width_px, setting.height_px, paper, tuple(sheet.marks), _tilt(setting))
     return Document(
         kind="receipt",
         drawing=drawing,
-        facts=tuple(_facts(receipt, total_word, layout)),
+        facts=tuple(_facts(receipt, layout)),
         transcript="\n".join(sheet.lines),
-        caption=f"A receipt from {receipt.shop} with a total of {money(receipt.total_cents)}.",
+        caption=f"A receipt from {receipt.shop} with a total of {receipt.total}.",
         missing=tuple(_missing(receipt)),
     )
 
@@ -149,8 +154,7 @@ def _shop(setting: Setting, sheet: Sheet) -> str:
     return "Shop"
 
 
-def _write(setting: Setting, sheet: Sheet, receipt: Receipt, layout: str) -> str:
-    """Write a receipt; returns the word for its total."""
+def _write(setting: Setting, sheet: Sheet, receipt: Receipt, layout: str) -> None:
     rng = setting.rng
     align: Align = "left" if rng.random() < 0.25 else "center"
     sheet.row((receipt.shop, align), scale=rng.choice((1.0, 1.2, 1.4)))
@@ -165,23 +169,22 @@ def _write(setting: Setting, sheet: Sheet, receipt: Receipt, layout: str) -> str
     for number, item in enumerate(receipt.items, start=1):
         _write_item(sheet, item, number, receipt, layout)
     sheet.rule(kind)
-    total_word = _write_sums(setting, sheet, receipt, layout)
+    _write_sums(setting, sheet, receipt, layout)
     if not dates_first:
         _write_dates(setting, sheet, receipt)
     if sheet.rows_left > 1 and rng.random() < 0.5:
         sheet.space()
         sheet.row((rng.choice(_FAREWELLS), "center"))
-    return total_word
 
 
-def _write_sums(setting: Setting, sheet: Sheet, receipt: Receipt, layout: str) -> str:
-    """Write what everything comes to and how it was paid; returns the word for the total."""
+def _write_sums(setting: Setting, sheet: Sheet, receipt: Receipt, layout: str) -> None:
+    """Write what everything comes to, and how it was paid."""
     rng = setting.rng
     if receipt.tax_cents is not None:
         sheet.row((rng.choice(("Subtotal", "SUBTOTAL", "Net")), "left"), (money(receipt.subtotal_cents), "right"))
         sheet.row((rng.choice(("Tax", "TAX", "VAT", "GST")), "left"), (money(receipt.tax_cents), "right"))
     total_word = rng.choice(_TOTAL_WORDS)
-    total = receipt.currency + money(receipt.total_cents)
+    total = receipt.total
     scale = rng.choice((1.0, 1.0, 1.2))
     if layout == "boxed total":
         sheet.rule("solid")
@@ -195,7 +198,6 @@ def _write_sums(setting: Setting, sheet: Sheet, receipt: Receipt, layout: str) -
         if receipt.paid_cents is not None:
             change = money(receipt.paid_cents - receipt.total_cents)
             sheet.row((rng.choice(("Change", "CHANGE")), "left"), (change, "right"))
-    return total_word.rstrip(":")
 
 
 def _write_dates(setting: Setting, sheet: Sheet, receipt: Receipt) -> None:
@@ -224,9 +226,7 @@ def _write_item(sheet: Sheet, item: Item, number: int, receipt: Receipt, layout:
         case "quantity after":
             sheet.row((f"{item.name} x{item.quantity}", "left"), (price, "right"))
         case "dotted":
-            room_px = sheet.inner_px - sheet.width_of(item.name) - sheet.width_of(price) - sheet.size_px
-            dots = "." * max(0, int(room_px // max(1.0, sheet.width_of("."))))
-            sheet.row((f"{item.name} {dots}", "left"), (price, "right"))
+            sheet.leaders(item.name, price)
         case "price first":
             sheet.row((f"{price}  {item.name}", "left"), (f"x{item.quantity}", "right"))
         case "numbered":
@@ -241,10 +241,9 @@ _PRINTED_SOMETIMES = ("time", "number", "phone", "address", "payment")
 _WITHOUT_QUANTITY = ("plain", "dotted", "boxed total", "numbered")
 
 
-def _facts(receipt: Receipt, total_word: str, layout: str) -> Iterator[Fact]:
+def _facts(receipt: Receipt, layout: str) -> Iterator[Fact]:
     prices = tuple(dict.fromkeys(money(item.cents) for item in receipt.items))
-    total = money(receipt.total_cents)
-    yield Fact("total", total, {"word": total_word}, _others(total, prices))
+    yield Fact("total", receipt.total, {}, _others(receipt.total, tuple(receipt.currency + price for price in prices)))
     yield Fact("date", receipt.date)
     yield Fact("shop", receipt.shop)
     yield Fact("num_items", str(len(receipt.items)))
@@ -252,20 +251,23 @@ def _facts(receipt: Receipt, total_word: str, layout: str) -> Iterator[Fact]:
         if (value := getattr(receipt, intent)) is not None:
             yield Fact(intent, value)
     if receipt.tax_cents is not None:
-        yield Fact("subtotal", money(receipt.subtotal_cents), others=(total,))
+        yield Fact("subtotal", money(receipt.subtotal_cents))
         yield Fact("tax", money(receipt.tax_cents))
     if receipt.paid_cents is not None:
         yield Fact("change", money(receipt.paid_cents - receipt.total_cents))
     names = tuple(item.name for item in receipt.items)
     for item in receipt.items:
-        price = money(item.cents)
-        yield Fact("price", price, {"thing": item.name}, _others(price, prices))
         if layout not in _WITHOUT_QUANTITY:
             yield Fact("quantity", str(item.quantity), {"thing": item.name})
+        if layout == "two rows" and item.quantity > 1:
+            continue  # it shows the price of one as well, and either could be meant
+        price = money(item.cents)
+        yield Fact("price", price, {"thing": item.name}, _others(price, prices))
         if sum(other.cents == item.cents for other in receipt.items) == 1:
             yield Fact("costs", item.name, {"value": price}, _others(item.name, names))
     ordered = sorted(receipt.items, key=lambda item: -item.cents)
-    if len(ordered) > 1 and ordered[0].cents > ordered[1].cents:
+    is_clear = layout != "two rows" or all(item.quantity == 1 for item in receipt.items)
+    if is_clear and len(ordered) > 1 and ordered[0].cents > ordered[1].cents:
         yield Fact("dearest", ordered[0].name, {}, _others(ordered[0].name, names))
 
 

@@ -17,7 +17,7 @@ from fastvlm.batches import UInt8Array
 from fastvlm.data.synthetic.documents.chart import sample_chart
 from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Document, Kind, Setting
-from fastvlm.data.synthetic.documents.drawing import render
+from fastvlm.data.synthetic.documents.drawing import is_legible, render
 from fastvlm.data.synthetic.documents.form import sample_form
 from fastvlm.data.synthetic.documents.lines import sample_line
 from fastvlm.data.synthetic.documents.page import sample_page, sample_sign
@@ -25,11 +25,12 @@ from fastvlm.data.synthetic.documents.questions import DocumentQuestion, Phrasin
 from fastvlm.data.synthetic.documents.receipt import sample_receipt
 from fastvlm.data.synthetic.documents.table import sample_table
 
-DOCUMENTS_VERSION = 1
+DOCUMENTS_VERSION = 2
 """Raised whenever the same split and index would give another picture or another question."""
 
 DocumentSplit = Literal["train", "dev", "test", "unseen"]
-"""`test` has other seeds than `train`; `unseen` also typefaces, words, numbers and layouts that no training shows."""
+"""`test` has other seeds than `train`. `unseen` also has designs of type, words, layouts (of charts: colours) and
+ranges of totals, dates, whole numbers and half of the tables' cells that no training shows."""
 
 _SPLIT_KEYS: dict[DocumentSplit, int] = {"train": 0, "dev": 1, "test": 2, "unseen": 3}
 
@@ -66,7 +67,7 @@ class DocumentSample:
 
 
 def family_of(split: DocumentSplit, index: int) -> tuple[Kind, tuple[int, int]]:
-    """The family of sample `index` and its canvas: known before it is drawn, so that batches have one size."""
+    """The family of sample `index` and its canvas, where they are not chosen otherwise (as for a batch of one size)."""
     rng = random.Random(f"{DOCUMENTS_VERSION}/{split}/{index}/family")
     family = rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]
     return family, rng.choice(CANVASES[family])
@@ -95,12 +96,29 @@ def document_sample(
         words="held_out" if held_out else "train",
         layouts="held_out" if held_out else "train",
     )
-    document = MAKERS[family](setting)
+    document = _legible(family, setting)
     image = render(document.drawing)
     if is_degraded:
-        image = degrade(image[None], generator)[0]
+        image = degrade(image[None], generator, keeps_colors=[keeps_colors(document)])[0]
     questions = sample_document_questions(document, question_rng, num_questions=num_questions, phrasing=phrasing)
     return DocumentSample(document, image, tuple(questions))
+
+
+_ATTEMPTS = 50
+
+
+def _legible(family: Kind, setting: Setting) -> Document:
+    """Draw until everything written has its place: what is random may be too wide or too long."""
+    for _ in range(_ATTEMPTS):
+        document = MAKERS[family](setting)
+        if is_legible(document.drawing):
+            break
+    return document
+
+
+def keeps_colors(document: Document) -> bool:
+    """Whether the colours of a document are asked for, and must not fade."""
+    return any(fact.intent in ("text_color", "sign_color") for fact in document.facts)
 
 
 def _streams(split: DocumentSplit, index: int) -> tuple[random.Random, random.Random, np.random.Generator]:

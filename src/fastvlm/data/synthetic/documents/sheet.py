@@ -17,7 +17,10 @@ ASCENT = 0.8
 
 
 class Sheet:
-    """Collects marks while rows are written. Each row takes `leading` times its size; what does not fit is refused."""
+    """Collects marks while rows are written. Each row takes `leading` times its size.
+
+    Nothing is refused here: what became too wide or too long is drawn again by `samples`.
+    """
 
     def __init__(
         self, width_px: int, height_px: int, *, face: Face, size_px: int, ink: RGB, margin_px: float, leading: float
@@ -58,6 +61,16 @@ class Sheet:
                 self.put(text, self._left_px(text, align, size_px, face, indent_px), baseline_px, size_px, face)
         self.lines.append(" ".join(text for text, _ in cells if text))
         self.top_px += self.leading * size_px
+
+    def leaders(self, left: str, right: str) -> None:
+        """Write a string at the left and one at the right of the next row, and dots between, which nobody reads."""
+        baseline_px = self.top_px + ASCENT * self.size_px
+        left_px, right_px = self.width_of(left), self.width_of(right)
+        room_px = self.inner_px - left_px - right_px - self.size_px
+        dots = "." * int(room_px // max(1.0, self.width_of(".")))
+        if dots:
+            self.put(dots, self.margin_px + left_px + self.size_px / 2, baseline_px, self.size_px)
+        self.row((left, "left"), (right, "right"))
 
     def columns(self, texts: Sequence[str], edges_px: Sequence[float], aligns: Sequence[Align]) -> None:
         """Write strings at edges: their left ends, their middles or their right ends."""

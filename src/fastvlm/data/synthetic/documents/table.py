@@ -33,7 +33,7 @@ def sample_table(setting: Setting) -> Document:
     paper, ink = setting.paper_and_ink(colored_share=0.06)
     sheet = Sheet(
         setting.width_px, setting.height_px, face=setting.face("sans", "serif", "mono"),
-        size_px=rng.randint(18, 22) if setting.width_px >= 320 else rng.randint(16, 18), ink=ink,
+        size_px=rng.randint(18, 22), ink=ink,
         margin_px=rng.uniform(6, 14), leading=rng.uniform(1.25, 1.7),
     )  # fmt: skip
     layout = setting.layout(TRAIN_LAYOUTS, HELD_OUT_LAYOUTS)
