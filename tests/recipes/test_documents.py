@@ -21,7 +21,7 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import train_byte_level_bpe
-from fastvlm.recipes.documents import SCORES_FILE, documents, run, smoke
+from fastvlm.recipes.documents import PLAN_FILE, SCORES_FILE, documents, planned, run, smoke
 from fastvlm.training.loop import METRICS_FILE, Interrupted, StepReport
 from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 
@@ -85,6 +85,17 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Pat
     assert (tmp_path / "model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
     with pytest.raises(TrainingError, match="other settings: seed"):
         run(replace(smoke(), seed=1), tmp_path)
+
+
+def test_a_run_can_be_planned_by_its_time(tmp_path: Path) -> None:
+    recipe = planned(smoke(), tmp_path, minutes=0.02)
+    plan = json.loads((tmp_path / PLAN_FILE).read_text())
+    assert [stage.num_steps for stage in recipe.stages] == plan["num_steps"]
+    assert sum(stage.time_share for stage in documents().stages) == pytest.approx(1)
+    assert planned(smoke(), tmp_path, minutes=0.02) == recipe, "measured once"
+    assert replace(recipe, stages=smoke().stages) == smoke(), "nothing else changes"
+    with pytest.raises(TrainingError, match=r"the 0\.02 minutes .* got 5\."):
+        planned(smoke(), tmp_path, minutes=5)
 
 
 def test_batches_are_the_same_everywhere_and_of_one_size(collator: Collator) -> None:

@@ -63,8 +63,10 @@ def train_command(context: click.Context, is_listing: bool) -> None:
 
 def _command_of(name: str) -> click.Command:
     """The command of a recipe that has no command of its own below."""
-    if name.startswith(("scenes", "documents")):
+    if name.startswith("scenes"):
         return _generated(name)
+    if name.startswith("documents"):
+        return _reading(name)
     return _pretraining(name) if name.startswith("clip") else _stage(name)
 
 
@@ -77,15 +79,41 @@ def _generated(name: str) -> click.Command:
     @debug_option
     def command(output: Path | None, resume: bool) -> None:
         require_extra("torch", "torch")
-        from fastvlm.recipes import documents, scenes
+        from fastvlm.recipes.scenes import RECIPES, run
 
         folder = run_folder(name, output, resume=resume)
         with progress() as report:
-            if name in scenes.RECIPES:
-                model = scenes.run(scenes.RECIPES[name](), folder, report=report)
-            else:
-                model = documents.run(documents.RECIPES[name](), folder, report=report, tell=note)
+            model = run(RECIPES[name](), folder, report=report)
         tell_result(model)
+
+    return command
+
+
+def _reading(name: str) -> click.Command:
+    """The command of a recipe that learns to read generated documents."""
+
+    @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
+    @click.option(
+        "--minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        help="As many steps as take so long here, measured once, instead of the recipe's.",
+    )
+    @save_every_option
+    @output_option
+    @resume_option
+    @debug_option
+    def command(minutes: float | None, save_every: int | None, output: Path | None, resume: bool) -> None:
+        require_extra("torch", "torch")
+        from fastvlm.recipes.documents import RECIPES, planned, run
+
+        folder = run_folder(name, output, resume=resume)
+        recipe = RECIPES[name]()
+        if save_every is not None:
+            recipe = replace(recipe, save_every=save_every)
+        if minutes is not None:
+            recipe = planned(recipe, folder, minutes=minutes)
+        with progress() as report:
+            tell_result(run(recipe, folder, report=report, tell=note))
 
     return command
 

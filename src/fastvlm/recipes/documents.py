@@ -10,7 +10,9 @@ are our own.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
@@ -27,6 +29,7 @@ from fastvlm.data.synthetic.documents.drawing import NUM_CHARACTER_CLASSES
 from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION
 from fastvlm.data.synthetic.samples import tokenizer_corpus
+from fastvlm.errors import TrainingError
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
@@ -67,6 +70,7 @@ class DocumentStage:
     """One stage: what learns, on which pictures, for how long. data: crops, lines, or documents with questions.
 
     is_frozen: the encoder keeps what it has learned. dense_weight: of the dense reading loss beside that of words.
+    time_share: of a run that is planned by its time (see `planned`).
     """
 
     name: str
@@ -79,6 +83,7 @@ class DocumentStage:
     dense_weight: float = 0.3
     questions_per_picture: int = 6
     warmup_steps: int = 60
+    time_share: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +125,19 @@ def documents() -> DocumentsRecipe:
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2300, batch_size=64, learning_rate=1e-2,
+                time_share=0.35,
             ),
             DocumentStage(
                 name="connect", task="instruct", data="crops", num_steps=4000, batch_size=64, learning_rate=4e-3,
-                is_frozen=True,
+                is_frozen=True, time_share=0.15,
             ),
             DocumentStage(
                 name="read", task="instruct", data="lines", num_steps=2000, batch_size=32, learning_rate=2e-3,
+                time_share=0.1,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="documents", num_steps=12_000, batch_size=8, learning_rate=2e-3,
+                time_share=0.4,
             ),
         ),
     )  # fmt: skip
@@ -155,6 +163,68 @@ RECIPES: dict[str, Callable[[], DocumentsRecipe]] = {"documents": documents, "do
 """Complete runs by name."""
 
 
+PLAN_FILE = "plan.json"
+_TIMED_STEPS = 6
+
+
+def planned(recipe: DocumentsRecipe, folder: Path, *, minutes: float) -> DocumentsRecipe:
+    """The recipe with as many steps in each stage as take its share of so many minutes on this machine.
+
+    The steps are measured once, on throwaway weights, and kept in `folder`, so that a resumed run has the same.
+    Raises TrainingError where the run in `folder` was planned for another time.
+    """
+    path = folder / PLAN_FILE
+    if path.is_file():
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if plan["minutes"] != minutes:
+            raise TrainingError(
+                f"Expected the {plan['minutes']:g} minutes that the run in {folder} was planned for, got {minutes:g}. "
+                "Give the same, or another output folder."
+            )
+        return _with_steps(recipe, plan["num_steps"])
+    tokenizer = _tokenizer(recipe, folder)
+    num_steps = [
+        max(1, int(60 * minutes * stage.time_share / _seconds_a_step(recipe, stage, tokenizer)))
+        for stage in recipe.stages
+    ]
+    write_whole(path, json.dumps({"minutes": minutes, "num_steps": num_steps}) + "\n")
+    return _with_steps(recipe, num_steps)
+
+
+def _with_steps(recipe: DocumentsRecipe, num_steps: Sequence[int]) -> DocumentsRecipe:
+    stages = (replace(stage, num_steps=number) for stage, number in zip(recipe.stages, num_steps, strict=True))
+    return replace(recipe, stages=tuple(stages))
+
+
+def _seconds_a_step(recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: Tokenizer) -> float:
+    """The median of a few steps, the first of which, with all that is prepared for it, does not count."""
+    model, heads = _fresh(recipe, tokenizer)
+    if stage.is_frozen:
+        freeze(model.vision)
+    few = replace(stage, num_steps=_TIMED_STEPS)
+    settings = replace(_loop_settings(recipe, few), log_every=1, save_every=_TIMED_STEPS)
+    rates: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            _task(few, model, heads),
+            _batches(recipe, few, tokenizer, 1, 0),
+            settings,
+            Path(folder),
+            report=lambda step: rates.append(step.steps_per_second),
+        )
+    return 1 / statistics.median(rates[1:])
+
+
+def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, CharacterHeads]:
+    """Model and heads that have learned nothing, the same each time."""
+    torch.manual_seed(recipe.seed)
+    decoder = replace(recipe.decoder, vocabulary_size=padded(tokenizer.vocabulary_size))
+    model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
+    heads = CharacterHeads(recipe.vision, recipe.targets)
+    placed: FastVLM = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
+    return placed, heads
+
+
 def run(
     recipe: DocumentsRecipe,
     folder: Path,
@@ -169,11 +239,7 @@ def run(
     """
     refuse_several("this recipe")
     tokenizer = _tokenizer(recipe, folder)
-    torch.manual_seed(recipe.seed)
-    decoder = replace(recipe.decoder, vocabulary_size=padded(tokenizer.vocabulary_size))
-    model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
-    heads = CharacterHeads(recipe.vision, recipe.targets)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
+    model, heads = _fresh(recipe, tokenizer)
     first_index = 0
     for number, stage in enumerate(recipe.stages, start=1):
         name = f"{number}-{stage.name}"
