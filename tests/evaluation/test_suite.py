@@ -123,10 +123,12 @@ def test_the_default_questions_are_the_frozen_ones() -> None:
 def test_what_cannot_be_asked_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--data"):
         question_set("boxes", data=None, limit_per_family=5)
+    with pytest.raises(DataError, match="--data"):
+        question_set("receipts", data=None, limit_per_family=5)
     with pytest.raises(DataError, match="Leave --data out"):
         question_set("scenes", data=tmp_path, limit_per_family=5)
     with pytest.raises(DataError, match="scenes, scenes-dev, boxes"):
-        question_set("receipts", data=None, limit_per_family=5)  # type: ignore[arg-type]
+        question_set("weather", data=None, limit_per_family=5)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="at least 1"):
         question_set("scenes", data=None, limit_per_family=0)
     with pytest.raises(CheckpointError):

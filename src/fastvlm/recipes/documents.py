@@ -80,7 +80,7 @@ class DocumentStage:
     batch_size: int
     learning_rate: float
     is_frozen: bool = False
-    dense_weight: float = 0.3
+    dense_weight: float = 1.0
     questions_per_picture: int = 6
     warmup_steps: int = 60
     time_share: float = 0.25
