@@ -40,7 +40,16 @@ def losses_in(folder: Path) -> list[float]:
 
 
 def test_no_recipe_is_without_one() -> None:
-    assert set(CATALOGUE) == {"finetune", "clip", "clip-small", "scenes", "scenes-smoke", *STAGES}
+    assert set(CATALOGUE) == {
+        "finetune",
+        "clip",
+        "clip-small",
+        "scenes",
+        "scenes-smoke",
+        "documents",
+        "documents-smoke",
+        *STAGES,
+    }
 
 
 @pytest.mark.parametrize("kind", ["projector", "language", "all", "lora"])

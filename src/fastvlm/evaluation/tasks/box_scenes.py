@@ -8,7 +8,6 @@ and no objects.
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from fastvlm.data.synthetic.statements import STATEMENT_FRAMES, STATEMENTS
 from fastvlm.data.synthetic.wording import NUMBER_WORDS, american, capitalised, fill, noun, plural, with_article
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
+from fastvlm.evaluation.tasks.entries import read_entries
 from fastvlm.evaluation.tasks.selection import Candidate, choose, turns_of_answers, turns_of_yes_and_no
 from fastvlm.processing.images import read_image
 
@@ -57,17 +57,8 @@ def read_box_scenes(folder: Path) -> list[BoxScene]:
 
     Raises DataError, which names the entry, for a folder that is not in this layout.
     """
-    path = folder / SCENES_FILE
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"Expected {SCENES_FILE} in {folder}, got: {error.strerror}. Give its folder.") from error
-    except ValueError as error:
-        raise DataError(f"Expected JSON in {path}, got: {error}. Get the file again.") from error
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"Expected a list of scenes in {path}, got none.")
-    scenes = [_box_scene(entry, folder, f"{path}, entry {number}") for number, entry in enumerate(entries, start=1)]
-    return sorted(scenes, key=lambda scene: scene.image.name)
+    found = [_box_scene(entry, folder, place) for entry, place in read_entries(folder / SCENES_FILE, what="scenes")]
+    return sorted(found, key=lambda scene: scene.image.name)
 
 
 def box_questions(folder: Path, *, limit_per_family: int, phrasing: Phrasing) -> list[EvaluationQuestion]:

@@ -7,7 +7,6 @@ with its `text` and its `box` (left, top, right, bottom in pixels), and the pict
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from fastvlm.data.synthetic.documents.questions import Phrasing
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
 from fastvlm.evaluation.tasks.documents import SHORT_LINE_CHARACTERS
+from fastvlm.evaluation.tasks.entries import read_entries
 from fastvlm.processing.images import read_image
 
 RECEIPTS_FILE = "receipts.json"
@@ -53,16 +53,7 @@ def read_receipts(folder: Path) -> list[ScannedReceipt]:
 
     Raises DataError, which names the entry, for a folder that is not in this layout.
     """
-    path = folder / RECEIPTS_FILE
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"Expected {RECEIPTS_FILE} in {folder}, got: {error.strerror}. Give its folder.") from error
-    except ValueError as error:
-        raise DataError(f"Expected JSON in {path}, got: {error}. Get the file again.") from error
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"Expected a list of receipts in {path}, got none.")
-    found = [_receipt(entry, folder, f"{path}, entry {number}") for number, entry in enumerate(entries, start=1)]
+    found = [_receipt(entry, folder, place) for entry, place in read_entries(folder / RECEIPTS_FILE, what="receipts")]
     return sorted(found, key=lambda receipt: receipt.image.name)
 
 

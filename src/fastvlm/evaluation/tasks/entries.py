@@ -1,0 +1,24 @@
+"""The list of pictures in a folder that other people made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fastvlm.errors import DataError
+
+
+def read_entries(path: Path, *, what: str) -> list[tuple[object, str]]:
+    """Read a JSON list; each entry with the words that name it in an error. what: of its entries, in the plural.
+
+    Raises DataError for a file that is not there, is no JSON, or holds nothing.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"Expected {path.name} in {path.parent}, got: {error.strerror}. Give its folder.") from error
+    except ValueError as error:
+        raise DataError(f"Expected JSON in {path}, got: {error}. Get the file again.") from error
+    if not isinstance(entries, list) or not entries:
+        raise DataError(f"Expected a list of {what} in {path}, got none.")
+    return [(entry, f"{path}, entry {number}") for number, entry in enumerate(entries, start=1)]
