@@ -82,7 +82,7 @@ def pages_of(words: Sequence[str]) -> list[Page]:
             raise click.UsageError(f"There is no file or folder {word}.", click.get_current_context())
         found += _of_folder(path) if path.is_dir() else _of_file(word)
     if not found:
-        raise click.UsageError("There are no pictures and no PDFs in it.", click.get_current_context())
+        raise click.UsageError(f"There are no pictures and no PDFs in {', '.join(words)}.", click.get_current_context())
     return found
 
 
@@ -152,7 +152,7 @@ class Results:
         for name, value in self.asked.items():
             if record[name] != value:
                 raise DataError(
-                    f"Expected results of the same {name} in {self.path}, {value!r}, got {record[name]!r}. "
+                    f"Expected results in {self.path} that go with {name} {value!r}, got {record[name]!r}. "
                     "Choose another --output."
                 )
 
@@ -176,7 +176,7 @@ def printer(*, as_json: bool, shows_names: bool) -> Iterator[Callable[[Mapping[s
         if as_json:
             click.echo(json.dumps(record))
             return
-        if shows_names:
+        if shows_names and "error" not in record:
             page = record.get("page")
             note(f"{record['file']}" + (f", page {page}:" if page is not None else ":"))
         if "fields" in record:

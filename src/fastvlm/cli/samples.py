@@ -49,7 +49,8 @@ def samples_command(
 ) -> None:
     """Look at generated documents and what is asked about them.
 
-    The recipe `documents` trains on such. The same number is always the same document, on the same typefaces.
+    The recipe `documents` trains on such, with a few slips of the finger in the questions. The same number is always
+    the same document, on the same typefaces. `unseen` has other amounts too.
     """
     from fastvlm.data.synthetic.documents.contact_sheet import contact_sheet
     from fastvlm.data.synthetic.documents.samples import document_sample, family_of

@@ -50,6 +50,5 @@ def _opened(path: Path) -> Any:
     try:
         return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
-        raise ImageError(
-            f"Cannot open the PDF {path}: {one_line(error, max_length=120)}. Check the file; remove its password."
-        ) from error
+        reason = one_line(error, max_length=120).rstrip(".")
+        raise ImageError(f"Cannot open the PDF {path}: {reason}. Check the file, or remove its password.") from error

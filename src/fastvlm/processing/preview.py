@@ -58,4 +58,6 @@ def check_place_for(path: Path, *, existing: Literal["refuse", "replace"] = "ref
     if path.exists() and not path.is_file():
         raise ImageError(f"Expected a file to write the picture to, got {path}, which is something else.")
     if path.exists() and existing == "refuse":
-        raise ImageError(f"Expected a new file for the picture, but {path} exists. Choose another name, or force it.")
+        raise ImageError(
+            f"Expected a new file for the picture, but {path} exists. Choose another name, or give --force."
+        )
