@@ -13,7 +13,7 @@ from fastvlm.batches import UInt8Array
 from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, DocumentSplit
-from fastvlm.evaluation.manifest import DOCUMENTS_PATH, FrozenSize, frozen_documents, read_manifest
+from fastvlm.evaluation.manifest import DOCUMENTS_PATH, FrozenSize, read_manifest
 from fastvlm.evaluation.questions import fingerprint
 from fastvlm.evaluation.report import ModelIdentity
 from fastvlm.evaluation.suite import QuestionSet, measure
@@ -53,7 +53,7 @@ def _check_frozen(split: DocumentSplit, size: FrozenSize) -> None:
     if manifest.fonts_sha256 != fonts_digest():
         pytest.skip("documents are the same only on the typefaces that they were frozen with: make fonts")
     for phrasing in ("train", "held_out"):
-        found = fingerprint(frozen_documents(split, size, phrasing))
+        found = fingerprint(document_questions(split, limit_per_family=size, phrasing=phrasing))
         expected = manifest.sets[f"documents-{split}-{size}-{phrasing}"]
         assert found.questions_sha256 == expected.questions_sha256, ADVICE
         if manifest.pillow_version == PIL.__version__:

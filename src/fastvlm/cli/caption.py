@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import click
 
-from fastvlm.cli.inputs import input_options, run_over_pages
+from fastvlm.cli.inputs import Work, input_options, run_over_pages
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option
-
-if TYPE_CHECKING:
-    from fastvlm.batches import UInt8Array
 
 
 @click.command("caption", short_help="Describe pictures and pages in a sentence.")
@@ -35,7 +31,7 @@ def caption_command(
     """
     from fastvlm.inference.reading import CAPTION_QUESTION
 
-    def work_of(assistant: Any) -> Callable[[UInt8Array], Mapping[str, object]]:
+    def work_of(assistant: Any) -> Work:
         return lambda image: {"text": assistant.ask(CAPTION_QUESTION, images=image, max_new_tokens=max_tokens).text}
 
     run_over_pages(words, output, work_of, options, wanted="caption", resume=resume, as_json=as_json)

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import click
 
-from fastvlm.cli.options import PICTURE_SUFFIXES, STANDARD_INPUT, ModelOptions, load_assistant, standard_input
-from fastvlm.cli.output import note
+from fastvlm.cli.options import PICTURE_SUFFIXES, STANDARD_INPUT, ModelOptions, load_assistant, picture_source
+from fastvlm.cli.output import check_place, note, print_json
 from fastvlm.errors import DataError, ImageError
 from fastvlm.files import write_whole
 
-if TYPE_CHECKING:
-    from fastvlm.batches import UInt8Array
-
-Work = Callable[["UInt8Array"], Mapping[str, object]]
-"""What is done to one picture; what it returns is its record."""
+Work = Callable[[object], Mapping[str, object]]
+"""What is done to one picture, as an assistant takes it; what it returns is its record."""
 
 MAX_TOKENS = 512
 """A page of text is longer than an answer."""
@@ -53,11 +50,15 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Page:
-    """A picture, or a page of a PDF, numbered from 1. load: reads it; raises ImageError."""
+    """A picture, or a page of a PDF, numbered from 1.
+
+    picture: gives it as an assistant takes it, a file by its path, so that it is decoded no larger than it is looked
+    at. Raises ImageError.
+    """
 
     file: str
     number: int | None
-    load: Callable[[], UInt8Array]
+    picture: Callable[[], object]
 
     @property
     def name(self) -> str:
@@ -95,14 +96,10 @@ def _of_folder(folder: Path) -> Iterator[Page]:
 
 
 def _of_file(word: str) -> Iterator[Page]:
-    from fastvlm.processing.images import read_image
     from fastvlm.processing.pdf import PDF_SUFFIX, count_pages, read_page
 
-    if word == STANDARD_INPUT:
-        data = standard_input().buffer.read()
-        yield Page(word, None, partial(read_image, data))
-    elif Path(word).suffix.lower() != PDF_SUFFIX:
-        yield Page(word, None, partial(read_image, word))
+    if Path(word).suffix.lower() != PDF_SUFFIX:
+        yield Page(word, None, partial(picture_source, word))
     else:
         try:
             for number in range(count_pages(Path(word))):
@@ -111,7 +108,7 @@ def _of_file(word: str) -> Iterator[Page]:
             yield Page(word, None, partial(_refuse, error))
 
 
-def _refuse(error: ImageError) -> UInt8Array:
+def _refuse(error: ImageError) -> NoReturn:
     raise error
 
 
@@ -168,28 +165,22 @@ class Results:
             yield write
 
 
-@contextmanager
-def printer(*, as_json: bool, shows_names: bool) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """Give a function that prints a record: its text for people, with its name on stderr, or one JSON object a line."""
-
-    def write(record: Mapping[str, object]) -> None:
-        if as_json:
-            click.echo(json.dumps(record))
-            return
-        if shows_names and "error" not in record:
-            page = record.get("page")
-            note(f"{record['file']}" + (f", page {page}:" if page is not None else ":"))
-        if "fields" in record:
-            click.echo(json.dumps(record["fields"], indent=2, ensure_ascii=False))
-        elif "text" in record:
-            click.echo(str(record["text"]))
-
-    yield write
+def print_record(record: Mapping[str, object], *, shows_name: bool) -> None:
+    """Print a record for people: its text or its fields on stdout, its name on stderr; an error was told already."""
+    if "error" in record:
+        return
+    if shows_name:
+        page = record.get("page")
+        note(f"{record['file']}" + (f", page {page}:" if page is not None else ":"))
+    if "fields" in record:
+        click.echo(json.dumps(record["fields"], indent=2, ensure_ascii=False))
+    else:
+        click.echo(str(record["text"]))
 
 
 def process(
     pages: Sequence[Page],
-    work: Callable[[UInt8Array], Mapping[str, object]],
+    work: Work,
     write: Callable[[Mapping[str, object]], None],
     *,
     asked: Mapping[str, object],
@@ -202,7 +193,7 @@ def process(
         if page.key not in done:
             place = {"file": page.file} if page.number is None else {"file": page.file, "page": page.number}
             try:
-                write({**place, **asked, **work(page.load())})
+                write({**place, **asked, **work(page.picture())})
             except ImageError as error:
                 note(f"error: {page.name}: {error}")
                 write({**place, **asked, "error": str(error)})
@@ -231,13 +222,16 @@ def run_over_pages(
         raise click.UsageError("--resume needs the file to go on with: --output.", context)
     if as_json and output is not None:
         raise click.UsageError("--output writes JSON anyway: leave --json out.", context)
-    if output is not None and not output.absolute().parent.is_dir():
-        raise click.BadParameter(f"{output} is no place for a file.", param_hint="'--output'")
+    check_place(output, flag="--output")
     pages = pages_of(words)
     asked = {"wanted": wanted, "model": options["model"] or "embedded"}
     results = None if output is None else Results(output, asked=asked, resume=resume)
     work = work_of(load_assistant(options))
-    writing = results.writer() if results is not None else printer(as_json=as_json, shows_names=len(pages) > 1)
+    writing = (
+        results.writer()
+        if results is not None
+        else nullcontext(print_json if as_json else partial(print_record, shows_name=len(pages) > 1))
+    )
     with writing as write, _progress(is_wanted=results is not None) as report:
         done = results.done if results is not None else set()
         num_failed = process(pages, work, write, asked=asked, done=done, report=report)

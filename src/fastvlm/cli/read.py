@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import click
 
-from fastvlm.cli.inputs import input_options, run_over_pages
+from fastvlm.cli.inputs import Work, input_options, run_over_pages
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option, note
-
-if TYPE_CHECKING:
-    from fastvlm.batches import UInt8Array
 
 
 def _fields_asked(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -61,7 +57,7 @@ def read_command(
     own = ", ".join(f"{name}={question}" for name, question in questions.items())
     wanted = own or ("fields" if fields else "text")
 
-    def work_of(assistant: Any) -> Callable[[UInt8Array], Mapping[str, object]]:
+    def work_of(assistant: Any) -> Work:
         if fields or questions:
             return lambda image: {"fields": read_fields(assistant, image, questions or None, max_new_tokens=max_tokens)}
         return lambda image: {"text": assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_tokens).text}

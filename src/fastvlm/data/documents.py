@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -152,6 +153,7 @@ class DocumentBatches:
         return of_one_size(self.collator, canvas)(examples)
 
 
+@cache
 def _families_by_canvas() -> dict[tuple[int, int], dict[Kind, float]]:
     """What can be drawn on each canvas, with its share of all pictures."""
     found: dict[tuple[int, int], dict[Kind, float]] = {}

@@ -64,17 +64,14 @@ def make_manifest() -> Manifest:
     return Manifest(GENERATOR_VERSION, pillow_version, sets)
 
 
-def frozen_documents(split: DocumentSplit, size: FrozenSize, phrasing: Phrasing) -> list[EvaluationQuestion]:
-    """Make a frozen set of documents with the generator as it is now, and the typefaces of this machine."""
-    return document_questions(split, limit_per_family=size, phrasing=phrasing)
-
-
 def make_documents_manifest() -> Manifest:
-    """Fingerprint all frozen sets of documents; some minutes."""
+    """Fingerprint all frozen sets of documents, with the typefaces of this machine; some minutes."""
     splits: tuple[DocumentSplit, ...] = ("test", "unseen")
     phrasings: tuple[Phrasing, ...] = ("train", "held_out")
     sets = {
-        f"documents-{split}-{size}-{phrasing}": fingerprint(frozen_documents(split, size, phrasing))
+        f"documents-{split}-{size}-{phrasing}": fingerprint(
+            document_questions(split, limit_per_family=size, phrasing=phrasing)
+        )
         for split in splits
         for size in get_args(FrozenSize)
         for phrasing in phrasings

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastvlm.errors import DataError
 from fastvlm.evaluation.manifest import frozen_questions
 from fastvlm.evaluation.questions import EvaluationQuestion, questions_digest
-from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Progress, evaluate
+from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, evaluate
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.files import write_whole
 
@@ -41,7 +41,7 @@ def selftest_questions() -> list[EvaluationQuestion]:
     return sorted(questions, key=lambda one: hashlib.sha256(one.question_id.encode()).hexdigest())[:NUM_QUESTIONS]
 
 
-def run_selftest(answerer: Answerer, *, report: Progress = lambda _done, _total: None) -> SelfTest:
+def run_selftest(answerer: Answerer) -> SelfTest:
     """Ask the questions. Raises DataError where this installation asks others than were measured."""
     stored = json.loads(EXPECTED_PATH.read_text(encoding="utf-8"))
     questions = selftest_questions()
@@ -49,11 +49,11 @@ def run_selftest(answerer: Answerer, *, report: Progress = lambda _done, _total:
         raise DataError(
             "Expected the questions that the embedded model was measured on, got others. Install fastvlm again."
         )
-    return SelfTest(Accuracy(stored["num_correct"], NUM_QUESTIONS), _accuracy(answerer, questions, report))
+    return SelfTest(Accuracy(stored["num_correct"], NUM_QUESTIONS), _accuracy(answerer, questions))
 
 
-def _accuracy(answerer: Answerer, questions: list[EvaluationQuestion], report: Progress) -> Accuracy:
-    outcomes = evaluate(answerer, questions, report=report)
+def _accuracy(answerer: Answerer, questions: list[EvaluationQuestion]) -> Accuracy:
+    outcomes = evaluate(answerer, questions)
     return Accuracy(sum(outcome.is_correct for outcome in outcomes), len(outcomes))
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     from fastvlm.inference.assistant import load
 
     questions = selftest_questions()
-    found = _accuracy(AssistantAnswerer(load(None)), questions, lambda _done, _total: None)
+    found = _accuracy(AssistantAnswerer(load(None)), questions)
     values = {"num_correct": found.num_correct, "questions_sha256": questions_digest(questions)}
     write_whole(EXPECTED_PATH, json.dumps(values, indent=2) + "\n")
 

@@ -27,6 +27,7 @@ def count_pages(path: Path) -> int:
 def read_page(path: Path, number: int, *, long_side_px: int = LONG_SIDE_PX) -> UInt8Array:
     """Draw page `number`, from 0, as uint8 H x W x 3 on white, its longer side of so many pixels.
 
+    The file is opened for each page, some milliseconds, so that none stays open while a model answers.
     Raises ImageError, one line, for a document or a page that cannot be opened.
     """
     with _opened(path) as document:
