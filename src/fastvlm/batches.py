@@ -63,11 +63,13 @@ class DenseLabels:
     the class in each cell.
     token_features: N x (H/64 * W/64) x F, what each visual token should know, as numbers.
     token_weights: the same shape, how much each of them matters.
+    content: what the classes and numbers are about: the objects of a scene, or characters and colours.
     """
 
     class_maps: Mapping[int, Int64Array]
     token_features: Float32Array
     token_weights: Float32Array
+    content: Literal["objects", "characters"] = "objects"
 
 
 @dataclass(frozen=True)

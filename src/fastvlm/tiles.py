@@ -59,22 +59,42 @@ def best_resolution(width_px: int, height_px: int, pinpoints: Sequence[tuple[int
 
 
 def fit_grid(
-    width_px: int, height_px: int, max_tokens: int, *, max_enlargement: float | None = None
+    width_px: int,
+    height_px: int,
+    max_tokens: int,
+    *,
+    max_enlargement: float | None = None,
+    max_enlarged_tokens: int | None = None,
 ) -> tuple[int, int]:
     """Choose the (rows, columns) of 64 px cells, at most `max_tokens` in all, that show a picture largest.
 
     The picture keeps its aspect; among grids that show it equally large the one with fewest cells wins.
     max_enlargement: by which a small picture is enlarged at most; it then gets the fewest cells that hold it so.
+    max_enlarged_tokens: cells at most for a picture that is enlarged; one that needs more keeps its size.
     """
+    grid, scale = _largest(width_px, height_px, max_tokens)
+    if scale > 1 and max_enlarged_tokens is not None and max_enlarged_tokens < max_tokens:
+        grid, scale = _largest(width_px, height_px, max_enlarged_tokens)
+        if scale < 1:
+            return _holding(width_px, height_px)
+    if max_enlargement is None or scale <= max_enlargement:
+        return grid
+    return _holding(max_enlargement * width_px, max_enlargement * height_px)
+
+
+def _largest(width_px: int, height_px: int, max_tokens: int) -> tuple[tuple[int, int], float]:
+    """The (rows, columns) of the grid that shows a picture largest, and by how much it is enlarged there."""
     best, best_scale = (1, 1), 0.0
     for rows in range(1, max_tokens + 1):
         for columns in range(1, max_tokens // rows + 1):
-            scale = min(columns / width_px, rows / height_px)
+            scale = ENCODER_STRIDE_PX * min(columns / width_px, rows / height_px)
             if scale > best_scale * (1 + 1e-9) or (
                 scale > best_scale * (1 - 1e-9) and rows * columns < best[0] * best[1]
             ):
                 best, best_scale = (rows, columns), max(scale, best_scale)
-    if max_enlargement is None or best_scale * ENCODER_STRIDE_PX <= max_enlargement:
-        return best
-    cells = max_enlargement / ENCODER_STRIDE_PX
-    return math.ceil(height_px * cells - 1e-9), math.ceil(width_px * cells - 1e-9)
+    return best, best_scale
+
+
+def _holding(width_px: float, height_px: float) -> tuple[int, int]:
+    """The (rows, columns) of the smallest grid that holds so many pixels."""
+    return math.ceil(height_px / ENCODER_STRIDE_PX - 1e-9), math.ceil(width_px / ENCODER_STRIDE_PX - 1e-9)

@@ -319,6 +319,33 @@ def test_small_pictures_are_enlarged_no_more_than_wanted(size: tuple[int, int], 
     assert (free.layout(*size).num_visual_tokens == layout.num_visual_tokens) == (scale < 2)
 
 
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((256, 256), (4, 4)),  # as large as 16 cells hold
+        ((240, 180), (3, 4)),  # no more cells than show it as large
+        ((320, 256), (4, 5)),  # it needs 20 cells, and keeps its size
+        ((310, 250), (4, 5)),
+        ((100, 50), (2, 4)),  # twice as large, and no larger
+        ((1000, 1000), (4, 4)),  # made smaller, to 24 cells at most
+        ((900, 600), (4, 6)),
+    ],
+)
+def test_small_pictures_are_enlarged_to_fewer_tokens_than_large_ones_have(
+    size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    config = ProcessingConfig(mode="fit", max_visual_tokens=24, max_enlargement=2.0, max_enlarged_tokens=16)
+    processor = ImageProcessor(config)
+    layout = processor.layout(*size)
+    assert (layout.tile_height_px // 64, layout.tile_width_px // 64) == grid
+    (shown,) = processor.pictures(np.full((size[1], size[0], 3), 200, np.uint8))
+    left_px, top_px, right_px, bottom_px = processor.place(*size)
+    assert (shown[top_px:bottom_px, left_px:right_px] == 200).all()
+    assert (shown == 200).all(2).sum() == (right_px - left_px) * (bottom_px - top_px)
+    with pytest.raises(CheckpointError, match="at least 1 visual token"):
+        ProcessingConfig(mode="fit", max_enlarged_tokens=0)
+
+
 def test_an_enlargement_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(CheckpointError, match="enlargement above 0"):
         ProcessingConfig(mode="fit", max_enlargement=0.0)

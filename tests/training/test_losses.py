@@ -9,11 +9,11 @@ import torch
 from fastvlm.training.losses import (
     TeacherEmbeddings,
     answer_weights,
-    class_map_loss,
     contrastive_loss,
     feature_loss,
     next_token_loss,
     similarity_distillation_loss,
+    weighted_class_loss,
 )
 
 
@@ -62,13 +62,13 @@ def test_equal_weights_are_no_weights() -> None:
     assert float(weighted) == pytest.approx(float(next_token_loss(logits, targets)), rel=1e-6)
 
 
-def test_class_map_loss_weighs_background_down() -> None:
+def test_weighted_class_loss_weighs_background_down() -> None:
     random = np.random.default_rng(1)
     logits, labels = random.normal(size=(2, 4, 3, 5)), random.integers(0, 4, (2, 3, 5))
     log_probability = np.take_along_axis(_log_softmax(logits, 1), labels[:, None], 1)[:, 0]
     weights = np.where(labels == 0, 0.25, 1.0)
     expected = -(weights * log_probability).sum() / weights.sum()
-    actual = class_map_loss(torch.tensor(logits), torch.tensor(labels), background_weight=0.25)
+    actual = weighted_class_loss(torch.tensor(logits), torch.tensor(labels), background_weight=0.25)
     assert float(actual) == pytest.approx(expected, rel=1e-9)
 
 

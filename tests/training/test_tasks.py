@@ -18,7 +18,7 @@ from fastvlm.errors import DataError
 from fastvlm.messages import assistant, user
 from fastvlm.models.vlm import FastVLM
 from fastvlm.training.loop import LoopSettings, train
-from fastvlm.training.losses import class_map_loss, feature_loss
+from fastvlm.training.losses import feature_loss, weighted_class_loss
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer
 from fastvlm.training.parts import freeze, set_training_mode
 from fastvlm.training.task import Task
@@ -116,7 +116,7 @@ def test_dense_loss_is_the_sum_over_the_maps_of_their_stages_and_the_tokens(
     weights = {2: (0.25, 0.25), 3: (0.08,)}
     layers = iter(heads.class_maps)
     class_losses = [
-        class_map_loss(
+        weighted_class_loss(
             next(layers)(maps[stage]), torch.from_numpy(labels.class_maps[stage][:, index]), background_weight=weight
         )
         for stage, stage_weights in weights.items()

@@ -104,7 +104,8 @@ def _reading(name: str) -> click.Command:
     @debug_option
     def command(minutes: float | None, save_every: int | None, output: Path | None, resume: bool) -> None:
         require_extra("torch", "torch")
-        from fastvlm.recipes.documents import RECIPES, planned, run
+        from fastvlm.recipes.document_settings import RECIPES
+        from fastvlm.recipes.documents import planned, run
 
         folder = run_folder(name, output, resume=resume)
         recipe = RECIPES[name]()

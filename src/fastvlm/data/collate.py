@@ -204,4 +204,5 @@ def _stack_dense(labels: Sequence[DenseLabels | None]) -> DenseLabels | None:
         },
         token_features=np.concatenate([label.token_features for label in known]),
         token_weights=np.concatenate([label.token_weights for label in known]),
+        content=known[0].content,
     )

@@ -9,27 +9,31 @@ from functools import cache
 
 import numpy as np
 
-from fastvlm.batches import DenseLabels, TrainingBatch
+from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
 from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Kind
 from fastvlm.data.synthetic.documents.drawing import Drawing, characters, render
 from fastvlm.data.synthetic.documents.fonts import FontSplit, faces_of
-from fastvlm.data.synthetic.documents.labels import by_cell, character_map
+from fastvlm.data.synthetic.documents.labels import asked, by_cell, character_map
 from fastvlm.data.synthetic.documents.lines import sample_lines
 from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
     DOCUMENTS_VERSION,
     FAMILY_WEIGHTS,
+    DocumentSample,
     document_sample,
     keeps_colors,
 )
 from fastvlm.data.synthetic.documents.words import WordSplit
+from fastvlm.data.synthetic.outside import unrelated_question
 from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.tiles import ENCODER_STRIDE_PX
+
+OUTSIDE_EVERY, BLIND_EVERY = 5, 40
 
 Grids = Mapping[int, tuple[int, int]]
 """By stage of the encoder, the rows and columns of small cells in each place of its map."""
@@ -40,7 +44,7 @@ class LineBatches:
     """Canvases with lines of text, each with a question for all of it.
 
     canvases: (width, height) in pixels, multiples of 64, of which each step takes one; half of the steps draw a little
-    less, which the processor pads as it pads pictures of people. grids: of the dense labels, none without. max_lines:
+    less, as pictures of people have any size. grids: of the dense labels, none without. max_lines:
     on a canvas. num_characters: the fewest and the most of a line, None for any. seed: each gives pictures of its own.
     The same step gives the same batch everywhere, on the same typefaces.
     """
@@ -86,19 +90,21 @@ class LineBatches:
                 conversations=(
                     (user(ImagePart(picture), rng.choice(PHRASINGS["read"].train)), assistant("\n".join(page.texts))),
                 ),
-                dense=dense_characters(page.drawing, self.grids, canvas) if self.grids else None,
+                dense=dense_characters(page.drawing, self.grids, self.collator.processor, generator),
             )
             for number, (page, picture) in enumerate(zip(pages, pictures, strict=True))
         ]
-        return of_one_size(self.collator, canvas)(examples)
+        return self.collator(examples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentBatches:
     """Documents of all kinds with questions, those of one step on one canvas, or a little less, as in `LineBatches`.
 
-    questions_per_picture: each a conversation of its own about the same picture. first_index: number of the first
-    document of the training split, so that the stages of a run see different ones.
+    questions_per_picture: each a conversation of its own about the same picture; one picture in `OUTSIDE_EVERY` is also
+    asked what no document answers, and one in `BLIND_EVERY` is not shown. outside_answer, no_picture_answer: what is
+    said then. first_index: number of the first document of the training split, so that the stages of a run see
+    different ones.
     The same step gives the same batch everywhere, on the same typefaces.
     """
 
@@ -106,6 +112,8 @@ class DocumentBatches:
     num_steps: int
     batch_size: int
     questions_per_picture: int
+    outside_answer: str
+    no_picture_answer: str
     grids: Grids = field(default_factory=dict)
     first_index: int = 0
 
@@ -132,25 +140,40 @@ class DocumentBatches:
             )
             for number in range(self.batch_size)
         ]
+        generator = np.random.default_rng(start)
         pictures = degrade(
             np.stack([sample.image for sample in samples]),
-            np.random.default_rng(start),
+            generator,
             keeps_colors=[keeps_colors(sample.document) for sample in samples],
         )
-        size = f"{drawn[0]}x{drawn[1]}"
         examples = [
-            Example(
-                sample_id=f"{sample.document.kind}/{size}/train/{start + number}",
-                images=(picture,),
-                conversations=tuple(
-                    (user(ImagePart(picture), question.text), assistant(question.answer))
-                    for question in sample.questions
-                ),
-                dense=dense_characters(sample.document.drawing, self.grids, canvas) if self.grids else None,
-            )
+            self._example(start + number, sample, picture, generator)
             for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
         ]
-        return of_one_size(self.collator, canvas)(examples)
+        return with_colors(self.collator(examples))
+
+    def _example(
+        self, index: int, sample: DocumentSample, picture: UInt8Array, generator: np.random.Generator
+    ) -> Example:
+        height_px, width_px, _ = picture.shape
+        sample_id = f"{sample.document.kind}/{width_px}x{height_px}/train/{index}"
+        turns = [(question.text, question.answer) for question in sample.questions]
+        rng = random.Random(sample_id)
+        if rng.random() < 1 / OUTSIDE_EVERY:
+            text, _ = unrelated_question(rng, phrasing="train")
+            turns.insert(rng.randrange(len(turns) + 1), (text, self.outside_answer))
+        if rng.random() < 1 / BLIND_EVERY:
+            blind = (
+                (user(text), assistant(answer if answer == self.outside_answer else self.no_picture_answer))
+                for text, answer in turns
+            )
+            return Example(sample_id=sample_id, images=(), conversations=tuple(blind))
+        return Example(
+            sample_id=sample_id,
+            images=(picture,),
+            conversations=tuple((user(ImagePart(picture), text), assistant(answer)) for text, answer in turns),
+            dense=dense_characters(sample.document.drawing, self.grids, self.collator.processor, generator),
+        )
 
 
 @cache
@@ -175,32 +198,56 @@ def _trimmed(canvas: tuple[int, int], rng: random.Random) -> tuple[int, int]:
     return width_px - rng.randrange(ENCODER_STRIDE_PX), height_px - rng.randrange(least)
 
 
-def of_one_size(collator: Collator, canvas: tuple[int, int]) -> Collator:
-    """The collator with room for just the cells of a canvas: what is drawn for it is padded, and never resized."""
-    cells = canvas[0] * canvas[1] // ENCODER_STRIDE_PX**2
-    config = replace(collator.processor.config, max_visual_tokens=cells, max_enlargement=1.0)
-    return replace(collator, processor=ImageProcessor(config))
+def dense_characters(
+    drawing: Drawing, grids: Grids, processor: ImageProcessor, generator: np.random.Generator
+) -> DenseLabels | None:
+    """Which character stands in each small cell of a document as a processor shows it on one tile; None without grids.
 
-
-def dense_characters(drawing: Drawing, grids: Grids, canvas: tuple[int, int]) -> DenseLabels:
-    """Which character stands in each small cell of a document in the middle of a canvas, (width, height) in pixels.
-
-    By stage 1 x rows * columns x the size of its map.
+    By stage 1 x rows * columns x the size of its map; which empty cells are asked for is drawn from `generator`.
     """
-    width_px, height_px = canvas
+    if not grids:
+        return None
+    layout = processor.layout(drawing.width_px, drawing.height_px)
+    left_px, top_px, right_px, bottom_px = processor.place(drawing.width_px, drawing.height_px)
+    scale = np.array(((right_px - left_px) / drawing.width_px, (bottom_px - top_px) / drawing.height_px), np.float32)
     placed = characters(drawing)
-    shift = ((width_px - drawing.width_px) // 2, (height_px - drawing.height_px) // 2)
-    placed = replace(placed, centers_px=placed.centers_px + np.array(shift, np.float32))
+    placed = replace(placed, centers_px=placed.centers_px * scale + np.array((left_px, top_px), np.float32))
     maps = {}
     for stage, (rows, columns) in grids.items():
         stride_px = 4 << stage
         found = character_map(
             placed,
-            width_px=width_px,
-            height_px=height_px,
+            width_px=layout.tile_width_px,
+            height_px=layout.tile_height_px,
             cell_width_px=stride_px // columns,
             cell_height_px=stride_px // rows,
         )
-        maps[stage] = by_cell(found, rows=rows, columns=columns)[None]
+        maps[stage] = by_cell(asked(found, generator), rows=rows, columns=columns)[None]
     nothing = np.zeros((1, 0, 0), np.float32)
-    return DenseLabels(class_maps=maps, token_features=nothing, token_weights=nothing)
+    return DenseLabels(class_maps=maps, token_features=nothing, token_weights=nothing, content="characters")
+
+
+COLOR_CELLS = 8
+"""Across and down, the cells of a visual token whose mean colour it should know."""
+
+NUM_COLORS = 3 * COLOR_CELLS**2
+
+
+def with_colors(batch: TrainingBatch) -> TrainingBatch:
+    """A batch whose visual tokens should also know the mean colours of small cells: what stands there is not text only.
+
+    The numbers of a token are its red cells from left to right and top to bottom, then its green and its blue ones, as
+    the encoder is given them; together they matter as much as one number does.
+    """
+    if batch.dense is None:
+        return batch
+    num, channels, height_px, width_px = batch.pixels.shape
+    rows, columns, cell_px = (
+        height_px // ENCODER_STRIDE_PX,
+        width_px // ENCODER_STRIDE_PX,
+        ENCODER_STRIDE_PX // COLOR_CELLS,
+    )
+    cells = batch.pixels.reshape(num, channels, rows, COLOR_CELLS, cell_px, columns, COLOR_CELLS, cell_px).mean((4, 7))
+    colors = cells.transpose(0, 2, 4, 1, 3, 5).reshape(num, rows * columns, NUM_COLORS)
+    weights = np.full_like(colors, 1 / NUM_COLORS)
+    return replace(batch, dense=replace(batch.dense, token_features=colors, token_weights=weights))

@@ -14,6 +14,7 @@ from fastvlm.data.examples import Example
 from fastvlm.data.grounding import ground
 from fastvlm.data.synthetic.labels import TOKEN_CELL_PX, center_map, label_maps, token_features
 from fastvlm.data.synthetic.listing import sample_listings
+from fastvlm.data.synthetic.outside import OUTSIDE_ANSWER
 from fastvlm.data.synthetic.samples import SceneSample, scene_sample
 from fastvlm.messages import ImagePart, Message, assistant, user
 
@@ -33,7 +34,8 @@ class SceneBatches:
     listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
     is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. num_candidates: of so many
     scenes the one with most objects is shown. first_index: number of the first scene, so that the stages of a run see
-    different ones. The same step gives the same batch everywhere.
+    different ones. outside_answer, no_picture_answer: what is said where a picture has no answer, and where there is no
+    picture. The same step gives the same batch everywhere.
     """
 
     collator: Collator
@@ -45,6 +47,8 @@ class SceneBatches:
     is_drawn: bool = True
     num_candidates: int = 1
     first_index: int = 0
+    outside_answer: str = OUTSIDE_ANSWER
+    no_picture_answer: str = NO_PICTURE_ANSWER
 
     def __len__(self) -> int:
         return self.num_steps
@@ -73,9 +77,14 @@ class SceneBatches:
             enlargement=1 + index // TALK_EVERY % 2,
             num_candidates=self.num_candidates,
         )
+        questions = (
+            replace(question, answer=self.outside_answer) if question.family == "outside" else question
+            for question in sample.questions
+        )
+        sample = replace(sample, questions=tuple(questions))
         sample_id = f"scenes/train/{index}"
         if sample.questions and index % BLIND_EVERY == 0:
-            return blind_example(sample, sample_id=sample_id), None
+            return blind_example(sample, self.no_picture_answer, sample_id=sample_id), None
         is_talk = index % TALK_EVERY == 1
         example = scene_example(
             sample,
@@ -108,13 +117,13 @@ def scene_example(
     )
 
 
-def blind_example(sample: SceneSample, *, sample_id: str) -> Example:
+def blind_example(sample: SceneSample, no_picture_answer: str, *, sample_id: str) -> Example:
     """The questions of a scene without its picture: the model learns to say that it sees none."""
     return Example(
         sample_id=sample_id,
         images=(),
         conversations=tuple(
-            (user(question.text), assistant(question.answer if question.family == "outside" else NO_PICTURE_ANSWER))
+            (user(question.text), assistant(question.answer if question.family == "outside" else no_picture_answer))
             for question in sample.questions
         ),
     )

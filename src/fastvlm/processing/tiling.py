@@ -53,7 +53,11 @@ class ImageProcessor:
         config = self.config
         if config.mode == "fit":
             rows, columns = fit_grid(
-                width_px, height_px, config.max_visual_tokens, max_enlargement=config.max_enlargement
+                width_px,
+                height_px,
+                config.max_visual_tokens,
+                max_enlargement=config.max_enlargement,
+                max_enlarged_tokens=config.max_enlarged_tokens,
             )
             return TileLayout(rows * ENCODER_STRIDE_PX, columns * ENCODER_STRIDE_PX)
         if config.mode == "anyres":
@@ -66,6 +70,11 @@ class ImageProcessor:
                 has_overview=True,
             )
         return TileLayout(config.size_px, config.size_px)
+
+    def place(self, width_px: int, height_px: int) -> tuple[int, int, int, int]:
+        """Say where on its only tile `fit` shows a picture of this size: left, top, right, bottom in pixels."""
+        layout = self.layout(width_px, height_px)
+        return self._place_of(width_px, height_px, (layout.tile_width_px, layout.tile_height_px))
 
     def reduction(self, width_px: int, height_px: int) -> int:
         """By how much the sides of a picture may be divided when it is decoded: 1, 2, 4 or 8.
@@ -172,19 +181,19 @@ class ImageProcessor:
 
     def _place(self, picture: Image.Image, grid_px: tuple[int, int]) -> Image.Image:
         """Resize, aspect kept, to the largest size that the grid holds and fit allows, in the middle of padding."""
-        width_scale, height_scale = grid_px[0] / picture.width, grid_px[1] / picture.height
+        left_px, top_px, right_px, bottom_px = self._place_of(picture.width, picture.height, grid_px)
+        placed = Image.new("RGB", grid_px, self._color)
+        placed.paste(picture.resize((right_px - left_px, bottom_px - top_px), _BICUBIC), (left_px, top_px))
+        return placed
+
+    def _place_of(self, width_px: int, height_px: int, grid_px: tuple[int, int]) -> tuple[int, int, int, int]:
+        width_scale, height_scale = grid_px[0] / width_px, grid_px[1] / height_px
         most = self.config.max_enlargement if self.config.mode == "fit" else None
         if most is not None and most < min(width_scale, height_scale):
-            size_px = (
-                min(math.ceil(picture.width * most), grid_px[0]),
-                min(math.ceil(picture.height * most), grid_px[1]),
-            )
+            shown = (min(math.ceil(width_px * most), grid_px[0]), min(math.ceil(height_px * most), grid_px[1]))
         elif width_scale < height_scale:
-            size_px = (grid_px[0], min(math.ceil(picture.height * width_scale), grid_px[1]))
+            shown = (grid_px[0], min(math.ceil(height_px * width_scale), grid_px[1]))
         else:
-            size_px = (min(math.ceil(picture.width * height_scale), grid_px[0]), grid_px[1])
-        placed = Image.new("RGB", grid_px, self._color)
-        placed.paste(
-            picture.resize(size_px, _BICUBIC), ((grid_px[0] - size_px[0]) // 2, (grid_px[1] - size_px[1]) // 2)
-        )
-        return placed
+            shown = (min(math.ceil(width_px * height_scale), grid_px[0]), grid_px[1])
+        left_px, top_px = (grid_px[0] - shown[0]) // 2, (grid_px[1] - shown[1]) // 2
+        return left_px, top_px, left_px + shown[0], top_px + shown[1]

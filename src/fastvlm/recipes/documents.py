@@ -1,10 +1,10 @@
 """A small FastVLM that reads, trained from nothing on generated documents. It reproduces no table of the paper.
 
 The order is the paper's, scaled down; what stands in for its pretrained parts is marked. First the encoder learns to
-read, cell by cell (in place of contrastive pretraining: generated text knows where each character stands). Then the
-projector and a fresh decoder learn to write down short lines that a frozen encoder sees (stage 1), everything learns
-lines in larger pictures (stage 1.5), and then to answer questions about documents (stage 2). Sizes, rates and lengths
-are our own.
+see (in place of contrastive pretraining): it reads lines cell by cell, since generated text knows where each character
+stands, then whole documents and scenes at the sizes that people ask about. Then the projector and a fresh decoder learn
+to answer from what a frozen encoder sees (stage 1), and at last everything learns together (stages 1.5 and 2). Sizes,
+rates and lengths are our own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import torch
 
 from fastvlm.batches import TrainingBatch
 from fastvlm.data.collate import Collator
-from fastvlm.data.documents import DocumentBatches, LineBatches
+from fastvlm.data.documents import NUM_COLORS, DocumentBatches, LineBatches
+from fastvlm.data.sources import SceneBatches
 from fastvlm.data.synthetic.documents.corpus import document_corpus
-from fastvlm.data.synthetic.documents.drawing import NUM_CHARACTER_CLASSES
 from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION
 from fastvlm.data.synthetic.samples import tokenizer_corpus
@@ -34,134 +34,38 @@ from fastvlm.evaluation.scores import Accuracy
 from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
 from fastvlm.models.config import VLMConfig
-from fastvlm.models.language.config import DecoderConfig
-from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vlm import FastVLM
-from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.prompt import render_text
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
+from fastvlm.recipes.document_settings import (
+    CROP_CANVASES,
+    CROP_CHARACTERS,
+    LINE_CANVASES,
+    NO_PICTURE_ANSWER,
+    OUTSIDE_ANSWER,
+    SHORT_CANVASES,
+    SPECIAL_TOKENS,
+    DocumentsRecipe,
+    DocumentStage,
+)
 from fastvlm.recipes.fused import padded, save_fused
+from fastvlm.recipes.scenes import CANVASES as SCENE_CANVASES
 from fastvlm.training.loop import LoopSettings, StepReport, train
+from fastvlm.training.mixture import Mixture
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import refuse_several
 from fastvlm.training.parts import freeze
 from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
-from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask
-from fastvlm.training.tasks.instruct import InstructTask
+from fastvlm.training.tasks.grounding import GroundingHeads
+from fastvlm.training.tasks.instruct import Grounding, InstructTask
+from fastvlm.training.tasks.sight import SightHeads
 from fastvlm.training.workers import Batches
 
-SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
 SCORES_FILE = "scores.json"
-
-LINE_CANVASES = ((256, 128), (256, 128), (256, 128), (512, 64), (128, 256))
-"""(width, height) of eight visual tokens."""
-
-CROP_CANVASES = ((192, 64),)
-CROP_CHARACTERS = (2, 7)
-"""What the first milestone is judged on: short lines in three visual tokens."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DocumentStage:
-    """One stage: what learns, on which pictures, for how long. data: crops, lines, or documents with questions.
-
-    is_frozen: the encoder keeps what it has learned. dense_weight: of the dense reading loss beside that of words.
-    time_share: of a run that is planned by its time (see `planned`).
-    """
-
-    name: str
-    task: Literal["dense", "instruct"]
-    data: Literal["crops", "lines", "documents"]
-    num_steps: int
-    batch_size: int
-    learning_rate: float
-    is_frozen: bool = False
-    dense_weight: float = 1.0
-    questions_per_picture: int = 6
-    warmup_steps: int = 60
-    time_share: float = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class DocumentsRecipe:
-    """The complete run; all that its numbers depend on, but the code and the typefaces, is in its fields.
-
-    vocabulary_size: upper limit for the tokenizer, which learns its merges from questions, not from what documents say:
-    that is read letter by letter. row_positions: tokens of a packed row: a picture and some questions.
-    """
-
-    vision: FastViTHDConfig
-    decoder: DecoderConfig
-    processing: ProcessingConfig
-    stages: tuple[DocumentStage, ...]
-    targets: CharacterTargets
-    template: str = "compact"
-    vocabulary_size: int = 1536
-    tokenizer_texts: int = 20_000
-    row_positions: int = 320
-    muon_parts: tuple[str, ...] = ("decoder.layers", "vision.stages")
-    seed: int = 0
-    num_workers: int = 1
-    save_every: int = 100
-    num_scored: int = 512
-
-
-def documents() -> DocumentsRecipe:
-    """The model that reads: some hours on two CPU cores."""
-    return DocumentsRecipe(
-        vision=FastViTHDConfig(
-            depths=(1, 2, 6, 2, 2), widths=(16, 32, 96, 192, 384), layer_scale_init=1.0, form="train"
-        ),
-        decoder=DecoderConfig(
-            vocabulary_size=1024, width=256, num_layers=6, num_heads=8, num_key_value_heads=4,
-            feed_forward_width=704, head_dim=32, max_positions=768, rope_theta=10_000.0,
-        ),
-        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=1.0),
-        targets=CharacterTargets(num_classes=NUM_CHARACTER_CLASSES),
-        stages=(
-            DocumentStage(
-                name="see", task="dense", data="lines", num_steps=2300, batch_size=64, learning_rate=1e-2,
-                time_share=0.35,
-            ),
-            DocumentStage(
-                name="connect", task="instruct", data="crops", num_steps=4000, batch_size=64, learning_rate=4e-3,
-                is_frozen=True, time_share=0.15,
-            ),
-            DocumentStage(
-                name="read", task="instruct", data="lines", num_steps=2000, batch_size=32, learning_rate=2e-3,
-                time_share=0.1,
-            ),
-            DocumentStage(
-                name="answer", task="instruct", data="documents", num_steps=12_000, batch_size=8, learning_rate=2e-3,
-                time_share=0.4,
-            ),
-        ),
-    )  # fmt: skip
-
-
-def smoke() -> DocumentsRecipe:
-    """The same run in miniature, for tests: seconds on one core."""
-    full = documents()
-    return replace(
-        full,
-        vision=replace(full.vision, depths=(1, 1, 1, 1, 1), widths=(8, 16, 32, 32, 32)),
-        decoder=replace(full.decoder, width=64, num_layers=2, num_heads=2, num_key_value_heads=1),
-        stages=tuple(replace(stage, num_steps=6, batch_size=4, warmup_steps=1) for stage in full.stages),
-        vocabulary_size=512,
-        tokenizer_texts=400,
-        num_workers=0,
-        save_every=2,
-        num_scored=8,
-    )
-
-
-RECIPES: dict[str, Callable[[], DocumentsRecipe]] = {"documents": documents, "documents-smoke": smoke}
-"""Complete runs by name."""
-
 
 PLAN_FILE = "plan.json"
 _TIMED_STEPS = 6
@@ -206,7 +110,7 @@ def _seconds_a_step(recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: To
     rates: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         train(
-            _task(few, model, heads),
+            _task(recipe, few, model, heads),
             _batches(recipe, few, tokenizer, 1, 0),
             settings,
             Path(folder),
@@ -215,12 +119,23 @@ def _seconds_a_step(recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: To
     return 1 / statistics.median(rates[1:])
 
 
-def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, CharacterHeads]:
+@dataclass(frozen=True)
+class Heads:
+    """What learns beside the model and is not part of it."""
+
+    sight: SightHeads
+    grounding: Grounding
+
+
+def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, Heads]:
     """Model and heads that have learned nothing, the same each time."""
     torch.manual_seed(recipe.seed)
     decoder = replace(recipe.decoder, vocabulary_size=padded(tokenizer.vocabulary_size))
     model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
-    heads = CharacterHeads(recipe.vision, recipe.targets)
+    heads = Heads(
+        SightHeads(recipe.vision, recipe.targets, recipe.objects, num_colors=NUM_COLORS),
+        Grounding(GroundingHeads(model.decoder, recipe.grounding), recipe.grounding_weight),
+    )
     placed: FastVLM = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
     return placed, heads
 
@@ -247,7 +162,7 @@ def run(
         if stage.is_frozen:
             freeze(model.vision)
         train(
-            _task(stage, model, heads),
+            _task(recipe, stage, model, heads),
             _batches(recipe, stage, tokenizer, number, first_index),
             _loop_settings(recipe, stage),
             folder / name,
@@ -276,17 +191,22 @@ def _identity(recipe: DocumentsRecipe, number: int) -> Identity:
     }
 
 
-def _task(stage: DocumentStage, model: FastVLM, heads: CharacterHeads) -> Task[TrainingBatch]:
+def _task(recipe: DocumentsRecipe, stage: DocumentStage, model: FastVLM, heads: Heads) -> Task[TrainingBatch]:
     if stage.task == "dense":
-        return DenseTask(model.vision, heads)
-    if stage.is_frozen:
-        return InstructTask(model)
-    return InstructTask(model, heads=heads, dense_weight=stage.dense_weight)
+        return DenseTask(model.vision, heads.sight.characters if stage.data == "lines" else heads.sight)
+    return InstructTask(
+        model,
+        heads=None if stage.is_frozen else heads.sight,
+        dense_weight=stage.dense_weight,
+        grounding=heads.grounding,
+        answer_exponent=recipe.answer_exponent,
+    )
 
 
-def _collator(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> Collator:
+def _collator(recipe: DocumentsRecipe, tokenizer: Tokenizer, *, enlarges: bool = True) -> Collator:
+    processing = recipe.processing if enlarges else replace(recipe.processing, max_enlargement=1.0)
     return Collator(
-        processor=ImageProcessor(recipe.processing),
+        processor=ImageProcessor(processing),
         tokenizer=tokenizer,
         template=TEMPLATES[recipe.template],
         max_positions=recipe.decoder.max_positions,
@@ -297,27 +217,43 @@ def _collator(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> Collator:
 def _batches(
     recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: Tokenizer, number: int, first_index: int
 ) -> Batches[TrainingBatch]:
-    collator = _collator(recipe, tokenizer)
+    is_mixed = stage.data == "mixture"
+    collator = _collator(recipe, tokenizer, enlarges=is_mixed)
     grids = {} if stage.is_frozen else recipe.targets.grids
-    if stage.data == "documents":
-        return DocumentBatches(
-            collator=collator,
-            num_steps=stage.num_steps,
-            batch_size=stage.batch_size,
-            questions_per_picture=stage.questions_per_picture,
-            grids=grids,
-            first_index=first_index,
-        )
-    is_crop = stage.data == "crops"
-    return LineBatches(
+    lines = LineBatches(
+        collator=collator,
+        num_steps=stage.num_steps,
+        batch_size=3 * stage.batch_size if is_mixed else stage.batch_size,
+        canvases=SHORT_CANVASES if is_mixed else LINE_CANVASES,
+        grids=grids,
+        seed=number - 1,
+    )
+    if not is_mixed:
+        return lines
+    num_questions = stage.questions_per_picture if stage.task == "instruct" else 1
+    documents = DocumentBatches(
         collator=collator,
         num_steps=stage.num_steps,
         batch_size=stage.batch_size,
-        canvases=CROP_CANVASES if is_crop else LINE_CANVASES,
+        questions_per_picture=num_questions,
         grids=grids,
-        max_lines=1 if is_crop else 8,
-        seed=number - 1,
+        outside_answer=OUTSIDE_ANSWER,
+        no_picture_answer=NO_PICTURE_ANSWER,
+        first_index=first_index,
     )
+    scenes = SceneBatches(
+        collator=collator,
+        num_steps=stage.num_steps,
+        batch_size=stage.batch_size,
+        canvases=SCENE_CANVASES,
+        questions_per_picture=round(1.5 * num_questions),
+        listings_per_picture=1 if stage.task == "instruct" else 0,
+        num_candidates=1 if stage.task == "instruct" else 2,
+        outside_answer=OUTSIDE_ANSWER,
+        no_picture_answer=NO_PICTURE_ANSWER,
+        first_index=first_index,
+    )
+    return Mixture((documents, scenes, lines), recipe.mixture, seed=number - 1)
 
 
 def _loop_settings(recipe: DocumentsRecipe, stage: DocumentStage) -> LoopSettings:
@@ -330,8 +266,10 @@ def _loop_settings(recipe: DocumentsRecipe, stage: DocumentStage) -> LoopSetting
         log_every=max(1, min(20, stage.num_steps // 20)),
         num_workers=recipe.num_workers,
         save_every=recipe.save_every,
-        # Of documents few fit into a batch; from then on the statistics are those of the lines.
-        keeps_statistics=stage.data == "documents",
+        ema_decay=stage.ema_decay,
+        # What batches of such different pictures have in common is too little to normalise by: from then on it is what
+        # the lines had.
+        keeps_statistics=stage.data == "mixture",
     )
 
 
@@ -389,7 +327,8 @@ def _tokenizer(recipe: DocumentsRecipe, folder: Path) -> Tokenizer:
         return Tokenizer.from_file(path)
     frame = render_text((user("\n"), assistant("\n")), TEMPLATES[recipe.template])
     num = recipe.tokenizer_texts
-    texts = chain(document_corpus(num), tokenizer_corpus(num), repeat(frame, num))
+    fixed = repeat(f"{frame} {NO_PICTURE_ANSWER} {OUTSIDE_ANSWER}", num)
+    texts = chain(document_corpus(num), tokenizer_corpus(num), fixed)
     tokenizer = train_byte_level_bpe(texts, vocabulary_size=recipe.vocabulary_size, special_tokens=SPECIAL_TOKENS)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)

@@ -288,7 +288,9 @@ class _Run:
                 (loss * (weight * num_processes() / everything)).backward()
             for name, part in {"loss": value, **parts}.items():
                 losses[name] = losses.get(name, 0.0) + weight / everything * float(part)
-        norms = torch.nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings.optimizer.clip_norm)
+        # A part that is frozen now may still hold the gradient of an earlier stage, which is nobody's any more.
+        learning = [parameter for parameter in self.task.module.parameters() if parameter.requires_grad]
+        norms = torch.nn.utils.clip_grad_norm_(learning, self.settings.optimizer.clip_norm)
         norm = float(to_whole(norms))
         self._require_finite(norm, "A gradient", batches)
         self.optimizer.step()

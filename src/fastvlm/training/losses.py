@@ -35,8 +35,11 @@ def answer_numbers(supervised: Tensor) -> Tensor:
     return starts.flatten().cumsum(0)[supervised.flatten()] - 1
 
 
-def class_map_loss(logits: Tensor, labels: Tensor, *, background_weight: float) -> Tensor:
-    """Mean cross-entropy of N x C x H x W logits against N x H x W classes, class 0 (background) weighted down."""
+def weighted_class_loss(logits: Tensor, labels: Tensor, *, background_weight: float) -> Tensor:
+    """Mean cross-entropy of N x C x ... logits against N x ... classes, class 0 (background) weighted down.
+
+    The mean is over the weights of what there is.
+    """
     weight = torch.ones(logits.shape[1], dtype=logits.dtype, device=logits.device)
     weight[0] = background_weight
     return F.cross_entropy(logits, labels, weight=weight)

@@ -268,17 +268,35 @@ _IRREGULAR_PLURALS = (
 
 def outside_question(rng: random.Random, *, phrasing: Literal["train", "held_out"]) -> tuple[str, int]:
     """Draw a question outside the domain, with the number of its template; held-out templates have held-out words."""
-    templates = TEMPLATES_TRAIN if phrasing == "train" else TEMPLATES_HELD_OUT
+    templates = _templates(phrasing)
     index = rng.randrange(len(templates))
+    return _filled(templates[index], rng, phrasing=phrasing), index
 
+
+_FAR_SLOTS = {"famous", "topic", "country", "city", "language", "code"}
+
+
+def unrelated_question(rng: random.Random, *, phrasing: Literal["train", "held_out"]) -> tuple[str, int]:
+    """The same, of those questions alone that no picture answers, whatever it shows: a document may name anything."""
+    templates = _templates(phrasing)
+    far = [number for number, template in enumerate(templates) if _FAR_SLOTS.intersection(_SLOT.findall(template))]
+    index = rng.choice(far)
+    return _filled(templates[index], rng, phrasing=phrasing), index
+
+
+def _templates(phrasing: Literal["train", "held_out"]) -> tuple[str, ...]:
+    return TEMPLATES_TRAIN if phrasing == "train" else TEMPLATES_HELD_OUT
+
+
+def _filled(template: str, rng: random.Random, *, phrasing: Literal["train", "held_out"]) -> str:
     def word(match: re.Match[str]) -> str:
         if match[1] == "number":
             return str(rng.randint(2, 99))
         words = WORDS[match[1]]
         return rng.choice(words.train if phrasing == "train" else words.held_out)
 
-    text = _SLOT.sub(word, templates[index])
+    text = _SLOT.sub(word, template)
     text = _S_AFTER_A_HISS.sub("es", text)
     for wrong, right in _IRREGULAR_PLURALS:
         text = text.replace(wrong, right)
-    return re.sub(r"\ba (?=[aeiouAEIOU])", "an ", text), index
+    return re.sub(r"\ba (?=[aeiouAEIOU])", "an ", text)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastvlm.batches import DenseLabels
 from fastvlm.models.vision.config import FastViTHDConfig
-from fastvlm.training.losses import class_map_loss
+from fastvlm.training.losses import weighted_class_loss
 from fastvlm.training.task import TaskLoss
 
 
@@ -23,51 +23,58 @@ class CharacterTargets:
     """What is predicted. num_classes: of characters, the first standing for none.
 
     grids: by stage of the encoder, the rows and columns of small cells that each place of its map has to know; that of
-    the last stage is asked of the visual tokens. background_weight: how much an empty cell counts beside 1 for a
-    character.
+    the last stage is asked of the visual tokens. background_weight: how much an empty cell that is asked for counts
+    beside 1 for a character. cell_width: of the features of a small cell.
     """
 
     num_classes: int
     grids: Mapping[int, tuple[int, int]] = field(default_factory=lambda: {1: (1, 2), 2: (1, 4), 3: (2, 8), 4: (4, 16)})
-    background_weight: float = 0.1
+    background_weight: float = 0.3
+    cell_width: int = 48
 
 
 class CharacterHeads(nn.Module):
-    """A linear head on the map of each stage, that of the last on the visual tokens; not part of the model."""
+    """Features of each small cell, linear in its place of a map, that of the last stage in the visual tokens; not part
+    of the model.
+
+    One linear classifier reads all cells: a character looks the same wherever in a place it stands, and a rare one is
+    learned from all of them.
+    """
 
     def __init__(self, vision: FastViTHDConfig, targets: CharacterTargets) -> None:
         super().__init__()
         self.targets, self.last = targets, len(vision.widths) - 1
         widths = {stage: vision.output_width if stage == self.last else vision.widths[stage] for stage in targets.grids}
-        self.heads = nn.ModuleDict(
+        self.cells = nn.ModuleDict(
             {
-                str(stage): nn.Conv2d(widths[stage], rows * columns * targets.num_classes, 1)
+                str(stage): nn.Conv2d(widths[stage], rows * columns * targets.cell_width, 1)
                 for stage, (rows, columns) in targets.grids.items()
             }
         )
+        self.classes = nn.Linear(targets.cell_width, targets.num_classes)
 
     def forward(self, maps: Sequence[Tensor], labels: DenseLabels) -> TaskLoss:
         """Mean cross-entropy of the maps (see FastViTHD.forward_stages) against `labels.class_maps`, over stages.
 
-        The parts are the losses and the shares of characters, cells without any left out, that the visual tokens tell.
+        Cells of class -1 are left out. The parts are the losses and the shares of characters that the visual tokens
+        tell.
         """
         parts: dict[str, Tensor] = {}
-        for name, head in self.heads.items():
+        for name, head in self.cells.items():
             stage = int(name)
-            scores = (
-                head(maps[-1 if stage == self.last else stage]).float().unflatten(1, (-1, self.targets.num_classes))
+            # N x K * cell_width x H x W to one row a cell; labels are N x K x H x W.
+            cells = head(maps[-1 if stage == self.last else stage]).float()
+            cells = cells.permute(0, 2, 3, 1).reshape(-1, self.targets.cell_width)
+            wanted = torch.from_numpy(labels.class_maps[stage]).to(cells.device)
+            wanted = wanted.permute(0, 2, 3, 1).flatten()
+            is_asked = wanted >= 0
+            scores, wanted = self.classes(cells[is_asked]), wanted[is_asked]
+            parts[f"characters_{stage}"] = weighted_class_loss(
+                scores, wanted, background_weight=self.targets.background_weight
             )
-            wanted = torch.from_numpy(labels.class_maps[stage]).to(scores.device)
-            # N x K x C x H x W to one picture of K times the height, as the loss takes classes in second place.
-            loss = class_map_loss(
-                scores.transpose(1, 2).flatten(2, 3),
-                wanted.flatten(1, 2),
-                background_weight=self.targets.background_weight,
-            )
-            parts[f"characters_{stage}"] = loss
             if stage == self.last:
                 with torch.no_grad():
                     is_there = wanted > 0
-                    parts["told"] = (scores.argmax(2) == wanted)[is_there].float().mean()
+                    parts["told"] = (scores.argmax(1) == wanted)[is_there].float().mean()
         losses = [loss for name, loss in parts.items() if name != "told"]
         return TaskLoss(torch.stack(losses).mean(), {name: part.detach() for name, part in parts.items()})

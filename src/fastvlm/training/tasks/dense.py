@@ -16,7 +16,7 @@ from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.errors import DataError
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vision.fastvithd import FastViTHD
-from fastvlm.training.losses import class_map_loss, feature_loss
+from fastvlm.training.losses import feature_loss, weighted_class_loss
 from fastvlm.training.task import TaskLoss
 
 
@@ -54,7 +54,7 @@ class DenseHeads(nn.Module):
         device = maps[0].device
         class_maps = {stage: torch.from_numpy(classes).to(device) for stage, classes in labels.class_maps.items()}
         class_losses = [
-            class_map_loss(head(maps[stage]).float(), class_maps[stage][:, index], background_weight=weight)
+            weighted_class_loss(head(maps[stage]).float(), class_maps[stage][:, index], background_weight=weight)
             for head, (stage, index, weight) in zip(self.class_maps, self.places, strict=True)
         ]
         class_loss = torch.stack(class_losses).sum()

@@ -94,7 +94,8 @@ def _sample(setting: Setting, sheet: Sheet, layout: str) -> Form:
     boxes = tuple(
         (label, rng.random() < 0.5) for label in sorted(labels) if sheet.width_of(label) < 0.8 * sheet.inner_px
     )
-    return Form(rng.choice(_TITLES), tuple(fields.items()), boxes)
+    title = rng.choice(_TITLES)
+    return Form(title.upper() if rng.random() < 0.3 else title, tuple(fields.items()), boxes)
 
 
 def _has_room(sheet: Sheet, key: str, value: str, layout: str) -> bool:
@@ -110,11 +111,10 @@ def _has_room(sheet: Sheet, key: str, value: str, layout: str) -> bool:
 
 def _write(setting: Setting, sheet: Sheet, form: Form, layout: str) -> None:
     rng = setting.rng
-    title = form.title.upper() if rng.random() < 0.3 else form.title
-    if sheet.width_of(title, scale=1.3) < sheet.inner_px:
-        sheet.row((title, rng.choice(("left", "center"))), scale=1.3)
+    if sheet.width_of(form.title, scale=1.3) < sheet.inner_px:
+        sheet.row((form.title, rng.choice(("left", "center"))), scale=1.3)
     else:
-        sheet.row((title, "left"))
+        sheet.row((form.title, "left"))
     if rng.random() < 0.4:
         sheet.rule()
     if layout == "two columns":

@@ -556,7 +556,7 @@ How many lines does the text have?
 What is the number of lines?
 Count the lines.
 number of lines?
-How many lines of text are below the heading?
+How many lines of text can you find?
 How many lines do you see?
 ~
 Tell me how many lines it has.

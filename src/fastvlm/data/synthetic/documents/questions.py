@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fastvlm.data.synthetic.documents.document import Document, Fact
+from fastvlm.data.synthetic.documents.document import Document, Fact, Kind
 from fastvlm.data.synthetic.documents.phrasings import CLAIMS, KIND_WORDS, PHRASINGS
 from fastvlm.data.synthetic.wording import american, capitalised, careless, with_article
 
@@ -23,6 +23,17 @@ LONGEST_TRANSCRIPT = 400
 _AMERICAN_PROBABILITY = 0.5
 _META_WEIGHTS: Mapping[str, float] = {"kind": 0.05, "caption": 0.03, "read": 0.05, "statement": 0.08, "not shown": 0.1}
 """Shares of what can be asked of any document; the rest are its own facts."""
+
+
+FOREIGN: Mapping[str, tuple[Kind, ...]] = {
+    **dict.fromkeys(("total", "change", "tax", "shop", "dearest"), ("form", "table", "chart", "sign", "page", "line")),
+    **dict.fromkeys(("highest", "lowest", "trend", "num_series"), ("receipt", "form", "sign", "page", "line")),
+    "num_ticked": ("receipt", "table", "chart", "sign", "page", "line"),
+    "arrow": ("receipt", "form", "table", "page", "line"),
+}
+"""Intents that are never answered by some kinds of documents, and which these are."""
+
+_FOREIGN_PROBABILITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,16 @@ def _draw(document: Document, by_intent: Mapping[str, list[Fact]], rng: random.R
         case "statement":
             return _statement(document, rng)
         case "not shown":
-            if not document.missing:
+            foreign = [
+                Fact(intent, "")
+                for intent, kinds in FOREIGN.items()
+                if document.kind in kinds and intent not in {fact.intent for fact in document.facts}
+            ]
+            is_foreign = foreign and (not document.missing or rng.random() < _FOREIGN_PROBABILITY)
+            candidates = foreign if is_foreign else document.missing
+            if not candidates:
                 return None
-            fact = rng.choice(document.missing)
+            fact = rng.choice(candidates)
             return _Asked(fact.intent, NOT_SHOWN, fact.slots, kind="not_shown")
     # Every intent is as likely, however many facts it has: a table's cells would drown the rest.
     fact = rng.choice(by_intent[rng.choice(list(by_intent))])

@@ -100,7 +100,7 @@ def _sample(setting: Setting, sheet: Sheet, layout: str) -> Receipt:
     taken = 5 + sum(head.values()) + 2 * has_payment
     per_item = 2 if layout == "two rows" else 1
     most = max(1, min(10, (rows - taken) // per_item))
-    cents_above = 100_000 if setting.words == "held_out" else 0
+    cents_above = rng.randrange(100_000, 800_000, 500) if setting.words == "held_out" else 0
     items: dict[str, Item] = {}
     for _ in range(40):
         if len(items) >= rng.randint(max(1, most - 2), most):

@@ -40,13 +40,13 @@ def sample_table(setting: Setting) -> Document:
     table = _sample(setting, sheet)
     _write(setting, sheet, table, layout)
     drawing = Drawing(setting.width_px, setting.height_px, paper, tuple(sheet.marks))
-    size = f"{len(table.rows)} rows and {len(table.columns)} columns"
+    columns = "1 column" if len(table.columns) == 1 else f"{len(table.columns)} columns"
     return Document(
         kind="table",
         drawing=drawing,
         facts=tuple(_facts(table)),
         transcript="\n".join(sheet.lines),
-        caption=f"A table of {size}.",
+        caption=f"A table of {len(table.rows)} rows and {columns}.",
         missing=tuple(_missing(setting, table)),
     )
 

@@ -1,0 +1,144 @@
+"""What the recipe `documents` is made of: its model, its stages, its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fastvlm.data.synthetic.documents.drawing import NUM_CHARACTER_CLASSES
+from fastvlm.models.language.config import DecoderConfig
+from fastvlm.models.vision.config import FastViTHDConfig
+from fastvlm.processing.config import ProcessingConfig
+from fastvlm.recipes.scenes import DENSE_TARGETS, GROUNDING_TARGETS
+from fastvlm.training.tasks.characters import CharacterTargets
+from fastvlm.training.tasks.dense import DenseTargets
+from fastvlm.training.tasks.grounding import GroundingTargets
+
+SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
+
+LINE_CANVASES = ((256, 128), (256, 128), (256, 128), (512, 64), (128, 256))
+"""(width, height) of eight visual tokens, shown as they are: what reading begins with."""
+
+SHORT_CANVASES = ((192, 64), (256, 64), (320, 64), (128, 64), (256, 128))
+"""Of the lines in a mixture."""
+
+CROP_CANVASES = ((192, 64),)
+CROP_CHARACTERS = (2, 7)
+"""What the first milestone is judged on: short lines, shown as the model is shown any picture."""
+
+OUTSIDE_ANSWER = (
+    "I can't tell. I read receipts, forms, tables, charts, signs and short texts, and know scenes of coloured shapes."
+)
+"""The answer to every question that no picture of the domain answers."""
+
+NO_PICTURE_ANSWER = "I see no picture. Show me a document or a scene of coloured shapes and ask about it."
+"""The answer to a question about a picture where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentStage:
+    """One stage: what learns, on which pictures, for how long.
+
+    data: lines as they are, or a mixture of documents, scenes and lines, as the model is shown pictures. batch_size: of
+    lines a batch of the mixture has three times as many. is_frozen: the encoder keeps what it has learned.
+    dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
+    stage ends. time_share: of a run that is planned by its time (see `planned`).
+    """
+
+    name: str
+    task: Literal["dense", "instruct"]
+    data: Literal["lines", "mixture"]
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    is_frozen: bool = False
+    dense_weight: float = 1.0
+    questions_per_picture: int = 8
+    warmup_steps: int = 60
+    ema_decay: float | None = None
+    time_share: float = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentsRecipe:
+    """The complete run; all that its numbers depend on, but the code and the typefaces, is in its fields.
+
+    vocabulary_size: upper limit for the tokenizer, which learns its merges from questions, not from what documents say:
+    that is read letter by letter. row_positions: tokens of a packed row: a picture and some questions. mixture: shares
+    of documents, of scenes and of lines among the batches. answer_exponent: between every token counting the same (0)
+    and every answer (1). grounding_weight: of what the words of a question about a scene point at, beside the words.
+    """
+
+    vision: FastViTHDConfig
+    decoder: DecoderConfig
+    processing: ProcessingConfig
+    stages: tuple[DocumentStage, ...]
+    targets: CharacterTargets
+    template: str = "compact"
+    vocabulary_size: int = 1536
+    tokenizer_texts: int = 20_000
+    row_positions: int = 320
+    mixture: tuple[float, float, float] = (0.56, 0.24, 0.2)
+    answer_exponent: float = 0.5
+    grounding_weight: float = 0.5
+    objects: DenseTargets = DENSE_TARGETS
+    grounding: GroundingTargets = GROUNDING_TARGETS
+    muon_parts: tuple[str, ...] = ("decoder.layers", "vision.stages")
+    seed: int = 0
+    num_workers: int = 1
+    save_every: int = 100
+    num_scored: int = 512
+
+
+def documents() -> DocumentsRecipe:
+    """The model that reads: some hours on two CPU cores."""
+    return DocumentsRecipe(
+        vision=FastViTHDConfig(
+            depths=(1, 2, 6, 2, 2), widths=(16, 32, 96, 192, 384), layer_scale_init=1.0, form="train"
+        ),
+        decoder=DecoderConfig(
+            vocabulary_size=1024, width=256, num_layers=6, num_heads=8, num_key_value_heads=4,
+            feed_forward_width=704, head_dim=32, max_positions=768, rope_theta=10_000.0,
+        ),
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=2.0, max_enlarged_tokens=64),
+        targets=CharacterTargets(num_classes=NUM_CHARACTER_CLASSES),
+        stages=(
+            DocumentStage(
+                name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
+                time_share=0.3,
+            ),
+            DocumentStage(
+                name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
+                time_share=0.15,
+            ),
+            DocumentStage(
+                name="connect", task="instruct", data="mixture", num_steps=4000, batch_size=8, learning_rate=4e-3,
+                is_frozen=True, time_share=0.3,
+            ),
+            DocumentStage(
+                name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
+                time_share=0.25, ema_decay=0.995,
+            ),
+        ),
+    )  # fmt: skip
+
+
+def smoke() -> DocumentsRecipe:
+    """The same run in miniature, for tests: seconds on one core."""
+    full = documents()
+    return replace(
+        full,
+        vision=replace(full.vision, depths=(1, 1, 1, 1, 1), widths=(8, 16, 32, 32, 32)),
+        decoder=replace(full.decoder, width=64, num_layers=5, num_heads=2, num_key_value_heads=1),
+        stages=tuple(replace(stage, num_steps=6, batch_size=4, warmup_steps=1) for stage in full.stages),
+        vocabulary_size=512,
+        tokenizer_texts=400,
+        num_workers=0,
+        save_every=2,
+        num_scored=8,
+    )
+
+
+RECIPES: dict[str, Callable[[], DocumentsRecipe]] = {"documents": documents, "documents-smoke": smoke}
+"""Complete runs by name."""
