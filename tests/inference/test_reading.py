@@ -11,6 +11,7 @@ from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.inference import reading
 from fastvlm.inference.reading import FIELD_QUESTIONS, KIND_QUESTION, read_fields
+from fastvlm.recipes.document_settings import OUTSIDE_ANSWER
 
 
 @dataclass
@@ -49,7 +50,8 @@ def test_what_is_asked_is_what_models_are_trained_to_answer() -> None:
     assert reading.READ_QUESTION in PHRASINGS["read"].train
     assert reading.CAPTION_QUESTION in PHRASINGS["caption"].train
     assert KIND_QUESTION in PHRASINGS["kind"].train
-    assert NOT_SHOWN.lower().startswith(reading.NOT_SHOWN)
+    for refusal in (NOT_SHOWN, OUTSIDE_ANSWER):
+        assert refusal.lower().startswith(reading.REFUSALS)
     receipt = {
         phrasing.format(doc="receipt")
         for one in PHRASINGS.values()

@@ -300,7 +300,7 @@ def test_reading_heads_score_what_stands_in_each_cell() -> None:
     torch.manual_seed(0)
     vision = FastViTHDConfig(depths=(1, 1, 1, 1, 1), widths=(8, 8, 16, 32, 32), form="train")
     targets = CharacterTargets(num_classes=5, grids={2: (1, 2), 4: (2, 2)}, background_weight=0.5, cell_width=3)
-    heads = CharacterHeads(vision, targets)
+    heads = CharacterHeads.of(vision, targets)
     maps = [torch.randn(3, width, 64 >> stage, 64 >> stage) for stage, width in enumerate((8, 8, 16, 32, 32))]
     maps.append(torch.randn(3, vision.output_width, 4, 4))
     generator = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from fastvlm.inference.answers import Answer
 READ_QUESTION = "Read the text."
 CAPTION_QUESTION = "Describe the picture."
 KIND_QUESTION = "What kind of document is this?"
-NOT_SHOWN = "it is not shown"
-"""How the embedded model begins to say that a document has no such field."""
+REFUSALS = ("it is not shown", "i can't tell")
+"""How the embedded model begins to say that a document has no such field, or that it knows none."""
 
 FIELD_QUESTIONS: Mapping[str, Mapping[str, str]] = {
     "receipt": {
@@ -55,5 +55,5 @@ def read_fields(
         questions = FIELD_QUESTIONS[known] if known is not None else {}
     for name, question in questions.items():
         answer = ask(question)
-        found[name] = None if answer.lower().startswith(NOT_SHOWN) else answer
+        found[name] = None if answer.lower().startswith(REFUSALS) else answer
     return found

@@ -41,10 +41,10 @@ class CharacterHeads(nn.Module):
     learned from all of them.
     """
 
-    def __init__(self, vision: FastViTHDConfig, targets: CharacterTargets) -> None:
+    def __init__(self, widths: Mapping[int, int], targets: CharacterTargets) -> None:
+        """Build for maps of these widths, by stage; the last of them is the width of the visual tokens."""
         super().__init__()
-        self.targets, self.last = targets, len(vision.widths) - 1
-        widths = {stage: vision.output_width if stage == self.last else vision.widths[stage] for stage in targets.grids}
+        self.targets, self.last = targets, max(widths)
         self.cells = nn.ModuleDict(
             {
                 str(stage): nn.Conv2d(widths[stage], rows * columns * targets.cell_width, 1)
@@ -52,6 +52,12 @@ class CharacterHeads(nn.Module):
             }
         )
         self.classes = nn.Linear(targets.cell_width, targets.num_classes)
+
+    @classmethod
+    def of(cls, vision: FastViTHDConfig, targets: CharacterTargets) -> CharacterHeads:
+        """The heads for a FastViTHD."""
+        stages = dict(enumerate(vision.widths[:-1]))
+        return cls({**stages, len(stages): vision.output_width}, targets)
 
     def forward(self, maps: Sequence[Tensor], labels: DenseLabels) -> TaskLoss:
         """Mean cross-entropy of the maps (see FastViTHD.forward_stages) against `labels.class_maps`, over stages.

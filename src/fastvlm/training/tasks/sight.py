@@ -25,7 +25,7 @@ class SightHeads(nn.Module):
         self, vision: FastViTHDConfig, characters: CharacterTargets, objects: DenseTargets, *, num_colors: int
     ) -> None:
         super().__init__()
-        self.characters = CharacterHeads(vision, characters)
+        self.characters = CharacterHeads.of(vision, characters)
         self.colors = nn.Linear(vision.output_width, num_colors)
         self.objects = DenseHeads(vision, objects)
 
