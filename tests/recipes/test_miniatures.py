@@ -48,6 +48,7 @@ def test_no_recipe_is_without_one() -> None:
         "scenes-smoke",
         "documents",
         "documents-smoke",
+        "miniature",
         *STAGES,
     }
 

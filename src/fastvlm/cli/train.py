@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from fastvlm.cli.train_options import (
     with_options,
 )
 from fastvlm.errors import require_extra
-from fastvlm.recipes.catalogue import CATALOGUE
+from fastvlm.recipes.catalogue import CATALOGUE, MINIATURE_COMPARISONS
 
 
 class RecipeGroup(click.Group):
@@ -67,6 +68,8 @@ def _command_of(name: str) -> click.Command:
         return _generated(name)
     if name.startswith("documents"):
         return _reading(name)
+    if name == "miniature":
+        return _miniature(name)
     return _pretraining(name) if name.startswith("clip") else _stage(name)
 
 
@@ -115,6 +118,41 @@ def _reading(name: str) -> click.Command:
             recipe = planned(recipe, folder, minutes=minutes)
         with progress() as report:
             tell_result(run(recipe, folder, report=report, tell=note))
+
+    return command
+
+
+def _miniature(name: str) -> click.Command:
+    """The command of the paper's comparisons in miniature."""
+
+    @click.command(name, help=CATALOGUE[name].summary, short_help=CATALOGUE[name].summary)
+    @click.option(
+        "--only", multiple=True, type=click.Choice(MINIATURE_COMPARISONS), help="A comparison. May be repeated."
+    )
+    @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each model.")
+    @smoke_option
+    @output_option
+    @resume_option
+    @debug_option
+    def command(only: tuple[str, ...], seeds: int, smoke: bool, output: Path | None, resume: bool) -> None:
+        require_extra("torch", "torch")
+        from fastvlm.recipes.miniature.report import Results, draw, tables
+        from fastvlm.recipes.miniature.run import run
+        from fastvlm.recipes.miniature.study import COMPARISONS, VARIANTS, StudySettings, smoke_settings
+
+        wanted = {model for comparison in only or COMPARISONS for model in COMPARISONS[comparison]}
+        names = [model for model in VARIANTS if model in wanted]
+        folder = run_folder(name, output, resume=resume)
+        settings = smoke_settings() if smoke else StudySettings()
+        with progress() as report:
+            path = run(folder, names=names, seeds=range(seeds), settings=settings, report=report, tell=note)
+        results = Results.read(path)
+        click.echo(tables(results))
+        if find_spec("matplotlib") is None:
+            note("Install 'fastvlm[bench]' and go on with --resume for plots.")
+        else:
+            draw(results, folder)
+        note(f"The results are in {folder}.")
 
     return command
 

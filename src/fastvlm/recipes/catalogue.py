@@ -15,6 +15,9 @@ class RecipeEntry:
     hardware: str
 
 
+MINIATURE_COMPARISONS = ("resolution", "encoders", "pruning", "tiles", "multi-scale", "contrastive")
+"""Of the recipe `miniature`."""
+
 CATALOGUE: dict[str, RecipeEntry] = {
     "scenes": RecipeEntry(
         summary="The embedded model, from nothing.",
@@ -39,6 +42,12 @@ CATALOGUE: dict[str, RecipeEntry] = {
         paper="none",
         data="generated",
         hardware="1 CPU core, seconds",
+    ),
+    "miniature": RecipeEntry(
+        summary="The paper's comparisons with small models: resolution, encoders, pruning, tiles, features, CLIP.",
+        paper="figures 1 and 4, tables 2, 5, 6 and 10, in miniature",
+        data="generated",
+        hardware="2 CPU cores, about an hour a seed",
     ),
     "finetune": RecipeEntry(
         summary="Any checkpoint on your own conversations: projector, decoder, LoRA or everything.",

@@ -1,0 +1,70 @@
+"""The whole miniature: trains every model with every seed, measures, and writes down what it found as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fastvlm.evaluation.provenance import describe_machine, installed_versions
+from fastvlm.recipes.miniature.report import Results
+from fastvlm.recipes.miniature.study import (
+    VARIANTS,
+    Measured,
+    StudySettings,
+    measure_first_tokens,
+    measure_model,
+    train_model,
+)
+from fastvlm.training.loop import StepReport
+from fastvlm.training.parallel import refuse_several
+
+RESULTS_FILE = "results.json"
+
+
+def run(
+    folder: Path,
+    *,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    settings: StudySettings,
+    report: Callable[[str, StepReport], None] = lambda _name, _report: None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Train and measure variants, or go on where `folder` stands; returns the file of the results.
+
+    One seed after the other, so that what is stopped early has every comparison once. In the end all models of the
+    first seed are timed in turn. Other results that the file has are kept.
+    """
+    refuse_several("this recipe")
+    path = folder / RESULTS_FILE
+    earlier = Results.read(path) if path.is_file() else None
+    found = list(earlier.measured) if earlier is not None else []
+    first_tokens = dict(earlier.first_tokens) if earlier is not None else {}
+
+    def results() -> Results:
+        return Results(
+            measured=tuple(found), first_tokens=first_tokens, settings=asdict(settings), machine=describe_machine(),
+            versions=installed_versions(),
+        )  # fmt: skip
+
+    for seed in seeds:
+        for name in names:
+            if _is_in(found, name, seed):
+                continue
+            model, training_s = train_model(name, seed, folder, settings, report)
+            measured = measure_model(model, training_s, settings)
+            found += measured
+            results().write(path)
+            right = measured[0].accuracy
+            tell(f"{name}, seed {seed}: {100 * right.share:.1f} % of {right.num_questions} answers are right")
+    first = seeds[0]
+    if any(name not in first_tokens for name in names):
+        timed = [name for name in VARIANTS if _is_in(found, name, first)]
+        first_tokens = measure_first_tokens([train_model(name, first, folder, settings)[0] for name in timed], settings)
+        results().write(path)
+    return path
+
+
+def _is_in(found: Sequence[Measured], name: str, seed: int) -> bool:
+    return any(one.name == name and one.seed == seed for one in found)
