@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from fastvlm.errors import CheckpointError, FastVLMError, GenerationError, ImageError, PromptError
 from fastvlm.inference.assistant import Answer, Assistant, conversation_of, end_token_ids
+from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.timings import PHASES, LoadTimings, Stopwatch, Timings
@@ -361,3 +363,22 @@ def test_timings_leave_out_what_the_reader_does(toy_runtime: Build, assistant_wi
         time.sleep(0.02)
     elapsed_ms = (time.perf_counter() - started_s) * 1000
     assert stream.answer.timings.total_ms < elapsed_ms - 60
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01])
+def test_confidence_is_the_probability_of_the_whole_answer(
+    scripted_assistant: Build, tokenizer: Tokenizer, temperature: float
+) -> None:
+    """Each scripted token has the logit 10 where all others have 0, whatever the temperature makes of them."""
+    answer = scripted_assistant("Yes.").ask(QUESTION, temperature=temperature)
+    each = math.exp(10) / (math.exp(10) + tokenizer.vocabulary_size - 1)
+    assert answer.text == "Yes."
+    assert answer.confidence == pytest.approx(each ** (len(answer.token_ids) + 1), rel=1e-4), "with the end of the turn"
+
+
+def test_confidence_is_that_of_the_answer_alone_in_a_batch_too(assistant: Assistant, picture: Build) -> None:
+    conversations = [user(ImagePart(picture(seed)), f"Question {seed}?") for seed in range(3)]
+    together = ask_batch(assistant, conversations, max_new_tokens=4)
+    alone = [assistant.ask(conversation, max_new_tokens=4) for conversation in conversations]
+    assert [one.confidence for one in together] == pytest.approx([one.confidence for one in alone], rel=1e-4)
+    assert all(0 < one.confidence < 1 for one in alone)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastvlm.errors import GenerationError, PromptError
-from fastvlm.inference.generate import NewToken, generate
+from fastvlm.inference.generate import generate
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.runtimes.protocol import Embeddings
 
@@ -36,7 +36,8 @@ def rows_of(steps: Any, num_rows: int) -> list[tuple[list[int], str | None]]:
 def test_stops_at_an_end_of_turn_and_leaves_it_out(scripted_runtime: Build) -> None:
     runtime = scripted_runtime(10, script=[[4, 5, EOS, 6]])
     steps = list(generate(runtime, [prompt_of(runtime, 1, 2)], settings=GenerationSettings(), eos_token_ids={EOS, 8}))
-    assert steps == [(NewToken(0, 4),), (NewToken(0, 5),), (NewToken(0, None, "stop"),)]
+    assert [(one.token_id, one.finish_reason) for (one,) in steps] == [(4, None), (5, None), (None, "stop")]
+    assert all(one.log_probability <= 0 for (one,) in steps)
     assert runtime.num_decoded == 2
 
 

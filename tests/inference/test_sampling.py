@@ -9,7 +9,7 @@ import pytest
 
 from fastvlm.batches import Float32Array
 from fastvlm.errors import GenerationError
-from fastvlm.inference.sampling import Sampler, distribution, penalise_repetition
+from fastvlm.inference.sampling import Sampler, distribution, log_probability, penalise_repetition
 from fastvlm.inference.settings import GenerationSettings
 
 
@@ -22,6 +22,15 @@ def test_temperature_zero_is_greedy_whatever_the_other_settings() -> None:
     for seed in range(3):
         settings = GenerationSettings(temperature=0.0, top_p=0.1, top_k=3, seed=seed)
         assert Sampler(settings).choose(logits) == int(logits.argmax())
+
+
+@pytest.mark.parametrize("shift", [0.0, 300.0, -300.0])
+def test_a_token_has_the_probability_that_the_logits_give_it(shift: float) -> None:
+    logits = random_logits(1) + np.float32(shift)
+    exact = logits.astype(np.float64)
+    exact -= exact.max() + np.log(np.exp(exact - exact.max()).sum())
+    for token_id in (0, int(logits.argmax()), 999):
+        assert log_probability(logits, token_id) == pytest.approx(exact[token_id], abs=1e-4)
 
 
 def test_greedy_takes_the_first_of_equals() -> None:

@@ -117,6 +117,7 @@ def _as_dict(answer: Answer, model: str) -> dict[str, object]:
         "timings": {name: None if value is None else round(value, 3) for name, value in asdict(answer.timings).items()},
         "model": model,
         "finish_reason": answer.finish_reason,
+        "confidence": round(answer.confidence, 4),
     }
 
 

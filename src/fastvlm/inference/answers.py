@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ class Answer:
 
     text: without the end of the turn and without a stop string. finish_reason: `stop` where the model or a stop
     string ended the answer, `length` where `max_new_tokens` or the context did. token_ids: what the model wrote,
-    without the end of the turn.
+    without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just this answer and
+    its end; of long answers it is small, since every token has to be as it is.
     """
 
     text: str
@@ -26,6 +28,7 @@ class Answer:
     usage: Usage
     timings: Timings
     token_ids: tuple[int, ...]
+    confidence: float
 
 
 class AnswerStream(Iterator[str]):
@@ -70,6 +73,7 @@ class GrowingAnswer:
         self._token_ids: list[int] = []
         self._text: list[str] = []
         self._finish_reason: FinishReason | None = None
+        self._log_probability = 0.0
 
     @property
     def is_finished(self) -> bool:
@@ -84,6 +88,7 @@ class GrowingAnswer:
     def push(self, token: NewToken) -> str:
         """Add a token; returns the text that is certain now, possibly none."""
         piece = ""
+        self._log_probability += token.log_probability
         if token.token_id is not None:
             self._token_ids.append(token.token_id)
             piece = self._stream.push(token.token_id)
@@ -109,4 +114,5 @@ class GrowingAnswer:
             usage=usage,
             timings=timings,
             token_ids=tuple(self._token_ids),
+            confidence=math.exp(self._log_probability),
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastvlm.batches import FinishReason, Float32Array
 from fastvlm.errors import PromptError
-from fastvlm.inference.sampling import Sampler
+from fastvlm.inference.sampling import Sampler, log_probability
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.runtimes.protocol import Cache, Embeddings, Runtime
 
@@ -19,12 +19,14 @@ class NewToken:
     """What one step added to one row.
 
     token_id: None where the row ended with an end-of-turn token, which is no part of the answer.
-    finish_reason: set on the last token of the row.
+    finish_reason: set on the last token of the row. log_probability: of the token, the end of the turn included, as the
+    model gives it, whatever the settings made of it.
     """
 
     row: int
     token_id: int | None
     finish_reason: FinishReason | None = None
+    log_probability: float = 0.0
 
 
 def generate(
@@ -71,6 +73,7 @@ def _next_token(
     row: int, logits: Float32Array, sampler: Sampler, eos_token_ids: Set[int], *, is_last: bool
 ) -> NewToken:
     token_id = sampler.choose(logits)
+    likelihood = log_probability(logits, token_id)
     if token_id in eos_token_ids:
-        return NewToken(row, None, "stop")
-    return NewToken(row, token_id, "length" if is_last else None)
+        return NewToken(row, None, "stop", likelihood)
+    return NewToken(row, token_id, "length" if is_last else None, likelihood)

@@ -50,6 +50,12 @@ class Sampler:
         return int(np.searchsorted(cumulative, self._generator.random() * cumulative[-1], side="right"))
 
 
+def log_probability(logits: Float32Array, token_id: int) -> float:
+    """The logarithm of the probability that finite logits of shape (vocabulary,) give to a token."""
+    above = float(logits.max())
+    return float(logits[token_id]) - above - float(np.log(np.exp(logits - np.float32(above)).sum()))
+
+
 def penalise_repetition(logits: Float32Array, chosen: list[int], penalty: float) -> Float32Array:
     """Make tokens that were already chosen less likely: a positive logit is divided, a negative one multiplied."""
     if penalty == 1 or not chosen:
