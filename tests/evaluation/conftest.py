@@ -10,6 +10,7 @@ import pytest
 
 from fastvlm.batches import UInt8Array
 from fastvlm.evaluation.questions import EvaluationQuestion
+from fastvlm.evaluation.runner import Reply
 
 
 def pixel_key(image: UInt8Array) -> str:
@@ -24,11 +25,14 @@ class KnowingAnswerer:
     num_calls: int = 0
     num_images_of_call: list[int] = field(default_factory=list)
 
-    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[Reply]:
         self.num_calls += 1
         keys = {id(image): pixel_key(image) for image in images}
         self.num_images_of_call.append(len(keys))
-        return [self.answers.get((keys[id(image)], text), "no idea") for image, text in zip(images, texts, strict=True)]
+        return [
+            Reply(self.answers.get((keys[id(image)], text), "no idea"))
+            for image, text in zip(images, texts, strict=True)
+        ]
 
 
 @dataclass
@@ -38,9 +42,9 @@ class StubbornAnswerer:
     said: str
     images: list[UInt8Array] = field(default_factory=list)
 
-    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[Reply]:
         self.images += images
-        return [self.said] * len(texts)
+        return [Reply(self.said)] * len(texts)
 
 
 @pytest.fixture

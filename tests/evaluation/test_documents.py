@@ -16,6 +16,7 @@ from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, Document
 from fastvlm.evaluation.manifest import DOCUMENTS_PATH, FrozenSize, read_manifest
 from fastvlm.evaluation.questions import fingerprint
 from fastvlm.evaluation.report import ModelIdentity
+from fastvlm.evaluation.runner import Reply
 from fastvlm.evaluation.suite import QuestionSet, measure
 from fastvlm.evaluation.tasks.documents import (
     FAMILIES,
@@ -82,15 +83,15 @@ class Refusing:
     def __init__(self, answer: str) -> None:
         self._answer = answer
 
-    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[Reply]:
         assert len(images) == len(texts)
-        return [self._answer] * len(texts)
+        return [Reply(self._answer)] * len(texts)
 
 
-@pytest.mark.parametrize(("answer", "refused"), [(NOT_SHOWN, 1.0), ("5", 0.0)])
+@pytest.mark.parametrize(("answer", "refused"), [(NOT_SHOWN, 1.0), ("I can't tell.", 1.0), ("5", 0.0)])
 def test_what_is_refused_without_need_is_counted(answer: str, refused: float) -> None:
     asked = document_questions("dev", limit_per_family=2, phrasing="train")
-    questions = QuestionSet(asked, (), {}, "nothing", refusal=NOT_SHOWN, is_read=True)
+    questions = QuestionSet(asked, (), {}, "nothing", has_refusals=True, is_read=True)
     report = measure(
         Refusing(answer), questions, task="documents-dev", identity=ModelIdentity("none", ()), runtime="none",
         with_baselines=False,
@@ -99,10 +100,11 @@ def test_what_is_refused_without_need_is_counted(answer: str, refused: float) ->
     assert report.false_refusals.share == refused
     assert report.false_refusals.num_questions == 2 * (len(FAMILIES) - 1)
     by_name = {family.family: family.accuracy.share for family in report.families}
-    assert by_name[NOT_SHOWN_FAMILY] == refused
+    assert by_name[NOT_SHOWN_FAMILY] == (answer == NOT_SHOWN), "the words that are expected"
     assert report.to_json()["false_refusals"]["accuracy"] == refused  # type: ignore[index]
     near = next(family.similarity for family in report.families if family.family == NOT_SHOWN_FAMILY)
-    assert near is not None and near.anls == refused and (near.character_error_rate == 0) == (refused == 1)
+    is_expected = answer == NOT_SHOWN
+    assert near is not None and near.anls == is_expected and (near.character_error_rate == 0) == is_expected
     console = Console(width=200)
     with console.capture() as text:
         console.print(report)

@@ -11,6 +11,7 @@ import pytest
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import DataError
 from fastvlm.evaluation import selftest
+from fastvlm.evaluation.runner import Reply
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.evaluation.selftest import EXPECTED_PATH, NUM_QUESTIONS, SelfTest, run_selftest, selftest_questions
 
@@ -22,12 +23,13 @@ class Knowing:
         self.answers = {question.text: question.answer for question in selftest_questions()}
         self.wrong_every, self.count = wrong_every, 0
 
-    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[Reply]:
         assert all(image.ndim == 3 for image in images)
         answers = []
         for text in texts:
             self.count += 1
-            answers.append("?" if self.wrong_every and self.count % self.wrong_every == 0 else self.answers[text])
+            is_wrong = self.wrong_every and self.count % self.wrong_every == 0
+            answers.append(Reply("?" if is_wrong else self.answers[text]))
         return answers
 
 

@@ -12,8 +12,8 @@ from fastvlm.errors import CheckpointError, DataError
 from fastvlm.evaluation.manifest import frozen_set_name, read_manifest
 from fastvlm.evaluation.provenance import identify_model
 from fastvlm.evaluation.questions import EvaluationQuestion
-from fastvlm.evaluation.runner import AssistantAnswerer
-from fastvlm.evaluation.suite import question_set, run_suite
+from fastvlm.evaluation.runner import AssistantAnswerer, Outcome
+from fastvlm.evaluation.suite import coverage, question_set, run_suite
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.inference.assistant import Assistant, load
 
@@ -104,11 +104,10 @@ def test_an_answer_is_what_a_person_would_get(assistant: Assistant) -> None:
     images = [question.picture.load() for question in questions]
     texts = [question.text for question in questions]
     together = AssistantAnswerer(assistant, batch_size=2).answer(images, texts)
-    alone = [
-        assistant.ask(text, images=image, max_new_tokens=96).text for image, text in zip(images, texts, strict=True)
-    ]
-    assert together == alone
-    assert len(set(alone)) > 1 or alone[0]
+    alone = [assistant.ask(text, images=image, max_new_tokens=96) for image, text in zip(images, texts, strict=True)]
+    assert [reply.text for reply in together] == [answer.text for answer in alone]
+    assert [reply.confidence for reply in together] == pytest.approx([answer.confidence for answer in alone], rel=1e-3)
+    assert len({answer.text for answer in alone}) > 1 or alone[0].text
 
 
 def test_the_default_questions_are_the_frozen_ones() -> None:
@@ -133,3 +132,15 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path) -> None:
         question_set("scenes", data=None, limit_per_family=0)
     with pytest.raises(CheckpointError):
         identify_model(tmp_path / "nowhere")
+
+
+def test_coverage_tells_how_right_confident_answers_are() -> None:
+    question = scene_questions("dev", limit_per_family=1, phrasing="train")[0]
+    answers = ((True, 0.9), (False, 0.4), (True, 0.3))
+    points = {
+        point.confidence: (round(point.share, 3), point.accuracy.num_correct)
+        for point in coverage([Outcome(question, "", *answer) for answer in answers])
+    }
+    assert points[0.0] == points[0.3] == (1.0, 2)
+    assert points[0.4] == (0.667, 1) and points[0.5] == points[0.9] == (0.333, 1)
+    assert 0.95 not in points

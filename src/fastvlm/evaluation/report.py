@@ -55,6 +55,15 @@ class PictureResult:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """confidence: at least so much. share: of the answers with it. accuracy: of these answers."""
+
+    confidence: float
+    share: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
 class Mistake:
     """A wrong answer, to look at."""
 
@@ -104,6 +113,7 @@ class Report:
     """A whole evaluation. mistakes: some of each family, chosen by the hash of their ids and not by hand.
 
     false_refusals: questions that a picture answers, answered as if it did not; None where no question has that answer.
+    coverage: how right the answers are that the model is confident of, by rising limits.
     """
 
     task: str
@@ -114,6 +124,7 @@ class Report:
     mistakes: tuple[Mistake, ...]
     conditions: Conditions
     false_refusals: Accuracy | None = None
+    coverage: tuple[Coverage, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The report as plain values; shares are from 0 to 1."""
@@ -138,6 +149,10 @@ class Report:
                 for mistake in self.mistakes
             ],
             "false_refusals": None if self.false_refusals is None else _accuracy_json(self.false_refusals),
+            "coverage": [
+                {"confidence": point.confidence, "share": round(point.share, 6)} | _accuracy_json(point.accuracy)
+                for point in self.coverage
+            ],
             "questions": {
                 "sha256": conditions.questions_sha256,
                 "frozen_set": conditions.frozen_set,
@@ -254,6 +269,14 @@ def _percent(accuracy: Accuracy | None) -> str:
     return "" if accuracy is None else f"{100 * accuracy.share:.1f}"
 
 
+_SURE = 0.5
+"""The confidence that is told of."""
+
+
+def _confident(point: Coverage) -> str:
+    return f"{100 * point.share:.0f} % of the answers, {_percent(point.accuracy)} % of them right"
+
+
 def _notes(report: Report) -> list[str]:
     conditions = report.conditions
     pictures = ", ".join(
@@ -263,8 +286,11 @@ def _notes(report: Report) -> list[str]:
     per_question_ms = 1000 * conditions.seconds / max(conditions.num_asked, 1)
     refusals = report.false_refusals
     refused = [] if refusals is None else [f"false refusals: {_percent(refusals)} % of {refusals.num_questions}"]
+    sure = next((point for point in report.coverage if point.confidence == _SURE), None)
+    confident = [] if sure is None else [f"confident ({_SURE:g} or more): {_confident(sure)}"]
     return [
         *refused,
+        *confident,
         "majority: always the most frequent answer to a kind of question, counted in " + conditions.majority_source,
         "blind: the same model sees grey; shuffled: it sees another scene; unseen: phrasings kept from training",
         f"pictures: {pictures}",

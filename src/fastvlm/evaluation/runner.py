@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from fastvlm.batches import UInt8Array
 from fastvlm.evaluation.baselines import grey_picture, other_pictures
@@ -28,20 +28,28 @@ MAX_NEW_TOKENS = 96
 """More than the longest right answer has; a longer one is wrong anyway."""
 
 
+class Reply(NamedTuple):
+    """An answer, and the probability that its giver gave to it."""
+
+    text: str
+    confidence: float = 1.0
+
+
 class Answerer(Protocol):
     """Whoever answers questions about pictures."""
 
-    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[Reply]:
         """Answer each text about its image; the same image may stand several times."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A question, what was answered, and whether that is right."""
+    """A question, what was answered, and whether that is right; confidence: as the answerer told it."""
 
     question: EvaluationQuestion
     answer: str
     is_correct: bool
+    confidence: float = 1.0
 
 
 class AssistantAnswerer:
@@ -51,7 +59,7 @@ class AssistantAnswerer:
         self._assistant = assistant
         self._batch_size = batch_size
 
-    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[UInt8Array], texts: Sequence[str]) -> list[Reply]:
         """Answer each text about its image, as `fastvlm ask` would."""
         conversations = [user(ImagePart(image), text) for image, text in zip(images, texts, strict=True)]
         answers = ask_batch(
@@ -61,7 +69,7 @@ class AssistantAnswerer:
             temperature=0.0,
             max_new_tokens=MAX_NEW_TOKENS,
         )
-        return [answer.text for answer in answers]
+        return [Reply(answer.text, answer.confidence) for answer in answers]
 
 
 def evaluate(
@@ -90,11 +98,11 @@ def evaluate(
             key=lambda index: questions[index].kind,
         )
         asked = [questions[index] for index in indices]
-        answers = answerer.answer(
+        replies = answerer.answer(
             [images[question.picture.picture_id] for question in asked], [question.text for question in asked]
         )
-        for index, question, answer in zip(indices, asked, answers, strict=True):
-            outcomes[index] = Outcome(question, answer, SCORES[question.score](answer, question.answer))
+        for index, question, (text, confidence) in zip(indices, asked, replies, strict=True):
+            outcomes[index] = Outcome(question, text, SCORES[question.score](text, question.answer), confidence)
         report(len(outcomes), len(questions))
     return [outcomes[index] for index in range(len(questions))]
 

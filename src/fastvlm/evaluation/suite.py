@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, DocumentSplit
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION
 from fastvlm.errors import DataError
@@ -20,6 +19,7 @@ from fastvlm.evaluation.provenance import describe_machine, identify_model, inst
 from fastvlm.evaluation.questions import EvaluationQuestion, pictures_of, questions_digest
 from fastvlm.evaluation.report import (
     Conditions,
+    Coverage,
     FamilyResult,
     Mistake,
     ModelIdentity,
@@ -27,12 +27,13 @@ from fastvlm.evaluation.report import (
     Report,
 )
 from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Baseline, Outcome, evaluate
-from fastvlm.evaluation.scores import Accuracy, exact_match, similarity
+from fastvlm.evaluation.scores import Accuracy, similarity
 from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
 from fastvlm.evaluation.tasks.documents import document_questions
 from fastvlm.evaluation.tasks.receipts import receipt_questions
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.reading import is_refusal
 
 Task = Literal["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev", "receipts"]
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
@@ -63,7 +64,7 @@ class QuestionSet:
 
     asked: the questions. unseen: the same in held-out phrasings, as far as there are such. guesses: the majority
     answer of each kind of question, counted in majority_source. apart: families that do not count for the last row,
-    overall_name. refusal: the answer that says that something is not shown, None where no question wants it. is_read:
+    overall_name. has_refusals: whether some have no answer, so that those that have one count as refused. is_read:
     whether answers are read letter by letter, so that how near they come is told too.
     """
 
@@ -74,7 +75,7 @@ class QuestionSet:
     apart: frozenset[str] = frozenset()
     overall_name: str = "overall"
     generator_version: int = GENERATOR_VERSION
-    refusal: str | None = None
+    has_refusals: bool = False
     is_read: bool = False
 
 
@@ -159,7 +160,7 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
             _document_guesses(),
             "the training split",
             generator_version=DOCUMENTS_VERSION,
-            refusal=NOT_SHOWN,
+            has_refusals=True,
             is_read=True,
         )
     split: Literal["test", "dev"] = "test" if task == "scenes" else "dev"
@@ -216,15 +217,30 @@ def measure(
         overall=_family_result(questions.overall_name, counted, questions, found),
         pictures=_picture_results([outcome for outcome in found.seen if outcome.question.family in counted]),
         mistakes=tuple(mistake for family in families for mistake in _mistakes(family, found.seen)),
-        false_refusals=None if questions.refusal is None else _false_refusals(found.seen, questions.refusal),
+        false_refusals=_false_refusals(found.seen) if questions.has_refusals else None,
+        coverage=coverage(found.seen),
         conditions=conditions,
     )
 
 
-def _false_refusals(outcomes: Sequence[Outcome], refusal: str) -> Accuracy:
+def _false_refusals(outcomes: Sequence[Outcome]) -> Accuracy:
     """How many of the questions that a picture answers were answered as if it did not."""
-    answerable = [outcome for outcome in outcomes if not exact_match(outcome.question.answer, refusal)]
-    return Accuracy(sum(exact_match(outcome.answer, refusal) for outcome in answerable), len(answerable))
+    answerable = [outcome for outcome in outcomes if not is_refusal(outcome.question.answer)]
+    return Accuracy(sum(is_refusal(outcome.answer) for outcome in answerable), len(answerable))
+
+
+CONFIDENCES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def coverage(outcomes: Sequence[Outcome]) -> tuple[Coverage, ...]:
+    """How right a model is where it is confident, for several limits; those that no answer reaches are left out."""
+    points = []
+    for limit in CONFIDENCES:
+        sure = [outcome for outcome in outcomes if outcome.confidence >= limit]
+        if sure:
+            right = Accuracy(sum(outcome.is_correct for outcome in sure), len(sure))
+            points.append(Coverage(limit, len(sure) / len(outcomes), right))
+    return tuple(points)
 
 
 @cache

@@ -28,6 +28,11 @@ FIELD_QUESTIONS: Mapping[str, Mapping[str, str]] = {
 """By kind of document, the question for each field."""
 
 
+def is_refusal(answer: str) -> bool:
+    """Whether an answer says that there is none."""
+    return answer.strip().lower().startswith(REFUSALS)
+
+
 class Asks(Protocol):
     """Whoever answers a question about pictures: an assistant."""
 
@@ -55,5 +60,5 @@ def read_fields(
         questions = FIELD_QUESTIONS[known] if known is not None else {}
     for name, question in questions.items():
         answer = ask(question)
-        found[name] = None if answer.lower().startswith(REFUSALS) else answer
+        found[name] = None if is_refusal(answer) else answer
     return found
