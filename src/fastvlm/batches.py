@@ -97,6 +97,21 @@ class GroundingLabels:
 
 
 @dataclass(frozen=True)
+class ReadingPlaces:
+    """Where in the pictures of a batch its words stand, for auxiliary losses; V visual tokens.
+
+    named: N x 2, the row and the position where the question has named something that is written. read: R x 2, the row
+    and the position that predicts a token of an answer that is read off the picture. named_shares, read_shares:
+    N x (1 + V) and R x (1 + V), what attention belongs to, as in GroundingLabels.
+    """
+
+    named: Int64Array
+    named_shares: Float32Array
+    read: Int64Array
+    read_shares: Float32Array
+
+
+@dataclass(frozen=True)
 class TrainingBatch:
     """B conversations of at most T positions about images of one size.
 
@@ -108,6 +123,7 @@ class TrainingBatch:
     sample_ids: one name for each row, for error messages.
     features: M x C, what the encoder made of the pictures, one row for each slot, in place of `pixels`; else None.
     dense: labels of the same N pictures, where the source knows them. grounding: what the words mean, likewise.
+    reading: where the words stand, likewise.
     """
 
     pixels: Float32Array
@@ -120,6 +136,7 @@ class TrainingBatch:
     features: Float32Array | None = None
     dense: DenseLabels | None = None
     grounding: GroundingLabels | None = None
+    reading: ReadingPlaces | None = None
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ import numpy as np
 from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
+from fastvlm.data.reading_places import WrittenRow, reading_places
 from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Kind
 from fastvlm.data.synthetic.documents.drawing import Drawing, characters, render
 from fastvlm.data.synthetic.documents.fonts import FontSplit, faces_of
 from fastvlm.data.synthetic.documents.labels import asked, by_cell, character_map
-from fastvlm.data.synthetic.documents.lines import sample_lines
+from fastvlm.data.synthetic.documents.lines import Lines, sample_lines
 from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
@@ -94,7 +95,11 @@ class LineBatches:
             )
             for number, (page, picture) in enumerate(zip(pages, pictures, strict=True))
         ]
-        return self.collator(examples)
+        return self._with_places(self.collator(examples), pages)
+
+    def _with_places(self, batch: TrainingBatch, pages: Sequence[Lines]) -> TrainingBatch:
+        rows = [WrittenRow(page.drawing, read=frozenset(("\n".join(page.texts),))) for page in pages]
+        return replace(batch, reading=reading_places(batch, rows, self.collator.processor, self.collator.tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +155,12 @@ class DocumentBatches:
             self._example(start + number, sample, picture, generator)
             for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
         ]
-        return with_colors(self.collator(examples))
+        batch = with_colors(self.collator(examples))
+        rows = [
+            _written(sample) if example.images else WrittenRow(None)
+            for sample, example in zip(samples, examples, strict=True)
+        ]
+        return replace(batch, reading=reading_places(batch, rows, self.collator.processor, self.collator.tokenizer))
 
     def _example(
         self, index: int, sample: DocumentSample, picture: UInt8Array, generator: np.random.Generator
@@ -174,6 +184,24 @@ class DocumentBatches:
             conversations=tuple((user(ImagePart(picture), text), assistant(answer)) for text, answer in turns),
             dense=dense_characters(sample.document.drawing, self.grids, self.collator.processor, generator),
         )
+
+
+NOT_READ = frozenset(
+    (
+        "num_items", "num_fields", "ticked", "num_ticked", "num_rows", "num_columns", "num_bars", "num_categories",
+        "num_points", "chart_kind", "higher", "trend", "num_series", "num_lines", "has_word", "arrow", "text_color",
+        "sign_color", "num_words", "num_digits", "kind", "caption", "statement", "not_shown",
+    )
+)  # fmt: skip
+"""Intents whose answers do not stand in the picture, or only by chance."""
+
+
+def _written(sample: DocumentSample) -> WrittenRow:
+    return WrittenRow(
+        sample.document.drawing,
+        named=frozenset(name for question in sample.questions for name in question.named),
+        read=frozenset(question.answer for question in sample.questions if question.intent not in NOT_READ),
+    )
 
 
 @cache

@@ -124,6 +124,32 @@ def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
             handle.remove()
 
 
+READING_HEAD = 1
+"""Of attention, which neither phrases nor answers about scenes are taught with."""
+
+
+def reading_loss(
+    decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch, targets: GroundingTargets
+) -> TaskLoss:
+    """Loss of where a decoder looks when a question names what is written, and before it writes what it reads.
+
+    What is named is looked for in the layer of phrases, what is read two layers later.
+    """
+    places = batch.reading
+    if places is None:
+        raise DataError(f"Expected the places of what is written, {batch.sample_ids[0]} has none.")
+    attention = _Attention(decoder, inputs, batch)
+    parts: dict[str, Tensor] = {}
+    for name, layer, points, shares in (
+        ("point_named", targets.phrase_layer, places.named, places.named_shares),
+        ("point_read", targets.phrase_layer + 2, places.read, places.read_shares),
+    ):
+        rows, positions = _columns(points, attention.device)
+        log_shares = attention(layer, READING_HEAD, rows, positions)
+        parts[name] = attention_loss(log_shares, attention.spread(rows, shares))
+    return TaskLoss(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
+
+
 class _Attention:
     """Shares of attention of single positions of a batch."""
 

@@ -15,7 +15,7 @@ from fastvlm.training.losses import answer_numbers, answer_weights, next_token_l
 from fastvlm.training.precision import mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.dense import DenseHeads
-from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, watch
+from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, reading_loss, watch
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def word_loss(
 ) -> TaskLoss:
     """Cross-entropy of a batch's supervised tokens after these visual tokens, M x width in the order of their slots.
 
-    With `grounding`, and labels for it in the batch, its losses are added.
+    With `grounding`, and labels in the batch of what words mean or of where they stand, those losses are added.
     """
     device = _device(model.decoder)
     supervised = torch.from_numpy(batch.supervised)
@@ -178,10 +178,16 @@ def word_loss(
     loss = next_token_loss(logits, targets, weights)
     accuracy = (logits.argmax(1) == targets).float().mean()
     parts = {"words": loss.detach(), "token_accuracy": accuracy}
-    if grounding is None or batch.grounding is None:
+    if grounding is None:
         return TaskLoss(loss, parts)
-    pointing: TaskLoss = grounding.heads(model.decoder, inputs, batch)
-    return TaskLoss(loss + grounding.weight * pointing.total, {**parts, **pointing.parts})
+    found: list[TaskLoss] = []
+    if batch.grounding is not None:
+        found.append(grounding.heads(model.decoder, inputs, batch))
+    if batch.reading is not None:
+        found.append(reading_loss(model.decoder, inputs, batch, grounding.heads.targets))
+    for pointing in found:
+        loss, parts = loss + grounding.weight * pointing.total, {**parts, **pointing.parts}
+    return TaskLoss(loss, parts)
 
 
 def word_logits(model: FastVLM, visual_tokens: Tensor | None, batch: TrainingBatch) -> Tensor:

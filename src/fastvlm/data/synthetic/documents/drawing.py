@@ -185,17 +185,25 @@ def _write(pen: ImageDraw.ImageDraw, mark: Text, ink: int | RGB | None) -> None:
 def characters(drawing: Drawing) -> PlacedCharacters:
     """Every character of a drawing that can be named, with its centre, as it stands after turning."""
     classes: list[int] = []
-    centers: list[tuple[float, float]] = []
-    for mark in drawing.texts:
-        font = mark.face.at(mark.size_px)
-        x_px, middle_px = mark.x_px, mark.y_px - 0.35 * mark.size_px
-        for character, advance in zip(mark.text, _advances(mark.text, font), strict=True):
+    centers: list[Float32Array] = []
+    for mark, places in zip(drawing.texts, character_places(drawing), strict=True):
+        for character, place in zip(mark.text, places, strict=True):
             if character in CHARACTER_NUMBERS:
                 classes.append(CHARACTER_NUMBERS[character])
-                centers.append((x_px + advance / 2, middle_px))
-            x_px += advance + mark.tracking_px
-    places = np.array(centers, np.float32).reshape(-1, 2)
-    return PlacedCharacters(tuple(classes), _turned(places, drawing))
+                centers.append(place)
+    return PlacedCharacters(tuple(classes), np.array(centers, np.float32).reshape(-1, 2))
+
+
+def character_places(drawing: Drawing) -> list[Float32Array]:
+    """The centres of the characters of each string, spaces too, across and down, as they stand after turning."""
+    found = []
+    for mark in drawing.texts:
+        advances = np.array(_advances(mark.text, mark.face.at(mark.size_px)), np.float32)
+        ends = np.cumsum(advances + np.float32(mark.tracking_px))
+        middles = mark.x_px + ends - mark.tracking_px - advances / 2
+        heights = np.full_like(middles, mark.y_px - 0.35 * mark.size_px)
+        found.append(_turned(np.stack([middles, heights], axis=1).astype(np.float32), drawing))
+    return found
 
 
 def _turned(places: Float32Array, drawing: Drawing) -> Float32Array:

@@ -38,13 +38,17 @@ _FOREIGN_PROBABILITY = 0.3
 
 @dataclass(frozen=True)
 class DocumentQuestion:
-    """One question about a document and its only answer. phrasing_id names the template, `total/train/3`."""
+    """One question about a document and its only answer. phrasing_id names the template, `total/train/3`.
+
+    named: what it names of the document, such as the key of a field.
+    """
 
     family: str
     intent: str
     text: str
     answer: str
     phrasing_id: str
+    named: tuple[str, ...] = ()
 
 
 def sample_document_questions(
@@ -131,4 +135,5 @@ def _worded(family: str, asked: _Asked, rng: random.Random, phrasing: Phrasing) 
     is_american = rng.random() < _AMERICAN_PROBABILITY
     if not asked.slots and not asked.claimed:  # what is looked for is spelled as it is printed
         text = careless(american(text) if is_american else text, rng, phrasing=phrasing)
-    return DocumentQuestion(family, asked.kind or intent, text, asked.answer, f"{intent}/{phrasing}/{number}")
+    named = tuple(value for name, value in asked.slots.items() if name != "nth")
+    return DocumentQuestion(family, asked.kind or intent, text, asked.answer, f"{intent}/{phrasing}/{number}", named)

@@ -1,0 +1,156 @@
+"""Labels of where words stand: each letter of an answer in the visual token that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fastvlm.batches import ReadingPlaces, TrainingBatch
+from fastvlm.data.collate import Collator
+from fastvlm.data.documents import DocumentBatches, LineBatches
+from fastvlm.data.examples import Example
+from fastvlm.data.reading_places import WrittenRow, reading_places
+from fastvlm.data.synthetic.documents.drawing import Drawing, Text, character_places, characters, render
+from fastvlm.data.synthetic.documents.fonts import faces_of
+from fastvlm.messages import ImagePart, assistant, user
+from fastvlm.models.config import VLMConfig
+from fastvlm.models.vlm import FastVLM
+from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.templates import TEMPLATES
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.processing.tokenizer import train_byte_level_bpe
+from fastvlm.recipes.document_settings import smoke
+from fastvlm.training.tasks.grounding import GroundingHeads, reading_loss, watch
+from fastvlm.training.tasks.instruct import Grounding, InstructTask, word_logits
+
+COLLATOR = Collator(
+    processor=ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=8, max_enlargement=1.0)),
+    tokenizer=train_byte_level_bpe(
+        ["What is the total? Name of Read it. 7.50"] * 9, vocabulary_size=320,
+        special_tokens=("<|user|>", "<|assistant|>", "<|end|>"),
+    ),
+    template=TEMPLATES["compact"],
+    max_positions=512,
+)  # fmt: skip
+FACE = faces_of("train")[0]
+DRAWING = Drawing(
+    256, 128, (255, 255, 255),
+    (Text("Total", FACE, 16, 4, 30), Text("7.50", FACE, 16, 200, 30), Text("Name: Ann", FACE, 16, 4, 100)),
+)  # fmt: skip
+"""Two rows of four visual tokens."""
+
+
+def labelled(*turns: tuple[str, str], row: WrittenRow) -> tuple[TrainingBatch, ReadingPlaces]:
+    picture = render(DRAWING)
+    talks = tuple((user(ImagePart(picture), question), assistant(answer)) for question, answer in turns)
+    batch = COLLATOR([Example("a", (picture,), talks)])
+    return batch, reading_places(batch, [row], COLLATOR.processor, COLLATOR.tokenizer)
+
+
+def word_at(batch: TrainingBatch, position: int) -> str:
+    return COLLATOR.tokenizer.decode([int(batch.token_ids[0, position])])
+
+
+def tokens_of(shares: np.ndarray) -> list[int]:
+    return [int(token) - 1 for token in np.flatnonzero(shares)]
+
+
+def test_each_piece_of_an_answer_is_looked_for_where_it_stands() -> None:
+    row = WrittenRow(DRAWING, named=frozenset({"total"}), read=frozenset({"7.50", "Ann"}))
+    batch, places = labelled(("What is the total?", "7.50"), ("Name?", "Ann"), row=row)
+    written = [word_at(batch, int(position) + 1) for _, position in places.read]
+    assert "".join(written) == "7.50Ann"
+    for word, shares in zip(written, places.read_shares, strict=True):
+        assert shares.sum() == pytest.approx(1)
+        assert set(tokens_of(shares)) <= ({3} if word in "7.50" else {4, 5}), word
+    assert len(places.named) == 0, "the picture has it in another case"
+
+
+def test_what_a_question_names_is_looked_for() -> None:
+    row = WrittenRow(DRAWING, named=frozenset({"Total", "Name"}))
+    batch, places = labelled(("What is the Total of Name?", "yes"), row=row)
+    assert len(places.read) == 0, "yes is not written there"
+    found = zip(places.named, places.named_shares, strict=True)
+    ends = sorted((int(position), tokens_of(shares)) for (_, position), shares in found)
+    text = "".join(word_at(batch, position) for position in range(ends[0][0] + 1) if not batch.is_visual[0, position])
+    assert text.endswith("Total") and ends[0][1] == [0]
+    assert ends[1][1] == [4]
+
+
+def test_a_transcript_is_read_string_by_string() -> None:
+    text = "Total 7.50\nName: Ann"
+    _, places = labelled(("Read it.", text), row=WrittenRow(DRAWING, read=frozenset({text})))
+    tokens = [tokens_of(shares) for shares in places.read_shares]
+    assert tokens[0] == [0] and [3] in tokens and tokens[-1][-1] in (4, 5)
+    rows = [max(own) // 4 for own in tokens]
+    assert rows == sorted(rows), "line by line"
+
+
+def test_an_answer_that_stands_there_by_chance_is_not_looked_for() -> None:
+    """The 5 of 7.50 is no answer to how many there are; and nothing is shown of a row without a picture."""
+    batch, places = labelled(("How many?", "5"), row=WrittenRow(DRAWING, read=frozenset({"5"})))
+    assert len(places.read) == 0
+    nothing = reading_places(batch, [WrittenRow(None, read=frozenset({"5"}))], COLLATOR.processor, COLLATOR.tokenizer)
+    assert len(nothing.read) == len(nothing.named) == 0
+
+
+def test_spaces_have_places_too() -> None:
+    turned = replace(DRAWING, degrees=2.0)
+    for drawing in (DRAWING, turned):
+        places = character_places(drawing)
+        assert [len(own) for own in places] == [len(mark.text) for mark in drawing.texts]
+        named = np.concatenate(places)[[character != " " for mark in drawing.texts for character in mark.text]]
+        assert np.allclose(named, characters(drawing).centers_px)
+
+
+@pytest.mark.parametrize("kind", ["documents", "lines"])
+def test_batches_know_the_places_of_what_they_ask(kind: str) -> None:
+    collator = replace(COLLATOR, processor=ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=64)))
+    source = (
+        LineBatches(collator=collator, num_steps=3, batch_size=4, canvases=((256, 128),))
+        if kind == "lines"
+        else DocumentBatches(
+            collator=collator, num_steps=3, batch_size=4, questions_per_picture=8, outside_answer="?",
+            no_picture_answer="!",
+        )
+    )  # fmt: skip
+    for step in range(3):
+        batch = source[step]
+        places = batch.reading
+        assert places is not None and len(places.read) > 10
+        for (row, position), shares in zip(places.read, places.read_shares, strict=True):
+            assert batch.supervised[row, position + 1] and shares[0] == 0 and shares.sum() == pytest.approx(1)
+        for row, position in places.named:
+            assert not batch.supervised[row, position] and not batch.is_visual[row, position]
+        supervised = batch.supervised.sum()
+        assert len(places.read) > (0.8 if kind == "lines" else 0.3) * supervised
+
+
+def test_the_loss_is_lowest_where_attention_is_as_wanted() -> None:
+    recipe = smoke()
+    torch.manual_seed(0)
+    decoder = replace(recipe.decoder, vocabulary_size=COLLATOR.tokenizer.vocabulary_size)
+    model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
+    heads = GroundingHeads(model.decoder, recipe.grounding)
+    source = LineBatches(collator=COLLATOR, num_steps=1, batch_size=4, canvases=((256, 128),))
+    batch = source[0]
+    task = InstructTask(model, grounding=Grounding(heads, 0.5))
+    with torch.no_grad():
+        loss = task.loss(batch)
+        visual = task._visual_tokens(batch, task._maps(batch))
+        with watch(model.decoder) as inputs:
+            word_logits(model, visual, batch)
+        own = reading_loss(model.decoder, inputs, batch, recipe.grounding)
+    assert float(loss.total) == pytest.approx(float(loss.parts["words"] + 0.5 * own.total), rel=1e-5)
+    assert set(own.parts) == {"point_named", "point_read"} and float(own.parts["point_read"]) > 1
+    assert batch.reading is not None
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = task.loss(batch)
+        loss.total.backward()
+        optimizer.step()
+    assert float(loss.parts["point_read"]) < 0.8 * float(own.parts["point_read"])
