@@ -17,8 +17,9 @@ from torch import nn
 from fastvlm.errors import DataError, MissingExtraError, TrainingError
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.events import EVENTS_FOLDER
-from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, Validation, train
+from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, StepReport, Validation, train
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate
+from fastvlm.training.parts import freeze
 from fastvlm.training.resume import STATE_FILE, Progress, identity_of, load_state, require_same, save_state
 from fastvlm.training.task import TaskLoss
 
@@ -351,3 +352,31 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path: Path, monke
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fastvlm\[tensorboard\]'"):
         train(Regression(), Steps(6), replace(SETTINGS, writes_events=True), tmp_path)
+
+
+class Sometimes(Regression):
+    """Has a part of its loss in every second step alone."""
+
+    def loss(self, batch: int) -> TaskLoss:
+        total = super().loss(batch).total
+        return TaskLoss(total, {"every": total.detach()} | ({"second": torch.tensor(3.0)} if batch % 2 else {}))
+
+
+def test_a_part_that_not_every_step_has_is_a_mean_over_those_that_do(tmp_path: Path) -> None:
+    told: list[StepReport] = []
+    train(Sometimes(), Steps(4), replace(SETTINGS, log_every=4), tmp_path, report=told.append)
+    assert told[-1].losses["second"] == 3.0
+
+
+def test_what_a_frozen_part_had_learned_before_is_not_clipped_with(tmp_path: Path) -> None:
+    """A gradient that an earlier stage has left on it would make the steps of the others smaller."""
+
+    def run(folder: Path, left_behind: float | None) -> list[float]:
+        task = Regression()
+        freeze(task.module[0])
+        if left_behind is not None:
+            task.module[0].weight.grad = torch.full_like(task.module[0].weight, left_behind)
+        train(task, Steps(3), SETTINGS, folder)
+        return _losses(folder)
+
+    assert run(tmp_path / "a", None) == run(tmp_path / "b", 1e6)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -372,24 +373,24 @@ class _LossOf(nn.Module):
 
 
 class _Meter:
-    """Means of losses and the rate since the last report."""
+    """Means of losses and the rate since the last report; a loss that not every step has is a mean over those that do."""
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps
         self._reset()
 
     def _reset(self) -> None:
-        self.sums: dict[str, float] = {}
+        self.found: dict[str, list[float]] = {}
         self.count, self.since = 0, time.monotonic()
 
     def add(self, losses: dict[str, float]) -> None:
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.found.setdefault(name, []).append(value)
         self.count += 1
 
     def report(self, step: int, rate: float, validation_loss: float | None) -> StepReport:
         speed = self.count / max(1e-9, time.monotonic() - self.since)
-        means = {name: value / self.count for name, value in self.sums.items()}
+        means = {name: statistics.fmean(values) for name, values in self.found.items()}
         self._reset()
         return StepReport(step, self.num_steps, means, rate, speed, validation_loss)
 
