@@ -373,7 +373,7 @@ class _LossOf(nn.Module):
 
 
 class _Meter:
-    """Means of losses and the rate since the last report; a loss that not every step has is a mean over those that do."""
+    """Means of losses since the last report, of each over the steps that have it, and the rate."""
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = num_steps

@@ -16,7 +16,7 @@ EXAMPLES: tuple[tuple[str, Kind, tuple[int, int], int], ...] = (
     ("sign", "sign", (256, 192), 4),
     ("page", "page", (448, 320), 5),
 )
-"""Name, family, (width, height) in pixels, and the number in the split `dev`, which nothing is trained or reported on."""
+"""Name, family, (width, height) in pixels, and the number in the split `dev`, on which nothing is trained."""
 
 _QUESTIONS = 6
 
