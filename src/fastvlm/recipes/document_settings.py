@@ -113,7 +113,7 @@ def documents() -> DocumentsRecipe:
                 time_share=0.15,
             ),
             DocumentStage(
-                name="connect", task="instruct", data="mixture", num_steps=4000, batch_size=8, learning_rate=4e-3,
+                name="connect", task="instruct", data="mixture", num_steps=3600, batch_size=8, learning_rate=4e-3,
                 is_frozen=True, time_share=0.3,
             ),
             DocumentStage(
