@@ -12,7 +12,7 @@ from fastvlm.batches import ReadingPlaces, TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.documents import DocumentBatches, LineBatches
 from fastvlm.data.examples import Example
-from fastvlm.data.reading_places import WrittenRow, reading_places
+from fastvlm.data.reading_places import WrittenRow, WrittenTalk, reading_places
 from fastvlm.data.synthetic.documents.drawing import Drawing, Text, character_places, characters, render
 from fastvlm.data.synthetic.documents.fonts import faces_of
 from fastvlm.messages import ImagePart, assistant, user
@@ -43,11 +43,11 @@ DRAWING = Drawing(
 """Two rows of four visual tokens."""
 
 
-def labelled(*turns: tuple[str, str], row: WrittenRow) -> tuple[TrainingBatch, ReadingPlaces]:
-    picture = render(DRAWING)
-    talks = tuple((user(ImagePart(picture), question), assistant(answer)) for question, answer in turns)
-    batch = COLLATOR([Example("a", (picture,), talks)])
-    return batch, reading_places(batch, [row], COLLATOR.processor, COLLATOR.tokenizer)
+def labelled(*talks: WrittenTalk, drawing: Drawing = DRAWING) -> tuple[TrainingBatch, ReadingPlaces]:
+    picture = render(drawing)
+    turns = tuple((user(ImagePart(picture), talk.question), assistant(talk.answer)) for talk in talks)
+    batch = COLLATOR([Example("a", (picture,), turns)])
+    return batch, reading_places(batch, [WrittenRow(drawing, talks)], COLLATOR.processor, COLLATOR.tokenizer)
 
 
 def word_at(batch: TrainingBatch, position: int) -> str:
@@ -59,8 +59,9 @@ def tokens_of(shares: np.ndarray) -> list[int]:
 
 
 def test_each_piece_of_an_answer_is_looked_for_where_it_stands() -> None:
-    row = WrittenRow(DRAWING, named=frozenset({"total"}), read=frozenset({"7.50", "Ann"}))
-    batch, places = labelled(("What is the total?", "7.50"), ("Name?", "Ann"), row=row)
+    batch, places = labelled(
+        WrittenTalk("What is the total?", "7.50", ("total",), is_read=True), WrittenTalk("Name?", "Ann", is_read=True)
+    )
     written = [word_at(batch, int(position) + 1) for _, position in places.read]
     assert "".join(written) == "7.50Ann"
     for word, shares in zip(written, places.read_shares, strict=True):
@@ -70,8 +71,7 @@ def test_each_piece_of_an_answer_is_looked_for_where_it_stands() -> None:
 
 
 def test_what_a_question_names_is_looked_for() -> None:
-    row = WrittenRow(DRAWING, named=frozenset({"Total", "Name"}))
-    batch, places = labelled(("What is the Total of Name?", "yes"), row=row)
+    batch, places = labelled(WrittenTalk("What is the Total of Name?", "yes", ("Name", "Total"), is_read=True))
     assert len(places.read) == 0, "yes is not written there"
     found = zip(places.named, places.named_shares, strict=True)
     ends = sorted((int(position), tokens_of(shares)) for (_, position), shares in found)
@@ -82,19 +82,43 @@ def test_what_a_question_names_is_looked_for() -> None:
 
 def test_a_transcript_is_read_string_by_string() -> None:
     text = "Total 7.50\nName: Ann"
-    _, places = labelled(("Read it.", text), row=WrittenRow(DRAWING, read=frozenset({text})))
+    _, places = labelled(WrittenTalk("Read it.", text, is_read=True, is_transcript=True))
     tokens = [tokens_of(shares) for shares in places.read_shares]
     assert tokens[0] == [0] and [3] in tokens and tokens[-1][-1] in (4, 5)
     rows = [max(own) // 4 for own in tokens]
     assert rows == sorted(rows), "line by line"
+    _, places = labelled(WrittenTalk("Read it.", text, is_read=True))
+    assert len(places.read) == 0, "only what is a transcript"
 
 
-def test_an_answer_that_stands_there_by_chance_is_not_looked_for() -> None:
-    """The 5 of 7.50 is no answer to how many there are; and nothing is shown of a row without a picture."""
-    batch, places = labelled(("How many?", "5"), row=WrittenRow(DRAWING, read=frozenset({"5"})))
-    assert len(places.read) == 0
-    nothing = reading_places(batch, [WrittenRow(None, read=frozenset({"5"}))], COLLATOR.processor, COLLATOR.tokenizer)
+def test_what_stands_there_by_chance_is_not_looked_for() -> None:
+    """A part of a number or of a word, the answer of another question, a row without a picture."""
+    batch, places = labelled(
+        WrittenTalk("How many?", "50", is_read=True),
+        WrittenTalk("What is it?", "7.50"),
+        WrittenTalk("Read.", "otal", ("ame",), is_read=True),
+        WrittenTalk("Is it named?", "7.50", ("me",)),
+    )
+    assert len(places.read) == len(places.named) == 0
+    row = WrittenRow(None, (WrittenTalk("How many?", "7.50", is_read=True),))
+    nothing = reading_places(batch, [row], COLLATOR.processor, COLLATOR.tokenizer)
     assert len(nothing.read) == len(nothing.named) == 0
+
+
+def test_of_equal_numbers_the_one_beside_what_is_named_counts() -> None:
+    """Two things, each bought twice, once printed with a sign."""
+    rows = (("Tea", "2", 30), ("Rice", "2", 60), ("Milk x3", "3.30", 100))
+    marks = [
+        Text(text, FACE, 16, x_px, y_px) for name, number, y_px in rows for text, x_px in ((name, 4), (number, 200))
+    ]
+    drawing = replace(DRAWING, marks=tuple(marks))
+    _, places = labelled(
+        WrittenTalk("How many Tea?", "2", ("Tea",), is_read=True),
+        WrittenTalk("How many Milk?", "3", ("Milk",), is_read=True),
+        drawing=drawing,
+    )
+    tea, milk = map(tokens_of, places.read_shares)
+    assert tea == [3] and milk in ([4], [5])
 
 
 def test_spaces_have_places_too() -> None:

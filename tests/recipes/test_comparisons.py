@@ -20,7 +20,7 @@ from fastvlm.recipes.catalogue import MINIATURE_COMPARISONS
 from fastvlm.recipes.miniature.cards import TEST_SEED, TRAIN_SEED, Geometry, sample_card, tiles_of
 from fastvlm.recipes.miniature.encoders import build_encoder, sine_positions
 from fastvlm.recipes.miniature.pruning import METHODS, Pruned
-from fastvlm.recipes.miniature.report import Results, Shares, draw, tables
+from fastvlm.recipes.miniature.report import Results, Shares, draw, renewed, tables
 from fastvlm.recipes.miniature.run import RESULTS_FILE, run
 from fastvlm.recipes.miniature.study import (
     COMPARISONS,
@@ -174,6 +174,10 @@ def test_tables_and_plots_show_every_comparison(finished: Path, tmp_path: Path) 
     text = tables(results)
     assert all(f"### {name}" in text for name in COMPARISONS)
     assert "| ViT 192, similarity | 36 |" in text
+    document = "# M\n\n<!-- comparison: tiles -->\nold\n<!-- end of comparison -->\nafter\n"
+    made = renewed(document, results)
+    assert "old" not in made and "| FastViTHD 256 in tiles | 20 |" in made and made.endswith("\nafter\n")
+    assert renewed(made, results) == made
     paths = draw(results, tmp_path)
     assert [path.name for path in paths] == [f"miniature-{name}.svg" for name in COMPARISONS]
     assert all(path.read_text().startswith("<?xml") for path in paths)

@@ -44,7 +44,7 @@ from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask
 from fastvlm.training.tasks.sight import SightHeads
 
-STAGES = ("1-see", "2-look", "3-connect", "4-answer")
+STAGES = ("1-see", "2-look", "3-connect", "4-reason", "5-answer")
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def losses(folder: Path, stage: str) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / stage / METRICS_FILE).read_text().splitlines()]
 
 
-def test_it_learns_to_see_then_to_connect_then_to_answer(finished: Path) -> None:
-    assert [stage.name for stage in documents().stages] == ["see", "look", "connect", "answer"]
-    assert [stage.is_frozen for stage in documents().stages] == [False, False, True, False]
+def test_it_learns_to_see_then_to_reason_then_to_answer(finished: Path) -> None:
+    assert [stage.name for stage in documents().stages] == ["see", "look", "connect", "reason", "answer"]
+    assert [stage.is_frozen for stage in documents().stages] == [False, False, True, True, False]
     for stage in STAGES:
         found = losses(finished, stage)
         assert len(found) == 6 and found[-1] < found[0]
@@ -103,7 +103,7 @@ def test_the_first_losses_are_as_they_were(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_model_can_be_asked(finished: Path) -> None:
     scores = json.loads((finished / SCORES_FILE).read_text())
-    assert scores.keys() == {"3-connect", "4-answer"}
+    assert scores.keys() == {"3-connect", "4-reason", "5-answer"}
     assert all(total == 8 for stage in scores.values() for _, total in stage.values())
     picture = document_sample("test", 0, "sign", (192, 128), num_questions=0, phrasing="train").image
     assert (

@@ -16,6 +16,11 @@ from fastvlm.cli.output import check_place, debug_option, note
 if TYPE_CHECKING:
     from fastvlm.evaluation.suite import SuiteProgress, Task
 
+TASKS = (
+    "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-rendered", "documents-dev", "receipts",
+)  # fmt: skip
+"""As `evaluation.suite` has them, known without it."""
+
 PIPE_WIDTH = 120
 """Columns of a table that no terminal shows."""
 
@@ -23,11 +28,12 @@ PIPE_WIDTH = 120
 @click.command("eval", short_help="Measure a model's answers against baselines.")
 @click.option(
     "--task",
-    type=click.Choice(["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev", "receipts"]),
+    type=click.Choice(TASKS),
     default="scenes",
     show_default=True,
     help="Generated scenes or documents of the test split, of the one for choosing (-dev), documents in unseen "
-    "typefaces, words and layouts, or a folder of pictures with boxes, or of receipts.",
+    "typefaces, words and layouts, those of other programs (-rendered), or a folder of pictures with boxes, or of "
+    "receipts.",
 )
 @click.option(
     "--data",

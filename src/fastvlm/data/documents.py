@@ -12,13 +12,13 @@ import numpy as np
 from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
-from fastvlm.data.reading_places import WrittenRow, reading_places
+from fastvlm.data.reading_places import WrittenRow, WrittenTalk, reading_places
 from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Kind
 from fastvlm.data.synthetic.documents.drawing import Drawing, characters, render
 from fastvlm.data.synthetic.documents.fonts import FontSplit, faces_of
 from fastvlm.data.synthetic.documents.labels import asked, by_cell, character_map
-from fastvlm.data.synthetic.documents.lines import Lines, sample_lines
+from fastvlm.data.synthetic.documents.lines import sample_lines
 from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
@@ -84,21 +84,22 @@ class LineBatches:
             for _ in range(self.batch_size)
         ]
         pictures = degrade(np.stack([render(page.drawing) for page in pages]), generator)
+        questions = [rng.choice(PHRASINGS["read"].train) for _ in pages]
         examples = [
             Example(
                 sample_id=f"lines/{self.seed}/{step}/{number}",
                 images=(picture,),
-                conversations=(
-                    (user(ImagePart(picture), rng.choice(PHRASINGS["read"].train)), assistant("\n".join(page.texts))),
-                ),
+                conversations=((user(ImagePart(picture), question), assistant("\n".join(page.texts))),),
                 dense=dense_characters(page.drawing, self.grids, self.collator.processor, generator),
             )
-            for number, (page, picture) in enumerate(zip(pages, pictures, strict=True))
+            for number, (page, picture, question) in enumerate(zip(pages, pictures, questions, strict=True))
         ]
-        return self._with_places(self.collator(examples), pages)
-
-    def _with_places(self, batch: TrainingBatch, pages: Sequence[Lines]) -> TrainingBatch:
-        rows = [WrittenRow(page.drawing, read=frozenset(("\n".join(page.texts),))) for page in pages]
+        batch = self.collator(examples)
+        talks = [
+            WrittenTalk(question, "\n".join(page.texts), is_read=True, is_transcript=True)
+            for page, question in zip(pages, questions, strict=True)
+        ]
+        rows = [WrittenRow(page.drawing, (talk,)) for page, talk in zip(pages, talks, strict=True)]
         return replace(batch, reading=reading_places(batch, rows, self.collator.processor, self.collator.tokenizer))
 
 
@@ -197,11 +198,17 @@ NOT_READ = frozenset(
 
 
 def _written(sample: DocumentSample) -> WrittenRow:
-    return WrittenRow(
-        sample.document.drawing,
-        named=frozenset(name for question in sample.questions for name in question.named),
-        read=frozenset(question.answer for question in sample.questions if question.intent not in NOT_READ),
+    talks = (
+        WrittenTalk(
+            question.text,
+            question.answer,
+            question.named,
+            is_read=question.intent not in NOT_READ,
+            is_transcript=question.intent in ("read", "says"),
+        )
+        for question in sample.questions
     )
+    return WrittenRow(sample.document.drawing, tuple(talks))
 
 
 @cache

@@ -6,6 +6,7 @@ find the first by what a question names. Made documents know these places.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,15 +20,25 @@ from fastvlm.tiles import ENCODER_STRIDE_PX
 
 
 @dataclass(frozen=True)
-class WrittenRow:
-    """What a row of a batch is about. drawing: None where nothing is shown.
+class WrittenTalk:
+    """A question about a document with its answer. named: what it names of what is written there.
 
-    named: what its questions name of the picture. read: answers that are read off it.
+    is_read: the answer stands there, and not by chance. is_transcript: in several strings, one after the other.
     """
 
+    question: str
+    answer: str
+    named: tuple[str, ...] = ()
+    is_read: bool = False
+    is_transcript: bool = False
+
+
+@dataclass(frozen=True)
+class WrittenRow:
+    """What a row of a batch is about. drawing: None where nothing is shown."""
+
     drawing: Drawing | None
-    named: frozenset[str] = frozenset()
-    read: frozenset[str] = frozenset()
+    talks: tuple[WrittenTalk, ...] = ()
 
 
 def reading_places(
@@ -37,12 +48,18 @@ def reading_places(
     found = _Found(int(batch.is_visual.sum(axis=1).max(initial=0)))
     for number, row in enumerate(rows):
         if row.drawing is not None:
-            _find(found, batch, number, row, _strings(row.drawing, processor), tokenizer)
+            _find(found, batch, number, row.talks, _strings(row.drawing, processor), tokenizer)
     return found.arrays()
 
 
-_String = tuple[str, Int64Array]
-"""A string of a drawing, and for each of its characters the number of the visual token that holds it."""
+@dataclass(frozen=True)
+class _String:
+    """A string of a drawing. tokens: for each character the number of the visual token that holds it. center: across
+    and down, in pixels of the drawing."""
+
+    text: str
+    tokens: Int64Array
+    center: Float32Array
 
 
 def _strings(drawing: Drawing, processor: ImageProcessor) -> list[_String]:
@@ -52,32 +69,44 @@ def _strings(drawing: Drawing, processor: ImageProcessor) -> list[_String]:
     rows, columns = layout.tile_height_px // ENCODER_STRIDE_PX, layout.tile_width_px // ENCODER_STRIDE_PX
     strings = []
     for mark, places in zip(drawing.texts, character_places(drawing), strict=True):
+        if not mark.text:
+            continue
         cells = ((places * scale + (left_px, top_px)) // ENCODER_STRIDE_PX).astype(np.int64)
         across, down = cells[:, 0].clip(0, columns - 1), cells[:, 1].clip(0, rows - 1)
-        strings.append((mark.text, down * columns + across))
+        strings.append(_String(mark.text, down * columns + across, places.mean(0)))
     return strings
 
 
 def _find(
-    found: _Found, batch: TrainingBatch, number: int, row: WrittenRow, strings: Sequence[_String], tokenizer: Tokenizer
+    found: _Found,
+    batch: TrainingBatch,
+    number: int,
+    talks: Sequence[WrittenTalk],
+    strings: Sequence[_String],
+    tokenizer: Tokenizer,
 ) -> None:
     token_ids, is_visual, segments = batch.token_ids[number], batch.is_visual[number], batch.segments[number]
     num_used = int((segments >= 0).sum())
+    by_question = {talk.question.strip(): talk for talk in talks}
+    talk: WrittenTalk | None = None
     for run in _runs(batch.supervised[number][:num_used], segments[:num_used]):
         positions = [position for position in run if not is_visual[position]]
         if not positions:
             continue
         text, ends = _text([int(token_ids[position]) for position in positions], tokenizer)
-        if batch.supervised[number][positions[0]]:
-            if text in row.read:
-                _find_answer(found, number, positions, ends, _places_of_answer(text, strings))
-            continue
-        for name in sorted(row.named):
-            start = text.find(name)
-            tokens = [] if start < 0 else [token for own in _occurrences(name, strings) for token in own]
-            if tokens:
-                position = positions[int(np.searchsorted(ends, start + len(name)))]
-                found.named.add(number, position, tokens)
+        if not batch.supervised[number][positions[0]]:
+            talk = by_question.get(text.strip())
+            for name in talk.named if talk is not None else ():
+                tokens = [int(token) for own in _occurrences(name, strings) for token in own[1]]
+                if tokens and (stands := _whole_word(name, text)) is not None:
+                    found.named.add(number, positions[int(np.searchsorted(ends, stands + len(name)))], tokens)
+        elif talk is not None and talk.is_read and text == talk.answer:
+            places = _places_of_answer(talk, strings)
+            for index, (position, end) in enumerate(zip(positions, ends, strict=True)):
+                start = int(ends[index - 1]) if index else 0
+                tokens = [token for character in places[start : int(end)] for token in character]
+                if tokens:  # what comes next is looked for one position earlier
+                    found.read.add(number, position - 1, tokens)
 
 
 def _text(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, Int64Array]:
@@ -93,16 +122,6 @@ def _text(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, Int64Arr
 _INCOMPLETE = "\ufffd"
 
 
-def _find_answer(
-    found: _Found, number: int, positions: Sequence[int], ends: Int64Array, places: Sequence[Sequence[int]]
-) -> None:
-    for place, (position, end) in enumerate(zip(positions, ends, strict=True)):
-        start = int(ends[place - 1]) if place else 0
-        tokens = [token for character in places[start : int(end)] for token in character]
-        if tokens:  # what comes next is looked for one position earlier
-            found.read.add(number, position - 1, tokens)
-
-
 def _runs(supervised: Sequence[bool], segments: Sequence[int]) -> Iterator[list[int]]:
     """Positions that follow each other in one segment and are all supervised, or all not."""
     run: list[int] = []
@@ -115,35 +134,44 @@ def _runs(supervised: Sequence[bool], segments: Sequence[int]) -> Iterator[list[
         yield run
 
 
-def _places_of_answer(answer: str, strings: Sequence[_String]) -> list[list[int]]:
-    """For each character of an answer the visual tokens that hold it: where the whole answer stands, wherever it does;
-    or else string by string in their order, as a transcript has them."""
-    whole = _occurrences(answer, strings)
+def _places_of_answer(talk: WrittenTalk, strings: Sequence[_String]) -> list[list[int]]:
+    """For each character of an answer the visual tokens that hold it.
+
+    Of several places those count that stand in line with what the question names, beside it or below it.
+    """
+    whole = _occurrences(talk.answer, strings)
     if whole:
-        return [[int(own[index]) for own in whole] for index in range(len(answer))]
-    places: list[list[int]] = [[] for _ in answer]
+        named = [string.center for name in talk.named for string, _ in _occurrences(name, strings)[:1]]
+        distances = [sum(float(np.abs(string.center - other).min()) for other in named) for string, _ in whole]
+        nearest = [
+            tokens for (_, tokens), distance in zip(whole, distances, strict=True) if distance <= min(distances) + 1
+        ]
+        return [[int(own[index]) for own in nearest] for index in range(len(talk.answer))]
+    places: list[list[int]] = [[] for _ in talk.answer]
     cursor = 0
-    for text, tokens in strings:
-        start = answer.find(text, cursor)
+    for string in strings if talk.is_transcript else ():
+        start = talk.answer.find(string.text, cursor)
         if 0 <= start <= cursor + 1:  # a space or a new line lies between
-            for index, token in enumerate(tokens):
+            for index, token in enumerate(string.tokens):
                 places[start + index] = [int(token)]
-            cursor = start + len(text)
+            cursor = start + len(string.text)
     return places
 
 
-def _occurrences(text: str, strings: Sequence[_String]) -> list[Int64Array]:
-    """The visual tokens of a text's characters, wherever it stands as whole words; alone in a string goes before."""
-    alone = [tokens for own, tokens in strings if own == text]
+def _occurrences(text: str, strings: Sequence[_String]) -> list[tuple[_String, Int64Array]]:
+    """Strings that hold a text as whole words, with its characters' visual tokens; alone in a string goes before."""
+    alone = [(string, string.tokens) for string in strings if string.text == text]
     if alone:
         return alone
-    found = []
-    for own, tokens in strings:
-        start = own.find(text)
-        end = start + len(text)
-        if start >= 0 and not own[start - 1 : start].isalnum() and not own[end : end + 1].isalnum():
-            found.append(tokens[start:end])
-    return found
+    starts = [(string, _whole_word(text, string.text)) for string in strings]
+    return [(string, string.tokens[start : start + len(text)]) for string, start in starts if start is not None]
+
+
+def _whole_word(text: str, whole: str) -> int | None:
+    """Where a text stands in another one as whole words and numbers, and not as a part of them; `x3` is three times."""
+    before = r"(?<![^\W_])(?<!\d[.,])" if not text.isdigit() else r"(?:(?<![^\W_])(?<!\d[.,])|(?<=\bx))"
+    match = re.search(rf"{before}{re.escape(text)}(?![^\W_])(?![.,]\d)", whole)
+    return None if match is None else match.start()
 
 
 class _Places:
@@ -160,6 +188,7 @@ class _Places:
         self.shares.append(shares)
 
     def arrays(self) -> tuple[Int64Array, Float32Array]:
+        """The rows and positions, N x 2, and their shares, N x (1 + V)."""
         shares = np.stack(self.shares) if self.shares else np.zeros((0, 1 + self.num_visual), np.float32)
         return np.array(self.places, np.int64).reshape(-1, 2), shares
 

@@ -31,14 +31,17 @@ from fastvlm.evaluation.scores import Accuracy, similarity
 from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
 from fastvlm.evaluation.tasks.documents import document_questions
 from fastvlm.evaluation.tasks.receipts import receipt_questions
+from fastvlm.evaluation.tasks.rendered import rendered_questions
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.reading import is_refusal
 
-Task = Literal["scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-dev", "receipts"]
+Task = Literal[
+    "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-rendered", "documents-dev", "receipts"
+]  # fmt: skip
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
-documents-unseen: designs of type, words, layouts and some numbers that training never shows. boxes, receipts: a
-folder."""
+documents-unseen: designs of type, words, layouts and some numbers that training never shows. documents-rendered: by
+other programs, laid out by another author. boxes, receipts: a folder."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -152,6 +155,16 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
         )
     if data is not None:
         raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")
+    if task == "documents-rendered":
+        return QuestionSet(
+            rendered_questions(limit_per_family=limit_per_family, phrasing="train"),
+            rendered_questions(limit_per_family=limit_per_family, phrasing="held_out"),
+            _document_guesses(),
+            "the training split",
+            generator_version=DOCUMENTS_VERSION,
+            has_refusals=True,
+            is_read=True,
+        )
     if task in _DOCUMENT_SPLITS:
         own = _DOCUMENT_SPLITS[task]
         return QuestionSet(

@@ -40,15 +40,15 @@ NO_PICTURE_ANSWER = "I see no picture. Show me a document or a scene of coloured
 class DocumentStage:
     """One stage: what learns, on which pictures, for how long.
 
-    data: lines as they are, or a mixture of documents, scenes and lines, as the model is shown pictures. batch_size: of
-    lines a batch of the mixture has three times as many. is_frozen: the encoder keeps what it has learned.
+    data: lines as they are; short lines as the model is shown pictures; or a mixture of documents, scenes and short
+    lines, of which a batch has three times as many. is_frozen: the encoder keeps what it has learned.
     dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
     stage ends. time_share: of a run that is planned by its time (see `planned`).
     """
 
     name: str
     task: Literal["dense", "instruct"]
-    data: Literal["lines", "mixture"]
+    data: Literal["lines", "short lines", "mixture"]
     num_steps: int
     batch_size: int
     learning_rate: float
@@ -106,15 +106,19 @@ def documents() -> DocumentsRecipe:
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
-                time_share=0.3,
+                time_share=0.28,
             ),
             DocumentStage(
                 name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
-                time_share=0.15,
+                time_share=0.12,
             ),
             DocumentStage(
-                name="connect", task="instruct", data="mixture", num_steps=3600, batch_size=8, learning_rate=4e-3,
-                is_frozen=True, time_share=0.3,
+                name="connect", task="instruct", data="short lines", num_steps=1800, batch_size=64, learning_rate=4e-3,
+                is_frozen=True, time_share=0.1,
+            ),
+            DocumentStage(
+                name="reason", task="instruct", data="mixture", num_steps=2400, batch_size=8, learning_rate=4e-3,
+                is_frozen=True, time_share=0.25,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,

@@ -59,6 +59,7 @@ from fastvlm.training.parallel import refuse_several
 from fastvlm.training.parts import freeze
 from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
+from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask
 from fastvlm.training.tasks.grounding import GroundingHeads
 from fastvlm.training.tasks.instruct import Grounding, InstructTask
@@ -124,7 +125,14 @@ class Heads:
     """What learns beside the model and is not part of it."""
 
     sight: SightHeads
+    passed: CharacterHeads
     grounding: Grounding
+
+
+def _passed(recipe: DocumentsRecipe) -> CharacterTargets:
+    """What can be read off the visual tokens, which is all that the projector is given."""
+    last = max(recipe.targets.grids)
+    return replace(recipe.targets, grids={last: recipe.targets.grids[last]})
 
 
 def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, Heads]:
@@ -134,6 +142,7 @@ def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, Head
     model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
     heads = Heads(
         SightHeads(recipe.vision, recipe.targets, recipe.objects, num_colors=NUM_COLORS),
+        CharacterHeads(dict.fromkeys(_passed(recipe).grids, decoder.width), _passed(recipe)),
         Grounding(GroundingHeads(model.decoder, recipe.grounding), recipe.grounding_weight),
     )
     placed: FastVLM = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
@@ -185,7 +194,7 @@ def _identity(recipe: DocumentsRecipe, number: int) -> Identity:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
     return {
         **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "stages")),
-        "stages": repr(recipe.stages[:number]),
+        "stages": repr([replace(stage, time_share=0.0) for stage in recipe.stages[:number]]),
         "generator": repr(DOCUMENTS_VERSION),
         "fonts": fonts_digest(),
     }
@@ -197,6 +206,7 @@ def _task(recipe: DocumentsRecipe, stage: DocumentStage, model: FastVLM, heads: 
     return InstructTask(
         model,
         heads=None if stage.is_frozen else heads.sight,
+        passed=heads.passed,
         dense_weight=stage.dense_weight,
         grounding=heads.grounding,
         answer_exponent=recipe.answer_exponent,
@@ -217,14 +227,14 @@ def _collator(recipe: DocumentsRecipe, tokenizer: Tokenizer, *, enlarges: bool =
 def _batches(
     recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: Tokenizer, number: int, first_index: int
 ) -> Batches[TrainingBatch]:
-    is_mixed = stage.data == "mixture"
-    collator = _collator(recipe, tokenizer, enlarges=is_mixed)
-    grids = {} if stage.is_frozen else recipe.targets.grids
+    is_mixed, is_shown = stage.data == "mixture", stage.data != "lines"
+    collator = _collator(recipe, tokenizer, enlarges=is_shown)
+    grids = (_passed(recipe) if stage.is_frozen else recipe.targets).grids
     lines = LineBatches(
         collator=collator,
         num_steps=stage.num_steps,
         batch_size=3 * stage.batch_size if is_mixed else stage.batch_size,
-        canvases=SHORT_CANVASES if is_mixed else LINE_CANVASES,
+        canvases=SHORT_CANVASES if is_shown else LINE_CANVASES,
         grids=grids,
         seed=number - 1,
     )
@@ -269,7 +279,7 @@ def _loop_settings(recipe: DocumentsRecipe, stage: DocumentStage) -> LoopSetting
         ema_decay=stage.ema_decay,
         # What batches of such different pictures have in common is too little to normalise by: from then on it is what
         # the lines had.
-        keeps_statistics=stage.data == "mixture",
+        keeps_statistics=stage.data != "lines",
     )
 
 

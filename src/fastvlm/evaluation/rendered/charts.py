@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Any, Literal
 
@@ -73,6 +74,7 @@ _PIE_THEMES: tuple[tuple[str, str], ...] = (
     ("Waste by type,Recycling", "Paper,Glass,Metal,Plastic,Organic,Wood"),
 )
 _FIRST_OF_SERIAL_NAMES = ("Mon", "Jan", "2017")
+_MEASURED = ("kWh", "Hours", "mm")
 _SMALLEST_SLICE = 9
 _NUM_GRIDLINES = 7
 
@@ -91,11 +93,14 @@ def invent_chart(rng: Random) -> Chart:
     else:
         serial = [theme for theme in _BAR_THEMES if theme[2].startswith(_FIRST_OF_SERIAL_NAMES)]
         titles, axis, names, all_series = rng.choice(serial if shape == "line" else _BAR_THEMES)
-        categories = _categories(names.split(","), rng.randint(2, 4) if shape == "grouped" else rng.randint(3, 6), rng)
+        # Six names of more letters would touch below upright bars.
+        most = 6 if max(map(len, names.split(","))) <= 5 else 5
+        categories = _categories(names.split(","), rng.randint(*((2, 4) if shape == "grouped" else (3, most))), rng)
         num_series = 2 if shape == "grouped" or (shape == "line" and rng.random() < 0.25) else 1
         are_printed = rng.random() < 0.5 and (shape, num_series) != ("line", 2)
         step = rng.choice((1, 2, 5, 10, 20, 50, 100))
-        values = _values(num_series, len(categories), step, are_printed, rng)
+        is_count = axis not in _MEASURED
+        values = _values(num_series, len(categories), step, rng, are_printed=are_printed, is_count=is_count)
         if shape == "line" and rng.random() < 0.6:
             falls = rng.random() < 0.5
             values = [tuple(sorted(series, reverse=falls)) for series in values]
@@ -119,11 +124,17 @@ def _categories(names: Sequence[str], count: int, rng: Random) -> list[str]:
     return rng.sample(names, count)
 
 
-def _values(num_series: int, count: int, step: int, are_printed: bool, rng: Random) -> list[tuple[float, ...]]:
+def _values(
+    num_series: int, count: int, step: int, rng: Random, *, are_printed: bool, is_count: bool
+) -> list[tuple[float, ...]]:
     if not are_printed:
         return [tuple(step * value for value in rng.sample(range(1, _NUM_GRIDLINES + 1), count))
                 for _ in range(num_series)]  # fmt: skip
-    low, high, divisor = rng.choice(((8, 95, 1), (11, 99, 10), (110, 980, 1), (1010, 4900, 1)))
+    ranges = [(8, 95, 1)] if is_count else [(8, 95, 1), (11, 99, 10)]
+    if num_series == 1:
+        # On the narrow bars of groups longer numbers would run into each other.
+        ranges += [(110, 980, 1), (1010, 4900, 1)]
+    low, high, divisor = rng.choice(ranges)
     return [tuple(value / divisor if divisor > 1 else value for value in rng.sample(range(low, high), count))
             for _ in range(num_series)]  # fmt: skip
 
@@ -131,19 +142,21 @@ def _values(num_series: int, count: int, step: int, are_printed: bool, rng: Rand
 def _shares(count: int, rng: Random) -> tuple[float, ...]:
     spare = 100 - _SMALLEST_SLICE * count
     edges = [0, *sorted(rng.sample(range(1, spare), count - 1)), spare]
-    return tuple(_SMALLEST_SLICE + high - low for low, high in zip(edges[:-1], edges[1:], strict=True))
+    return tuple(_SMALLEST_SLICE + high - low for low, high in pairwise(edges))
 
 
 def draw_chart(chart: Chart, rng: Random) -> UInt8Array:
     """A chart as a picture in one of many styles, uint8 H x W x 3."""
-    require_extra("matplotlib", "bench")
+    require_extra("matplotlib", "eval")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     long_side = rng.randint(420, 880)
     width, height = long_side, round(long_side * rng.uniform(0.68, 0.9))
-    if chart.shape == "horizontal" and rng.random() < 0.3:
+    # Upright, there is no room for eight numbers of three digits side by side.
+    if chart.shape == "horizontal" and (chart.are_printed or chart.step < 20) and rng.random() < 0.3:
         width, height = height, width
     em = long_side * rng.uniform(SMALLEST_TEXT_SHARE + 0.001, 0.041)
     ink = rng.choice(("#111111", "#222222", "#1f2d3d", "#333333"))
@@ -154,12 +167,13 @@ def draw_chart(chart: Chart, rng: Random) -> UInt8Array:
             {"font.family": rng.choice(_FONTS), "font.size": em, "text.color": ink, "axes.labelcolor": ink,
              "xtick.color": ink, "ytick.color": ink, "axes.edgecolor": ink, "xtick.labelsize": em,
              "ytick.labelsize": em, "legend.fontsize": em, "axes.titlesize": em * rng.uniform(1.05, 1.25),
-             "axes.titleweight": rng.choice(("normal", "bold")), "axes.linewidth": em / 16}
+             "axes.titleweight": rng.choice(("normal", "bold")), "axes.linewidth": em / 16,
+             "axes.labelpad": em * 0.5, "xtick.major.pad": em * 0.25, "ytick.major.pad": em * 0.25}
         )  # fmt: skip
+        engine = ConstrainedLayoutEngine(w_pad=em / 72 * 0.5, h_pad=em / 72 * 0.5)
         # At 72 dots an inch a point is a pixel.
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor=rng.choice(_PAPERS))
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout=engine, facecolor=rng.choice(_PAPERS))
         canvas = FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=em / 72 * 0.5, h_pad=em / 72 * 0.5)
         axes = figure.add_subplot()
         if rng.random() < 0.5:
             axes.set_facecolor("none")
@@ -194,8 +208,7 @@ def _draw_bars(axes: Any, chart: Chart, em: float, rng: Random) -> None:
         axes.invert_yaxis()
     _draw_value_axis(axes, chart, em, rng, is_flat=is_flat)
     if chart.series:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=rng.random() < 0.4,
-                    handlelength=1.0, columnspacing=1.0)  # fmt: skip
+        _draw_legend(axes, rng)
 
 
 def _draw_lines(axes: Any, chart: Chart, em: float, rng: Random) -> None:
@@ -207,13 +220,28 @@ def _draw_lines(axes: Any, chart: Chart, em: float, rng: Random) -> None:
             linestyle=rng.choice(("-", "-", "--")), label=chart.series[number] if chart.series else None,
         )  # fmt: skip
         if chart.are_printed:
-            for name, value in zip(chart.categories, values, strict=True):
-                axes.annotate(chart.printed(value), (name, value), (0, em * 0.5), textcoords="offset points",
-                              ha="center", va="bottom", zorder=4)  # fmt: skip
-    axes.margins(x=0.1)
+            _print_values_of_line(axes, chart, values, em)
+    axes.margins(x=0.14)
     _draw_value_axis(axes, chart, em, rng, is_flat=False)
     if chart.series:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, handlelength=1.6)
+        _draw_legend(axes, rng)
+
+
+def _print_values_of_line(axes: Any, chart: Chart, values: Sequence[float], em: float) -> None:
+    paper = {"facecolor": axes.figure.get_facecolor(), "edgecolor": "none", "pad": 0}
+    for place, value in enumerate(values):
+        before, after = values[max(place - 1, 0)], values[min(place + 1, len(values) - 1)]
+        # Where the line bends upwards there is room below the point.
+        is_below = before + after > 2 * value > 0.4 * max(values)
+        axes.annotate(
+            chart.printed(value), (chart.categories[place], value), (0, em * (-0.5 if is_below else 0.5)),
+            textcoords="offset points", ha="center", va="top" if is_below else "bottom", bbox=paper, zorder=2.5,
+        )  # fmt: skip
+
+
+def _draw_legend(axes: Any, rng: Random) -> None:
+    place = rng.choice(("outside lower center", "outside upper center"))
+    axes.figure.legend(loc=place, ncols=2, frameon=rng.random() < 0.4, handlelength=1.2, columnspacing=1.0)
 
 
 def _draw_value_axis(axes: Any, chart: Chart, em: float, rng: Random, *, is_flat: bool) -> None:

@@ -284,7 +284,7 @@ def _filled_in(key: str, date_style: int, rng: Random) -> str:
         "Guests": str(rng.randint(1, 6)),
         "Room no.": str(rng.randint(101, 489)),
         "Age": f"{rng.randint(2, 14)} years",
-        "Weight": f"{rng.randint(2, 38)} kg",
+        "Weight": f"{rng.randint(2, 9)} kg",
         "Parcel weight": f"{rng.randint(1, 19)}.{rng.randint(1, 9)} kg",
         "Serial no.": f"{rng.choice('CDHKX')}{rng.randint(10000, 99999)}",
         "Quote": f"${rng.randint(24, 380)}.00",
@@ -352,7 +352,7 @@ def _number(style: str, rng: Random) -> float:
     if style == "price":
         return rng.randint(4, 90) / 2
     if style == "decimal":
-        return rng.randint(3, 499) / 10
+        return rng.randint(3, 249) / 10
     low, high = {"small": (0, 30), "middle": (12, 480), "large": (800, 9900), "dollars": (900, 9900)}[style]
     return rng.randint(low, high)
 
@@ -381,7 +381,7 @@ _SENTENCES = (
     "Rain fell on the {quality} {place} until {day}.",
     "His {thing} was {shade} and rather {quality}.",
     "It took {number} weeks to mend the {thing}.",
-    "Fresh {goods} arrive each {day} in {season}.",
+    "Fresh {goods} came from the {place} on {day}.",
 )
 _WORDS = {
     "quality": _choices("narrow,quiet,crooked,faded,hollow,gentle,heavy,shiny,humble,sturdy,curious,dusty"),

@@ -60,7 +60,9 @@ FAMILIES: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 SHORT_LINE_CHARACTERS = 12
 
-_FAMILY_OF = {pair: family for family, pairs in FAMILIES.items() for pair in pairs}
+FAMILY_OF: Mapping[tuple[str, str], str] = {pair: family for family, pairs in FAMILIES.items() for pair in pairs}
+"""The family that a kind of document with an intent counts for."""
+
 _QUESTIONS_PER_DOCUMENT = 14
 
 
@@ -75,7 +77,7 @@ def document_questions(split: DocumentSplit, *, limit_per_family: int, phrasing:
     while missing:
         index += 1
         kind, canvas = family_of(split, index)
-        wanted = [family for pair, family in _FAMILY_OF.items() if pair[0] == kind and family in missing]
+        wanted = [family for pair, family in FAMILY_OF.items() if pair[0] == kind and family in missing]
         if not wanted:
             continue
         name = f"documents-{DOCUMENTS_VERSION}/{split}/{index}"
@@ -87,7 +89,7 @@ def document_questions(split: DocumentSplit, *, limit_per_family: int, phrasing:
             document, random.Random(name), num_questions=_QUESTIONS_PER_DOCUMENT, phrasing=phrasing
         )
         for question in asked:
-            family = _FAMILY_OF.get((kind, question.intent))
+            family = FAMILY_OF.get((kind, question.intent))
             if family not in wanted or (family == "short line" and len(question.answer) > SHORT_LINE_CHARACTERS):
                 continue
             wanted = [other for other in wanted if other != family]

@@ -1,9 +1,15 @@
-"""What the miniature found, as JSON, as tables and as pictures; every number is computed from stored results."""
+"""What the miniature found, as JSON, as tables and as pictures; every number is computed from stored results.
+
+`python -m fastvlm.recipes.miniature.report docs/results/miniature.json docs/miniature.md` renews the tables of the
+document, each between `<!-- comparison: NAME -->` and `<!-- end of comparison -->`, and the plots beside the results.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,6 +140,14 @@ def _row(title: str, measured: Sequence[Measured], first: FirstToken | None) -> 
     )  # fmt: skip
 
 
+_MARKED = re.compile(r"(<!-- comparison: (?P<name>\S+) -->\n)(?P<table>.*?)(<!-- end of comparison -->)", re.DOTALL)
+
+
+def renewed(document: str, results: Results) -> str:
+    """The text of a document with its tables made anew."""
+    return _MARKED.sub(lambda match: f"{match[1]}\n{_table(results, match['name'])}\n{match[4]}", document)
+
+
 def draw(results: Results, folder: Path) -> list[Path]:
     """Draw every comparison that is complete, as SVG. Raises MissingExtraError without matplotlib."""
     require_extra("matplotlib", "bench")
@@ -231,3 +245,14 @@ _TITLES = {
     "multi-scale": "Features of several stages for the decoder",
     "contrastive": "Contrastive pretraining before the same training",
 }
+
+
+def main(stored: Path, document: Path) -> None:
+    """Renew the tables of a document, and the plots in the folder of the results."""
+    results = Results.read(stored)
+    write_whole(document, renewed(document.read_text(encoding="utf-8"), results))
+    draw(results, stored.parent)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

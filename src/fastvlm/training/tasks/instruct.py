@@ -14,6 +14,7 @@ from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
 from fastvlm.training.precision import mixed_precision
 from fastvlm.training.task import TaskLoss
+from fastvlm.training.tasks.characters import CharacterHeads
 from fastvlm.training.tasks.dense import DenseHeads
 from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, reading_loss, watch
 
@@ -32,8 +33,9 @@ class InstructTask:
     Pictures come as pixels, or, where the encoder does not learn, as what it made of them.
 
     heads: dense supervision of the encoder beside it (`DenseHeads`, `CharacterHeads`), weighted by dense_weight, or
-    None. grounding: what words point at, likewise. answer_exponent: 0 lets each token count the same, as in LLaVA, 1
-    each answer, so that short ones are not drowned by long ones.
+    None. passed: heads that read the same characters in what the projector makes of them, weighted alike, or None: it
+    learns to pass on what the encoder knows. grounding: what words point at, likewise. answer_exponent: 0 lets each
+    token count the same, as in LLaVA, 1 each answer, so that short ones are not drowned by long ones.
     """
 
     def __init__(
@@ -41,15 +43,18 @@ class InstructTask:
         model: FastVLM,
         *,
         heads: nn.Module | None = None,
+        passed: CharacterHeads | None = None,
         dense_weight: float = 0.0,
         grounding: Grounding | None = None,
         answer_exponent: float = 0.0,
     ) -> None:
-        self.model, self.heads, self.grounding = model, heads, grounding
+        self.model, self.heads, self.passed, self.grounding = model, heads, passed, grounding
         self.dense_weight, self.answer_exponent = dense_weight, answer_exponent
         modules: dict[str, nn.Module] = {"model": model}
         if heads is not None:
             modules["heads"] = heads
+        if passed is not None:
+            modules["passed"] = passed
         if grounding is not None:
             modules["grounding"] = grounding.heads
         self.module = nn.ModuleDict(modules)
@@ -62,10 +67,17 @@ class InstructTask:
             words = word_loss(
                 self.model, visual_tokens, batch, answer_exponent=self.answer_exponent, grounding=self.grounding
             )
-        if self.heads is None or batch.dense is None or maps is None:
+        if batch.dense is None or maps is None or visual_tokens is None:
             return words
-        dense: TaskLoss = self.heads(maps, batch.dense)
-        return TaskLoss(words.total + self.dense_weight * dense.total, {**words.parts, **dense.parts})
+        total, parts = words.total, dict(words.parts)
+        if self.heads is not None:
+            dense: TaskLoss = self.heads(maps, batch.dense)
+            total, parts = total + self.dense_weight * dense.total, {**parts, **dense.parts}
+        if self.passed is not None and batch.dense.content == "characters":
+            passed: TaskLoss = self.passed([_as_map(visual_tokens, maps[-1])], batch.dense)
+            total = total + self.dense_weight * passed.total
+            parts |= {f"passed_{name}": part for name, part in passed.parts.items()}
+        return TaskLoss(total, parts)
 
     @torch.no_grad()
     def right_answers(self, batch: TrainingBatch) -> Tensor:
@@ -202,6 +214,12 @@ def word_logits(model: FastVLM, visual_tokens: Tensor | None, batch: TrainingBat
         rows=_before(torch.from_numpy(batch.supervised)),
     )
     return logits
+
+
+def _as_map(visual_tokens: Tensor, like: Tensor) -> Tensor:
+    """Visual tokens of pictures, in their order, as maps: N * h * w x C to N x C x h x w."""
+    num, _, height, width = like.shape
+    return visual_tokens.float().view(num, height * width, -1).transpose(1, 2).reshape(num, -1, height, width)
 
 
 def _device(module: nn.Module) -> torch.device:
