@@ -107,18 +107,16 @@ def test_what_stands_there_by_chance_is_not_looked_for() -> None:
 
 def test_of_equal_numbers_the_one_beside_what_is_named_counts() -> None:
     """Two things, each bought twice, once printed with a sign."""
-    rows = (("Tea", "2", 30), ("Rice", "2", 60), ("Milk x3", "3.30", 100))
-    marks = [
-        Text(text, FACE, 16, x_px, y_px) for name, number, y_px in rows for text, x_px in ((name, 4), (number, 200))
-    ]
-    drawing = replace(DRAWING, marks=tuple(marks))
+    rows = (("Tea", "2", 30), ("Milk x3", "3.30", 60), ("Rice", "2", 100))
+    marks = ((Text(name, FACE, 16, 4, y_px), Text(number, FACE, 16, 200, y_px)) for name, number, y_px in rows)
+    drawing = replace(DRAWING, marks=tuple(mark for row in marks for mark in row))
     _, places = labelled(
         WrittenTalk("How many Tea?", "2", ("Tea",), is_read=True),
         WrittenTalk("How many Milk?", "3", ("Milk",), is_read=True),
         drawing=drawing,
     )
     tea, milk = map(tokens_of, places.read_shares)
-    assert tea == [3] and milk in ([4], [5])
+    assert tea == [3] and milk in ([0], [1])
 
 
 def test_spaces_have_places_too() -> None:
