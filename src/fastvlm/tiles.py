@@ -70,7 +70,8 @@ def fit_grid(
 
     The picture keeps its aspect; among grids that show it equally large the one with fewest cells wins.
     max_enlargement: by which a small picture is enlarged at most; it then gets the fewest cells that hold it so.
-    max_enlarged_tokens: cells at most for a picture that is enlarged; one that needs more keeps its size.
+    max_enlarged_tokens: cells at most for a picture that is enlarged; one that needs more gets the fewest that hold it
+    as it is, and fills them.
     """
     grid, scale = _largest(width_px, height_px, max_tokens)
     if scale > 1 and max_enlarged_tokens is not None and max_enlarged_tokens < max_tokens:

@@ -342,8 +342,12 @@ def test_small_pictures_are_enlarged_to_fewer_tokens_than_large_ones_have(
     left_px, top_px, right_px, bottom_px = processor.place(*size)
     assert (shown[top_px:bottom_px, left_px:right_px] == 200).all()
     assert (shown == 200).all(2).sum() == (right_px - left_px) * (bottom_px - top_px)
+    scale = (right_px - left_px) / size[0]
+    assert scale <= 2 and (scale <= 1.15 or layout.num_visual_tokens <= 16), "enlarged to fill its cells at most"
     with pytest.raises(CheckpointError, match="at least 1 visual token"):
         ProcessingConfig(mode="fit", max_enlarged_tokens=0)
+    with pytest.raises(ImageError, match="mode fit"):
+        ImageProcessor(ProcessingConfig(mode="pad")).place(*size)
 
 
 def test_an_enlargement_that_makes_no_sense_is_refused() -> None:

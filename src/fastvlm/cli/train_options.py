@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Report = Callable[[str, StepReport], None]
 
-RESULTS = {"model", "adapter", "tower"}
+RESULTS = {"model", "adapter", "tower", "results.json"}
 
 output_option = click.option(
     "--output",
@@ -117,7 +117,7 @@ def run_folder(name: str, output: Path | None, *, resume: bool) -> Path:
         raise TrainingError(f"{folder} is not empty. Go on with its run by --resume, or choose another --output.")
     if resume and not content:
         raise TrainingError(f"There is no run to go on with in {folder}. Leave out --resume to start one.")
-    if resume and not content & {"tokenizer.json", "features", "state", "start", "data"}:
+    if resume and not has_state and not content & {"tokenizer.json", "features", "state", "start", "data", *RESULTS}:
         raise TrainingError(f"There is no run to go on with in {folder}, only other files. Choose another --output.")
     if resume and not has_state and not content & RESULTS:
         note(f"No state was saved in {folder} yet: the run starts from its beginning.")

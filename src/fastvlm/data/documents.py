@@ -225,7 +225,7 @@ _TRIMMED_SHARE = 0.5
 
 
 def _trimmed(canvas: tuple[int, int], rng: random.Random) -> tuple[int, int]:
-    """The size to draw at so that a picture needs just the cells of a canvas: its own, or up to a cell less."""
+    """The size to draw at: that of a canvas, or up to a cell less, as pictures of people have any size."""
     if rng.random() >= _TRIMMED_SHARE:
         return canvas
     width_px, height_px = canvas

@@ -34,6 +34,8 @@ def write_failures(report: Mapping[str, Any], page: Path) -> None:
     known = {question.question_id: question for question in asked}
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
     sections: dict[str, list[str]] = {}
     for mistake in report["mistakes"]:
         question = known.get(mistake["question_id"])
@@ -85,4 +87,6 @@ def main(report: Path, page: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Expected the file of a report and the page to write, got something else.")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -54,6 +54,13 @@ class PictureResult:
     accuracy: Accuracy
 
 
+CONFIDENCES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Limits from which on answers count as confident."""
+
+_SURE = CONFIDENCES[5]
+"""The one that is told of."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """confidence: at least so much. share: of the answers with it. accuracy: of these answers."""
@@ -267,10 +274,6 @@ def _cells(result: FamilyResult) -> tuple[str, ...]:
 
 def _percent(accuracy: Accuracy | None) -> str:
     return "" if accuracy is None else f"{100 * accuracy.share:.1f}"
-
-
-_SURE = 0.5
-"""The confidence that is told of."""
 
 
 def _confident(point: Coverage) -> str:

@@ -29,10 +29,10 @@ MAX_NEW_TOKENS = 96
 
 
 class Reply(NamedTuple):
-    """An answer, and the probability that its giver gave to it."""
+    """An answer, and the probability that its giver gave to it, None where it gave none."""
 
     text: str
-    confidence: float = 1.0
+    confidence: float | None = None
 
 
 class Answerer(Protocol):
@@ -49,7 +49,7 @@ class Outcome:
     question: EvaluationQuestion
     answer: str
     is_correct: bool
-    confidence: float = 1.0
+    confidence: float | None = None
 
 
 class AssistantAnswerer:

@@ -18,6 +18,7 @@ from fastvlm.evaluation.manifest import MANIFESTS, read_manifest
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.questions import EvaluationQuestion, pictures_of, questions_digest
 from fastvlm.evaluation.report import (
+    CONFIDENCES,
     Conditions,
     Coverage,
     FamilyResult,
@@ -231,7 +232,7 @@ def measure(
         pictures=_picture_results([outcome for outcome in found.seen if outcome.question.family in counted]),
         mistakes=tuple(mistake for family in families for mistake in _mistakes(family, found.seen)),
         false_refusals=_false_refusals(found.seen) if questions.has_refusals else None,
-        coverage=coverage(found.seen),
+        coverage=coverage([outcome for outcome in found.seen if outcome.question.family in counted]),
         conditions=conditions,
     )
 
@@ -242,14 +243,11 @@ def _false_refusals(outcomes: Sequence[Outcome]) -> Accuracy:
     return Accuracy(sum(is_refusal(outcome.answer) for outcome in answerable), len(answerable))
 
 
-CONFIDENCES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-
-
 def coverage(outcomes: Sequence[Outcome]) -> tuple[Coverage, ...]:
     """How right a model is where it is confident, for several limits; those that no answer reaches are left out."""
     points = []
     for limit in CONFIDENCES:
-        sure = [outcome for outcome in outcomes if outcome.confidence >= limit]
+        sure = [outcome for outcome in outcomes if outcome.confidence is not None and outcome.confidence >= limit]
         if sure:
             right = Accuracy(sum(outcome.is_correct for outcome in sure), len(sure))
             points.append(Coverage(limit, len(sure) / len(outcomes), right))

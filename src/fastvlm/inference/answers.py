@@ -19,8 +19,8 @@ class Answer:
 
     text: without the end of the turn and without a stop string. finish_reason: `stop` where the model or a stop
     string ended the answer, `length` where `max_new_tokens` or the context did. token_ids: what the model wrote,
-    without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just this answer and
-    its end; of long answers it is small, since every token has to be as it is.
+    without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just these tokens
+    and, where it ended the answer itself, to that end; of long answers it is small. Tokens of a stop string count too.
     """
 
     text: str

@@ -20,7 +20,7 @@ class ProcessingConfig:
     mean and std: per channel, on values of 0 to 1; what is padded has the colour of the mean. pinpoints: allowed
     (width, height) of the tiled picture for anyres. max_visual_tokens: cells at most, for fit. max_enlargement: by
     which fit enlarges a small picture at most, None for as large as it can be. max_enlarged_tokens: cells at most for a
-    picture that fit enlarges, None for as many as for others.
+    picture that fit enlarges, None for as many as for others; one that needs more is enlarged to fill its cells alone.
     Raises CheckpointError on values that make no sense, such as sizes that are not multiples of 64.
     """
 

@@ -72,7 +72,12 @@ class ImageProcessor:
         return TileLayout(config.size_px, config.size_px)
 
     def place(self, width_px: int, height_px: int) -> tuple[int, int, int, int]:
-        """Say where on its only tile `fit` shows a picture of this size: left, top, right, bottom in pixels."""
+        """Say where on its only tile `fit` shows a picture of this size: left, top, right, bottom in pixels.
+
+        Raises ImageError for other modes, which have several tiles or show a part.
+        """
+        if self.config.mode != "fit":
+            raise ImageError(f"Expected the mode fit to say where a picture is, got {self.config.mode}.")
         layout = self.layout(width_px, height_px)
         return self._place_of(width_px, height_px, (layout.tile_width_px, layout.tile_height_px))
 

@@ -25,7 +25,7 @@ SHORT_CANVASES = ((192, 64), (256, 64), (320, 64), (128, 64), (256, 128))
 
 CROP_CANVASES = ((192, 64),)
 CROP_CHARACTERS = (2, 7)
-"""What the first milestone is judged on: short lines, shown as the model is shown any picture."""
+"""What is told after each stage with words: short lines, shown as the model is shown any picture."""
 
 OUTSIDE_ANSWER = (
     "I can't tell. I read receipts, forms, tables, charts, signs and short texts, and know scenes of coloured shapes."
@@ -67,7 +67,8 @@ class DocumentsRecipe:
     vocabulary_size: upper limit for the tokenizer, which learns its merges from questions, not from what documents say:
     that is read letter by letter. row_positions: tokens of a packed row: a picture and some questions. mixture: shares
     of documents, of scenes and of lines among the batches. answer_exponent: between every token counting the same (0)
-    and every answer (1). grounding_weight: of what the words of a question about a scene point at, beside the words.
+    and every answer (1). grounding_weight: of what words of a question point at and where answers are read, beside
+    the words.
     """
 
     vision: FastViTHDConfig
@@ -134,7 +135,7 @@ def smoke() -> DocumentsRecipe:
     return replace(
         full,
         vision=replace(full.vision, depths=(1, 1, 1, 1, 1), widths=(8, 16, 32, 32, 32)),
-        decoder=replace(full.decoder, width=64, num_layers=5, num_heads=2, num_key_value_heads=1),
+        decoder=replace(full.decoder, width=64, num_layers=5, num_heads=4, num_key_value_heads=2),
         stages=tuple(replace(stage, num_steps=6, batch_size=4, warmup_steps=1) for stage in full.stages),
         vocabulary_size=512,
         tokenizer_texts=400,

@@ -102,17 +102,28 @@ def _with_steps(recipe: DocumentsRecipe, num_steps: Sequence[int]) -> DocumentsR
 
 
 def _seconds_a_step(recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: Tokenizer) -> float:
+    """Of all sources of a stage by their shares."""
+    few = replace(stage, num_steps=_TIMED_STEPS)
+    batches = _batches(recipe, few, tokenizer, 1, 0)
+    if not isinstance(batches, Mixture):
+        return _seconds_of(recipe, few, tokenizer, batches)
+    seconds = (_seconds_of(recipe, few, tokenizer, source) for source in batches.sources)
+    return sum(share * own for share, own in zip(batches.shares, seconds, strict=True)) / sum(batches.shares)
+
+
+def _seconds_of(
+    recipe: DocumentsRecipe, few: DocumentStage, tokenizer: Tokenizer, batches: Batches[TrainingBatch]
+) -> float:
     """The median of a few steps, the first of which, with all that is prepared for it, does not count."""
     model, heads = _fresh(recipe, tokenizer)
-    if stage.is_frozen:
+    if few.is_frozen:
         freeze(model.vision)
-    few = replace(stage, num_steps=_TIMED_STEPS)
     settings = replace(_loop_settings(recipe, few), log_every=1, save_every=_TIMED_STEPS)
     rates: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         train(
             _task(recipe, few, model, heads),
-            _batches(recipe, few, tokenizer, 1, 0),
+            batches,
             settings,
             Path(folder),
             report=lambda step: rates.append(step.steps_per_second),

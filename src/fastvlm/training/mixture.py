@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fastvlm.errors import TrainingError
 from fastvlm.training.workers import Batches
 
 BatchType = TypeVar("BatchType", covariant=True)
@@ -22,6 +23,13 @@ class Mixture(Batches[BatchType]):
     sources: Sequence[Batches[BatchType]]
     shares: Sequence[float]
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(self.sources) != len(self.shares) or min(self.shares) < 0 or not sum(self.shares):
+            raise TrainingError(
+                f"Expected a share of at least 0 for each source of a mixture, got {len(self.sources)} sources and "
+                f"shares of {', '.join(f'{share:g}' for share in self.shares) or 'none'}."
+            )
 
     def __len__(self) -> int:
         return min(len(source) for source in self.sources)

@@ -34,4 +34,6 @@ def main(log: Path, kept: Path, every: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("Expected a log, the file to write and a number of steps, got something else.")
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,1 +1,1 @@
-"""The paper's comparisons in miniature: small encoders, one small decoder, one task, the same data and budget."""
+"""The paper's comparisons in miniature: small encoders, one small decoder, one task, the same cards and steps."""

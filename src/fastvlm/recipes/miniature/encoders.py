@@ -1,6 +1,7 @@
 """Encoders of about the same size for the miniature: FastViTHD, a ViT and a ConvNeXt (paper sections 3.1 and 3.2).
 
-The last two are the plain designs of their papers, small; nothing here is meant for use elsewhere.
+The last two follow their papers, but for what matters to large networks: no layer scale, no stochastic depth, no class
+token. All begin with the same small random weights in their perceptrons. Nothing here is meant for use elsewhere.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class ViT(nn.Module):
         self.patches = nn.Conv2d(3, VIT_WIDTH, VIT_PATCH_PX, VIT_PATCH_PX)
         self.blocks = nn.ModuleList(ViTBlock(VIT_WIDTH) for _ in range(VIT_DEPTH))
         self.norm = ChannelLayerNorm(VIT_WIDTH)
+        self.apply(_begin)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map B x 3 x H x W to B x width x H/16 x W/16."""
@@ -110,23 +112,30 @@ class ConvNeXt(nn.Module):
         widths = (3, *CONVNEXT_WIDTHS)
         self.stages = nn.ModuleList(
             nn.Sequential(
-                *([] if number == 0 else [ChannelLayerNorm(widths[number])]),
-                nn.Conv2d(widths[number], widths[number + 1], 2 if number else 4, 2 if number else 4),
+                *self._downsampling(widths[number], widths[number + 1], is_stem=number == 0),
                 *(ConvNeXtBlock(widths[number + 1]) for _ in range(depth)),
             )
             for number, depth in enumerate(CONVNEXT_DEPTHS)
         )
+        self.norm = ChannelLayerNorm(widths[-1])
+        self.apply(_begin)
+
+    @staticmethod
+    def _downsampling(in_width: int, out_width: int, *, is_stem: bool) -> tuple[nn.Module, nn.Module]:
+        if is_stem:
+            return nn.Conv2d(in_width, out_width, 4, 4), ChannelLayerNorm(out_width)
+        return ChannelLayerNorm(in_width), nn.Conv2d(in_width, out_width, 2, 2)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map B x 3 x H x W to B x width x H/32 x W/32."""
         return self.forward_stages(pixels)[-1]
 
     def forward_stages(self, pixels: Tensor) -> list[Tensor]:
-        """The map of each stage."""
+        """The map of each stage, the last one normalised."""
         maps: list[Tensor] = []
         for stage in self.stages:
             maps.append(stage(maps[-1] if maps else pixels))
-        return maps
+        return [*maps[:-1], self.norm(maps[-1])]
 
 
 class ConvNeXtBlock(nn.Module):
@@ -141,3 +150,12 @@ class ConvNeXtBlock(nn.Module):
         """Map B x C x H x W to the same shape."""
         out: Tensor = x + self.contract(F.gelu(self.expand(self.norm(self.spatial(x)))))
         return out
+
+
+def _begin(module: nn.Module) -> None:
+    """Begin perceptrons as FastViTHD's do."""
+    if isinstance(module, ViTBlock | ConvNeXtBlock):
+        for layer in (module.expand, module.contract):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -10,7 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
+from fastvlm.errors import TrainingError
 from fastvlm.models.vision.fastvithd import SelfAttention
 
 Method = Literal["random", "uniform", "pooling", "attention", "similarity"]
@@ -30,9 +32,18 @@ class Pruned(nn.Module):
         self.encoder, self.method, self.side = encoder, method, side
         self.generator = torch.Generator().manual_seed(seed)
         self._attended: Tensor | None = None
-        last = [part for part in encoder.modules() if isinstance(part, SelfAttention)]
+        self._watching: RemovableHandle | None = None
         if method == "attention":
-            last[-1].register_forward_pre_hook(self._watch)
+            layers = [part for part in encoder.modules() if isinstance(part, SelfAttention)]
+            if not layers:
+                raise TrainingError("Expected an encoder with attention to prune by it, got none. Prune another way.")
+            self._watching = layers[-1].register_forward_pre_hook(self._watch)
+
+    def release(self) -> nn.Module:
+        """Leave the encoder as it was, and return it."""
+        if self._watching is not None:
+            self._watching.remove()
+        return self.encoder
 
     def forward_stages(self, pixels: Tensor) -> list[Tensor]:
         """The kept tokens, as a map of B x C x 1 x side * side."""

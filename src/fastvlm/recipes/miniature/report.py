@@ -33,6 +33,7 @@ class Results:
     settings: Mapping[str, Any]
     machine: str
     versions: Mapping[str, str]
+    num_threads: int
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
@@ -40,6 +41,7 @@ class Results:
             "settings": dict(self.settings),
             "machine": self.machine,
             "versions": dict(self.versions),
+            "num_threads": self.num_threads,
             "measured": [_values(one) for one in self.measured],
             "first_tokens": {name: asdict(one) for name, one in self.first_tokens.items()},
         }
@@ -55,6 +57,7 @@ class Results:
             settings=values["settings"],
             machine=values["machine"],
             versions=values["versions"],
+            num_threads=values["num_threads"],
         )
 
     def of(self, name: str, *, method: str | None = None, num_tokens: int | None = None) -> list[Measured]:
@@ -102,7 +105,8 @@ def tables(results: Results) -> str:
 
 
 def _is_there(results: Results, comparison: str) -> bool:
-    return all(results.of(name) for name in COMPARISONS[comparison])
+    """Whether all models of a comparison were trained, and timed."""
+    return all(results.of(name) and name in results.first_tokens for name in COMPARISONS[comparison])
 
 
 _HEADINGS = (
@@ -169,7 +173,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
             _bars(axes, results, comparison)
         axes.set_ylim(0, 100)
         axes.grid(visible=True, alpha=0.3)
-        figure.text(0.01, 0.002, f"{results.machine}; bars: least to most of the seeds", fontsize=6, color="grey")
+        found_on = f"{results.machine}, {results.num_threads} threads; bars: least to most of the seeds"
+        figure.text(0.01, 0.002, found_on, fontsize=6, color="grey")
         path = folder / f"miniature-{comparison}.svg"
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)
@@ -200,7 +205,7 @@ def _over_time(axes: Axes, results: Results, comparison: str) -> None:
 
 
 def _over_tokens(axes: Axes, results: Results) -> None:
-    native = [name for name in COMPARISONS["resolution"] if results.of(name)]
+    native = [name for name in COMPARISONS["pruning"] if name.startswith("FastViTHD")]
     shares = [Shares.of(results.of(name)) for name in native]
     tokens = [results.of(name)[0].num_tokens for name in native]
     axes.errorbar(
@@ -255,4 +260,6 @@ def main(stored: Path, document: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Expected the file of the results and the document, got something else.")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

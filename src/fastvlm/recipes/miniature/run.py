@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
+from fastvlm.errors import TrainingError
 from fastvlm.evaluation.provenance import describe_machine, installed_versions
 from fastvlm.recipes.miniature.report import Results
 from fastvlm.recipes.miniature.study import (
@@ -34,18 +37,25 @@ def run(
     """Train and measure variants, or go on where `folder` stands; returns the file of the results.
 
     One seed after the other, so that what is stopped early has every comparison once. In the end all models of the
-    first seed are timed in turn. Other results that the file has are kept.
+    first seed are timed in turn. Other results that the file has are kept. Raises TrainingError where these were found
+    with other settings or on another machine.
     """
     refuse_several("this recipe")
     path = folder / RESULTS_FILE
     earlier = Results.read(path) if path.is_file() else None
+    own = (asdict(settings), describe_machine(), installed_versions())
+    if earlier is not None and (dict(earlier.settings), earlier.machine, dict(earlier.versions)) != own:
+        raise TrainingError(
+            f"Expected the settings, the machine and the versions that the results in {folder} were found with, got "
+            "others. Choose another --output."
+        )
     found = list(earlier.measured) if earlier is not None else []
     first_tokens = dict(earlier.first_tokens) if earlier is not None else {}
 
     def results() -> Results:
         return Results(
-            measured=tuple(found), first_tokens=first_tokens, settings=asdict(settings), machine=describe_machine(),
-            versions=installed_versions(),
+            measured=tuple(found), first_tokens=first_tokens, settings=own[0], machine=own[1], versions=own[2],
+            num_threads=torch.get_num_threads(),
         )  # fmt: skip
 
     for seed in seeds:

@@ -15,6 +15,7 @@ from torch import nn
 from fastvlm.batches import TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.synthetic.documents.drawing import NUM_CHARACTER_CLASSES
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.models.clip import CLIP, CLIPConfig
 from fastvlm.models.config import VLMConfig
@@ -29,6 +30,7 @@ from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.recipes.miniature.cards import (
+    CARDS_VERSION,
     CONTEXT,
     LETTERS,
     TEST_SEED,
@@ -49,9 +51,10 @@ from fastvlm.training.tasks.instruct import InstructTask
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One model of the miniature. tile_px: of the tiles that its cards are cut into, None for one picture.
+    """One model of the miniature; the training is the same for all, pretraining comes before it.
 
-    is_pretrained: whether its encoder begins with contrastive pretraining.
+    tile_px: of the tiles that its cards are cut into, None for one picture. is_pretrained: whether its encoder begins
+    with contrastive pretraining.
     """
 
     encoder: EncoderName = "fastvithd"
@@ -197,7 +200,14 @@ def train_model(
     def told(stage: str) -> Callable[[StepReport], None]:
         return partial(report, f"{name}, seed {seed}, {stage}")
 
-    identity: Identity = {**identity_of(settings, without=("num_cards", "num_timed", "num_workers")), "name": name}
+    identity: Identity = {
+        **identity_of(settings, without=("num_cards", "num_timed", "num_workers")),
+        "name": name,
+        "variant": repr(model.variant),
+        "encoder": repr(model.vlm.vision),
+        "cards": repr(CARDS_VERSION),
+        "fonts": fonts_digest(),
+    }
     if model.variant.is_pretrained:
         _pretrain(model, own / "contrastive", settings, identity, told("contrastive"))
     task = InstructTask(model.vlm, heads=model.heads, dense_weight=settings.dense_weight)
@@ -261,10 +271,11 @@ def measure_model(model: Model, training_s: float | None, settings: StudySetting
     encoder = model.vlm.vision
     for side in PRUNED.get(model.name, ()):
         for method in METHODS:
-            model.vlm.vision = Pruned(encoder, method, side=side, seed=model.seed)  # type: ignore[assignment]
+            pruned = Pruned(encoder, method, side=side, seed=model.seed)
+            model.vlm.vision = pruned  # type: ignore[assignment]
             accuracy = _accuracy(model, settings, side**2)
             found.append(replace(whole, num_tokens=side**2, accuracy=accuracy, method=method))
-    model.vlm.vision = encoder
+            model.vlm.vision = pruned.release()  # type: ignore[assignment]
     return found
 
 
@@ -309,7 +320,7 @@ def _first_token(model: Model, settings: StudySettings) -> Callable[[], object]:
     batch: TrainingBatch = model.batches(replace(settings, batch_size=1, questions=1), seed=TEST_SEED, num_steps=1)[0]
     encoder: nn.Module = model.vlm.vision
     if isinstance(encoder, FastViTHD):
-        encoder = fuse(encoder)
+        encoder = fuse(encoder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     encoder = encoder.eval()
     model.vlm.eval()
     pixels = torch.from_numpy(batch.pixels).to(memory_format=torch.channels_last)

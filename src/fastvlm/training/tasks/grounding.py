@@ -125,7 +125,7 @@ def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
 
 
 READING_HEAD = 1
-"""Of attention, which neither phrases nor answers about scenes are taught with."""
+"""Of attention; phrases and answers about scenes are taught with the first and the last."""
 
 
 def reading_loss(
@@ -138,6 +138,11 @@ def reading_loss(
     places = batch.reading
     if places is None:
         raise DataError(f"Expected the places of what is written, {batch.sample_ids[0]} has none.")
+    if decoder.config.num_heads < READING_HEAD + 2:
+        raise TrainingError(
+            f"Expected a decoder of at least {READING_HEAD + 2} heads to teach where to read, got "
+            f"{decoder.config.num_heads}. Take more heads, or leave grounding out."
+        )
     attention = _Attention(decoder, inputs, batch)
     parts: dict[str, Tensor] = {}
     for name, layer, points, shares in (
