@@ -267,6 +267,19 @@ def test_a_mixture_takes_steps_in_shares() -> None:
         Mixture((Steps("a"), Steps("b")), (1.0,))
 
 
+def test_some_documents_are_as_large_as_real_ones(collator: Collator) -> None:
+    as_it_is = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=1.0))
+    batches = DocumentBatches(
+        collator=replace(collator, processor=as_it_is), num_steps=16, batch_size=1, questions_per_picture=1,
+        large_share=0.5, outside_answer="", no_picture_answer="",
+    )  # fmt: skip
+    largest = {
+        share: max(int(one.is_visual.sum()) for one in map(replace(batches, large_share=share).__getitem__, range(16)))
+        for share in (0.0, 0.5)
+    }
+    assert largest[0.0] <= 49 < 64 < largest[0.5] <= 96
+
+
 def test_what_no_picture_answers_is_said_to_be_so(collator: Collator) -> None:
     """Some documents are asked what has nothing to do with them, a few are asked about without being shown."""
     batches = DocumentBatches(

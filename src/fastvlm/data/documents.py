@@ -24,6 +24,7 @@ from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
     DOCUMENTS_VERSION,
     FAMILY_WEIGHTS,
+    LARGE_CANVASES,
     DocumentSample,
     document_sample,
     keeps_colors,
@@ -110,7 +111,7 @@ class DocumentBatches:
     questions_per_picture: each a conversation of its own about the same picture; one picture in `OUTSIDE_EVERY` is also
     asked what no document answers, and one in `BLIND_EVERY` is not shown. outside_answer, no_picture_answer: what is
     said then. first_index: number of the first document of the training split, so that the stages of a run see
-    different ones.
+    different ones. large_share: of pictures that are larger than those that are judged.
     The same step gives the same batch everywhere, on the same typefaces.
     """
 
@@ -122,6 +123,7 @@ class DocumentBatches:
     no_picture_answer: str
     grids: Grids = field(default_factory=dict)
     first_index: int = 0
+    large_share: float = 0.0
 
     def __len__(self) -> int:
         return self.num_steps
@@ -131,7 +133,7 @@ class DocumentBatches:
             raise IndexError(step)
         start = self.first_index + step * self.batch_size
         rng = random.Random(f"{DOCUMENTS_VERSION}/documents/{start}")
-        canvases = _families_by_canvas()
+        canvases = _families_by_canvas(is_large=self.large_share > 0 and rng.random() < self.large_share)
         canvas = rng.choices(list(canvases), [sum(weights.values()) for weights in canvases.values()])[0]
         families, drawn = canvases[canvas], _trimmed(canvas, rng)
         samples = [
@@ -212,10 +214,10 @@ def _written(sample: DocumentSample) -> WrittenRow:
 
 
 @cache
-def _families_by_canvas() -> dict[tuple[int, int], dict[Kind, float]]:
+def _families_by_canvas(*, is_large: bool) -> dict[tuple[int, int], dict[Kind, float]]:
     """What can be drawn on each canvas, with its share of all pictures."""
     found: dict[tuple[int, int], dict[Kind, float]] = {}
-    for family, canvases in CANVASES.items():
+    for family, canvases in (LARGE_CANVASES if is_large else CANVASES).items():
         for canvas in canvases:
             found.setdefault(canvas, {})[family] = FAMILY_WEIGHTS[family] / len(canvases)
     return found

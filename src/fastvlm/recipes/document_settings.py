@@ -42,7 +42,8 @@ class DocumentStage:
 
     data: lines as they are; short lines as the model is shown pictures; or a mixture of documents, scenes and short
     lines, of which a batch has three times as many. is_frozen: the encoder keeps what it has learned.
-    dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
+    large_share: of documents that are larger than those that are judged. dense_weight: of the dense losses beside that
+    of words. ema_decay: of a running mean of the weights, with which the
     stage ends. time_share: of a run that is planned by its time (see `planned`).
     """
 
@@ -57,6 +58,7 @@ class DocumentStage:
     questions_per_picture: int = 8
     warmup_steps: int = 60
     ema_decay: float | None = None
+    large_share: float = 0.0
     time_share: float = 0.25
 
 
@@ -119,11 +121,11 @@ def documents() -> DocumentsRecipe:
             ),
             DocumentStage(
                 name="reason", task="instruct", data="mixture", num_steps=2400, batch_size=8, learning_rate=4e-3,
-                is_frozen=True, time_share=0.25,
+                is_frozen=True, time_share=0.25, large_share=0.1,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
-                time_share=0.25, ema_decay=0.995,
+                time_share=0.25, ema_decay=0.995, large_share=0.2,
             ),
         ),
     )  # fmt: skip

@@ -261,6 +261,7 @@ def _batches(
         outside_answer=OUTSIDE_ANSWER,
         no_picture_answer=NO_PICTURE_ANSWER,
         first_index=first_index,
+        large_share=stage.large_share,
     )
     scenes = SceneBatches(
         collator=collator,

@@ -19,6 +19,10 @@ _PAYMENTS = ("CASH", "CARD", "VISA", "Cash", "Card", "Voucher")
 _FAREWELLS = ("Thank you!", "THANK YOU", "Please come again", "Have a nice day", "Goodbye", "See you soon")
 
 
+_LONG_PX = 512
+"""Receipts that are higher list more."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One thing that was bought. cents: for all of them."""
@@ -99,7 +103,7 @@ def _sample(setting: Setting, sheet: Sheet, layout: str) -> Receipt:
     has_payment = rng.random() < 0.6
     taken = 5 + sum(head.values()) + 2 * has_payment
     per_item = 2 if layout == "two rows" else 1
-    most = max(1, min(10, (rows - taken) // per_item))
+    most = max(1, min(24 if setting.height_px > _LONG_PX else 10, (rows - taken) // per_item))
     cents_above = rng.randrange(100_000, 800_000, 500) if setting.words == "held_out" else 0
     items: dict[str, Item] = {}
     for _ in range(40):

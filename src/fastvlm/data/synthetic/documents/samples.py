@@ -56,6 +56,14 @@ CANVASES: Mapping[Kind, Sequence[tuple[int, int]]] = {
 }
 """(width, height) of each family in pixels, multiples of 64."""
 
+LARGE_CANVASES: Mapping[Kind, Sequence[tuple[int, int]]] = {
+    "receipt": ((320, 704), (384, 768), (448, 832)),
+    "form": ((512, 704),),
+    "table": ((704, 448),),
+    "page": ((576, 640),),
+}
+"""As long as real receipts and pages are: for training beside the others, nothing is judged on them."""
+
 
 @dataclass(frozen=True)
 class DocumentSample:
