@@ -120,7 +120,7 @@ def documents() -> DocumentsRecipe:
                 is_frozen=True, time_share=0.1,
             ),
             DocumentStage(
-                name="reason", task="instruct", data="mixture", num_steps=2400, batch_size=8, learning_rate=4e-3,
+                name="reason", task="instruct", data="mixture", num_steps=3600, batch_size=8, learning_rate=4e-3,
                 is_frozen=True, time_share=0.25, large_share=0.1,
             ),
             DocumentStage(
