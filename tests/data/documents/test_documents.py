@@ -17,7 +17,7 @@ from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Document, Setting
 from fastvlm.data.synthetic.documents.drawing import Drawing, Rectangle, Text, is_legible
 from fastvlm.data.synthetic.documents.phrasings import CLAIMS, PHRASINGS
-from fastvlm.data.synthetic.documents.questions import LONGEST_TRANSCRIPT, NOT_SHOWN, sample_document_questions
+from fastvlm.data.synthetic.documents.questions import FOREIGN, LONGEST_TRANSCRIPT, NOT_SHOWN, sample_document_questions
 from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
     FAMILY_WEIGHTS,
@@ -191,18 +191,23 @@ def test_where_two_amounts_are_shown_nobody_asks_for_the_price() -> None:
 
 
 def test_what_is_not_shown_is_not_a_fact() -> None:
-    seen = 0
+    """Neither what such documents may have and this one has not, nor what documents of other kinds have."""
+    seen = seen_foreign = 0
     for family in FAMILIES:
         for sample in some(family, num=20, num_questions=10):
             known = {(fact.intent, tuple(fact.slots.items())) for fact in sample.document.facts}
             for fact in sample.document.missing:
                 assert (fact.intent, tuple(fact.slots.items())) not in known
             intents = {fact.intent for fact in sample.document.missing}
+            foreign = {intent for intent, kinds in FOREIGN.items() if family in kinds}
+            assert not foreign & {fact.intent for fact in sample.document.facts}
             for question in sample.questions:
                 if question.intent == "not_shown":
-                    assert question.answer == NOT_SHOWN and question.phrasing_id.split("/")[0] in intents
+                    intent = question.phrasing_id.split("/")[0]
+                    assert question.answer == NOT_SHOWN and intent in intents | foreign
                     seen += 1
-    assert seen > 20
+                    seen_foreign += intent not in intents
+    assert seen - seen_foreign > 20 and seen_foreign > 20
 
 
 def test_statements_are_as_often_true_as_not() -> None:
