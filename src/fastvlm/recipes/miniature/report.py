@@ -174,7 +174,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         axes.set_ylim(0, 100)
         axes.grid(visible=True, alpha=0.3)
         found_on = f"{results.machine}, {results.num_threads} threads; bars: least to most of the seeds"
-        figure.text(0.01, 0.002, found_on, fontsize=6, color="grey")
+        figure.supxlabel(found_on, x=0.01, ha="left", fontsize=6, color="grey")
         path = folder / f"miniature-{comparison}.svg"
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)
