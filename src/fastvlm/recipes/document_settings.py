@@ -41,10 +41,10 @@ class DocumentStage:
     """One stage: what learns, on which pictures, for how long.
 
     data: lines as they are; short lines as the model is shown pictures; or a mixture of documents, scenes and short
-    lines, of which a batch has three times as many. is_frozen: the encoder keeps what it has learned.
-    large_share: of documents that are larger than those that are judged. dense_weight: of the dense losses beside that
-    of words. ema_decay: of a running mean of the weights, with which the
-    stage ends. time_share: of a run that is planned by its time (see `planned`).
+    lines, of which a batch has three times as many. is_frozen: the encoder keeps what it has learned. dense_weight: of
+    the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the stage ends.
+    large_share: of documents that are larger than those that are judged. time_share: of a run that is planned by its
+    time (see `planned`).
     """
 
     name: str
@@ -109,15 +109,15 @@ def documents() -> DocumentsRecipe:
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
-                time_share=0.28,
+                time_share=0.2,
             ),
             DocumentStage(
                 name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
-                time_share=0.12,
+                time_share=0.07,
             ),
             DocumentStage(
                 name="connect", task="instruct", data="short lines", num_steps=1800, batch_size=64, learning_rate=4e-3,
-                is_frozen=True, time_share=0.1,
+                is_frozen=True, time_share=0.18,
             ),
             DocumentStage(
                 name="reason", task="instruct", data="mixture", num_steps=3600, batch_size=8, learning_rate=4e-3,
@@ -125,7 +125,7 @@ def documents() -> DocumentsRecipe:
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
-                time_share=0.25, ema_decay=0.995, large_share=0.2,
+                time_share=0.3, ema_decay=0.995, large_share=0.2,
             ),
         ),
     )  # fmt: skip
