@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 ENCODER_STRIDE_PX = 64
 """FastViTHD turns every 64 x 64 pixels into one visual token (paper section 3.2)."""
@@ -83,6 +84,7 @@ def fit_grid(
     return _holding(max_enlargement * width_px, max_enlargement * height_px)
 
 
+@lru_cache(maxsize=1024)
 def _largest(width_px: int, height_px: int, max_tokens: int) -> tuple[tuple[int, int], float]:
     """The (rows, columns) of the grid that shows a picture largest, and by how much it is enlarged there."""
     best, best_scale = (1, 1), 0.0

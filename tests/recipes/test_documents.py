@@ -14,7 +14,6 @@ import fastvlm
 from fastvlm.batches import DenseLabels, Int64Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.documents import (
-    BLIND_EVERY,
     NUM_COLORS,
     OUTSIDE_EVERY,
     DocumentBatches,
@@ -23,6 +22,7 @@ from fastvlm.data.documents import (
     with_colors,
 )
 from fastvlm.data.examples import Example
+from fastvlm.data.sources import BLIND_EVERY
 from fastvlm.data.synthetic.documents import fonts
 from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, Drawing, characters, render
 from fastvlm.data.synthetic.documents.labels import asked

@@ -12,7 +12,8 @@ import numpy as np
 from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
-from fastvlm.data.reading_places import WrittenRow, WrittenTalk, reading_places
+from fastvlm.data.reading_places import WrittenRow, WrittenTalk, as_shown, reading_places
+from fastvlm.data.sources import BLIND_EVERY
 from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Kind
 from fastvlm.data.synthetic.documents.drawing import Drawing, characters, render
@@ -35,7 +36,7 @@ from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.tiles import ENCODER_STRIDE_PX
 
-OUTSIDE_EVERY, BLIND_EVERY = 5, 40
+OUTSIDE_EVERY = 5
 
 Grids = Mapping[int, tuple[int, int]]
 """By stage of the encoder, the rows and columns of small cells in each place of its map."""
@@ -245,10 +246,8 @@ def dense_characters(
     if not grids:
         return None
     layout = processor.layout(drawing.width_px, drawing.height_px)
-    left_px, top_px, right_px, bottom_px = processor.place(drawing.width_px, drawing.height_px)
-    scale = np.array(((right_px - left_px) / drawing.width_px, (bottom_px - top_px) / drawing.height_px), np.float32)
     placed = characters(drawing)
-    placed = replace(placed, centers_px=placed.centers_px * scale + np.array((left_px, top_px), np.float32))
+    placed = replace(placed, centers_px=as_shown(placed.centers_px, drawing, processor))
     maps = {}
     for stage, (rows, columns) in grids.items():
         stride_px = 4 << stage

@@ -52,6 +52,14 @@ def reading_places(
     return found.arrays()
 
 
+def as_shown(places_px: Float32Array, drawing: Drawing, processor: ImageProcessor) -> Float32Array:
+    """Where places of a drawing, N x 2 across and down, are on the tile that a processor shows it on."""
+    left_px, top_px, right_px, bottom_px = processor.place(drawing.width_px, drawing.height_px)
+    scale = np.array(((right_px - left_px) / drawing.width_px, (bottom_px - top_px) / drawing.height_px), np.float32)
+    shown: Float32Array = places_px * scale + np.array((left_px, top_px), np.float32)
+    return shown
+
+
 @dataclass(frozen=True)
 class _String:
     """A string of a drawing. tokens: for each character the number of the visual token that holds it. center: across
@@ -64,14 +72,12 @@ class _String:
 
 def _strings(drawing: Drawing, processor: ImageProcessor) -> list[_String]:
     layout = processor.layout(drawing.width_px, drawing.height_px)
-    left_px, top_px, right_px, bottom_px = processor.place(drawing.width_px, drawing.height_px)
-    scale = np.array(((right_px - left_px) / drawing.width_px, (bottom_px - top_px) / drawing.height_px))
     rows, columns = layout.tile_height_px // ENCODER_STRIDE_PX, layout.tile_width_px // ENCODER_STRIDE_PX
     strings = []
     for mark, places in zip(drawing.texts, character_places(drawing), strict=True):
         if not mark.text:
             continue
-        cells = ((places * scale + (left_px, top_px)) // ENCODER_STRIDE_PX).astype(np.int64)
+        cells = (as_shown(places, drawing, processor) // ENCODER_STRIDE_PX).astype(np.int64)
         across, down = cells[:, 0].clip(0, columns - 1), cells[:, 1].clip(0, rows - 1)
         strings.append(_String(mark.text, down * columns + across, places.mean(0)))
     return strings

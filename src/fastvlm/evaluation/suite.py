@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -156,31 +156,22 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
         )
     if data is not None:
         raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")
-    if task == "documents-rendered":
+    if task == "documents-rendered" or task in _DOCUMENT_SPLITS:
+        split = _DOCUMENT_SPLITS.get(task)
+        make = rendered_questions if split is None else partial(document_questions, split)
         return QuestionSet(
-            rendered_questions(limit_per_family=limit_per_family, phrasing="train"),
-            rendered_questions(limit_per_family=limit_per_family, phrasing="held_out"),
+            make(limit_per_family=limit_per_family, phrasing="train"),
+            make(limit_per_family=limit_per_family, phrasing="held_out"),
             _document_guesses(),
             "the training split",
             generator_version=DOCUMENTS_VERSION,
             has_refusals=True,
             is_read=True,
         )
-    if task in _DOCUMENT_SPLITS:
-        own = _DOCUMENT_SPLITS[task]
-        return QuestionSet(
-            document_questions(own, limit_per_family=limit_per_family, phrasing="train"),
-            document_questions(own, limit_per_family=limit_per_family, phrasing="held_out"),
-            _document_guesses(),
-            "the training split",
-            generator_version=DOCUMENTS_VERSION,
-            has_refusals=True,
-            is_read=True,
-        )
-    split: Literal["test", "dev"] = "test" if task == "scenes" else "dev"
+    scenes: Literal["test", "dev"] = "test" if task == "scenes" else "dev"
     return QuestionSet(
-        scene_questions(split, limit_per_family=limit_per_family, phrasing="train"),
-        scene_questions(split, limit_per_family=limit_per_family, phrasing="held_out"),
+        scene_questions(scenes, limit_per_family=limit_per_family, phrasing="train"),
+        scene_questions(scenes, limit_per_family=limit_per_family, phrasing="held_out"),
         _training_guesses(),
         "the training split",
     )
