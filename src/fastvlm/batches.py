@@ -102,13 +102,15 @@ class ReadingPlaces:
 
     named: N x 2, the row and the position where the question has named something that is written. read: R x 2, the row
     and the position that predicts a token of an answer that is read off the picture. named_shares, read_shares:
-    N x (1 + V) and R x (1 + V), what attention belongs to, as in GroundingLabels.
+    N x (1 + V) and R x (1 + V), what attention belongs to, as in GroundingLabels. read_spots: R x 2, where in its
+    visual token the first letter of what is read stands, column and row of 16 and 4, -1 where that is open.
     """
 
     named: Int64Array
     named_shares: Float32Array
     read: Int64Array
     read_shares: Float32Array
+    read_spots: Int64Array
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,9 @@ def test_each_piece_of_an_answer_is_looked_for_where_it_stands() -> None:
     for word, shares in zip(written, places.read_shares, strict=True):
         assert shares.sum() == pytest.approx(1)
         assert set(tokens_of(shares)) <= ({3} if word in "7.50" else {4, 5}), word
+    across, down = places.read_spots.T
+    assert (np.diff(across[:4]) > 0).all() and 0 <= across[0] <= 4, "the letters from left to right, from 200 px on"
+    assert set(down[:4]) == {1} and set(down[4:]) == {1}, "above baselines 30 px and, from the second row of cells, 36"
     assert len(places.named) == 0, "the picture has it in another case"
 
 
@@ -117,6 +120,9 @@ def test_of_equal_numbers_the_one_beside_what_is_named_counts() -> None:
     )
     tea, milk = map(tokens_of, places.read_shares)
     assert tea == [3] and milk in ([0], [1])
+    assert (places.read_spots >= 0).all()
+    _, places = labelled(WrittenTalk("How many?", "2", is_read=True), drawing=drawing)
+    assert places.read_spots.tolist() == [[-1, -1]], "either of two"
 
 
 def test_spaces_have_places_too() -> None:
@@ -165,14 +171,15 @@ def test_the_loss_is_lowest_where_attention_is_as_wanted() -> None:
         visual = task._visual_tokens(batch, task._maps(batch))
         with watch(model.decoder) as inputs:
             word_logits(model, visual, batch)
-        own = reading_loss(model.decoder, inputs, batch, recipe.grounding)
-    assert float(loss.total) == pytest.approx(float(loss.parts["words"] + 0.5 * own.total), rel=1e-5)
-    assert set(own.parts) == {"point_named", "point_read"} and float(own.parts["point_read"]) > 1
+        own = reading_loss(heads, model.decoder, inputs, batch)
+    assert float(loss.total) == pytest.approx(float(loss.parts["words"] + 0.5 * own.total), rel=1e-4)
+    assert set(own.parts) == {"point_named", "point_read", "know_spots"} and float(own.parts["point_read"]) > 1
     assert batch.reading is not None
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam([*model.parameters(), *heads.parameters()], 3e-3)
     for _ in range(12):
         optimizer.zero_grad()
         loss = task.loss(batch)
         loss.total.backward()
         optimizer.step()
     assert float(loss.parts["point_read"]) < 0.8 * float(own.parts["point_read"])
+    assert float(loss.parts["know_spots"]) < 0.8 * float(own.parts["know_spots"])

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastvlm.errors import PromptError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
+from fastvlm.models.projector import Projector
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vlm import FastVLM, segment_mask
 
@@ -224,3 +225,21 @@ def test_questions_that_share_a_row_score_as_if_alone(model: FastVLM) -> None:
         ids, positions = torch.tensor([[*shared, *question]]), torch.arange(length)[None]
         alone = score(model, pixels, ids, is_visual[:, :length], positions)
         torch.testing.assert_close(together[:, columns], alone[:, 4:], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_projector_can_begin_as_a_linear_map() -> None:
+    """What it makes of a sum is nearly the sum of what it makes, and inputs can be told from outputs."""
+    torch.manual_seed(0)
+    projector = Projector(96, 32)
+    projector.begin_linear(gain=1.0, scale=0.5)
+    inputs = torch.randn(400, 96)
+    outputs = projector(inputs)
+    assert outputs.std() == pytest.approx(0.5, rel=0.1) and outputs.mean().abs() < 0.05
+    exact = inputs @ (projector.linear_2.weight @ projector.linear_1.weight).T
+    assert (outputs - exact).abs().max() < 0.05
+    usual = Projector(96, 32)
+    seen = usual(inputs)
+    design = torch.cat((inputs, torch.ones(400, 1)), 1)
+    left = seen - design @ torch.linalg.lstsq(design, seen).solution
+    assert left.square().mean() > 0.02 * seen.var(), "the usual weights are no linear map"

@@ -15,11 +15,13 @@ from fastvlm.batches import DenseLabels, Int64Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.documents import (
     NUM_COLORS,
+    NUM_EDGES,
     OUTSIDE_EVERY,
+    PLACE_UNIT,
     DocumentBatches,
     LineBatches,
     dense_characters,
-    with_colors,
+    with_looks,
 )
 from fastvlm.data.examples import Example
 from fastvlm.data.sources import BLIND_EVERY
@@ -44,7 +46,7 @@ from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask
 from fastvlm.training.tasks.sight import SightHeads
 
-STAGES = ("1-see", "2-look", "3-connect", "4-reason", "5-answer")
+STAGES = ("1-see", "2-look", "3-connect", "4-answer")
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,9 @@ def losses(folder: Path, stage: str) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / stage / METRICS_FILE).read_text().splitlines()]
 
 
-def test_it_learns_to_see_then_to_reason_then_to_answer(finished: Path) -> None:
-    assert [stage.name for stage in documents().stages] == ["see", "look", "connect", "reason", "answer"]
-    assert [stage.is_frozen for stage in documents().stages] == [False, False, True, True, False]
+def test_it_learns_to_see_then_to_read_then_to_answer(finished: Path) -> None:
+    assert [stage.name for stage in documents().stages] == ["see", "look", "connect", "answer"]
+    assert [stage.is_frozen for stage in documents().stages] == [False, False, True, False]
     for stage in STAGES:
         found = losses(finished, stage)
         assert len(found) == 6
@@ -81,11 +83,10 @@ def test_it_learns_to_see_then_to_reason_then_to_answer(finished: Path) -> None:
 
 
 FIRST_LOSSES = {
-    "1-see": (4.700, 4.454),
-    "2-look": (11.579, 4.696),
-    "3-connect": (12.627, 11.925),
-    "4-reason": (11.515, 19.117),
-    "5-answer": (16.718, 15.958),
+    "1-see": (4.574, 4.536),
+    "2-look": (11.93, 9.665),
+    "3-connect": (14.655, 14.355),
+    "4-answer": (17.066, 31.639),
 }
 """Of each stage in miniature, in the one face that is the same on every machine."""
 
@@ -106,7 +107,7 @@ def test_the_first_losses_are_as_they_were(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_model_can_be_asked(finished: Path) -> None:
     scores = json.loads((finished / SCORES_FILE).read_text())
-    assert scores.keys() == {"3-connect", "4-reason", "5-answer"}
+    assert scores.keys() == {"3-connect", "4-answer"}
     assert all(total == 8 for stage in scores.values() for _, total in stage.values())
     picture = document_sample("test", 0, "sign", (192, 128), num_questions=0, phrasing="train").image
     assert (
@@ -212,7 +213,7 @@ def _cell(x_px: float, y_px: float) -> tuple[int, int, int]:
     return int(x_px % 8) // 4, int(y_px) // 8, int(x_px) // 8
 
 
-def test_visual_tokens_should_know_the_colours_of_their_cells(collator: Collator) -> None:
+def test_visual_tokens_should_know_the_colours_of_their_cells_and_where_they_are(collator: Collator) -> None:
     """Red at the left and green below, as the encoder is given them."""
     picture = np.zeros((128, 64, 3), np.uint8)
     picture[:, :32, 0], picture[64:, :, 1] = 255, 51
@@ -220,30 +221,34 @@ def test_visual_tokens_should_know_the_colours_of_their_cells(collator: Collator
     dense = DenseLabels({}, nothing, nothing, "characters")
     talk = (user(ImagePart(picture), "Read the text."), assistant("no"))
     as_it_is = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=2))
-    batch = with_colors(replace(collator, processor=as_it_is)([Example("a", (picture,), (talk,), dense)]))
+    batch = with_looks(replace(collator, processor=as_it_is)([Example("a", (picture,), (talk,), dense)]))
     rows, columns = (side // 64 for side in batch.pixels.shape[2:])
-    assert batch.dense is not None and batch.dense.token_features.shape == (1, rows * columns, NUM_COLORS)
-    cells = batch.dense.token_features.reshape(rows, columns, 3, 8, 8).transpose(2, 0, 3, 1, 4)
+    assert batch.dense is not None and batch.dense.token_features.shape == (1, rows * columns, NUM_COLORS + NUM_EDGES)
+    edges = (PLACE_UNIT * batch.dense.token_features[0, :, NUM_COLORS:]).round().astype(int)
+    for number, (left, above, right, below) in enumerate(edges):
+        assert (left, above) == (number % columns, number // columns)
+        assert (left + 1 + right, above + 1 + below) == (columns, rows)
+    cells = batch.dense.token_features[:, :, :NUM_COLORS].reshape(rows, columns, 3, 8, 8).transpose(2, 0, 3, 1, 4)
     cells = cells.reshape(3, rows * 8, columns * 8)
     half = columns * 8 // 2
     assert cells[0, :, : half - 1] == pytest.approx(1, abs=0.01)
     assert cells[0, :, half + 1 :] == pytest.approx(0, abs=0.01)
     assert cells[1, : rows * 4 - 1] == pytest.approx(0, abs=0.01)
     assert cells[1, rows * 4 + 1 :] == pytest.approx(0.2, abs=0.01)
-    assert float(batch.dense.token_weights.sum()) == pytest.approx(rows * columns)
+    assert float(batch.dense.token_weights.sum()) == pytest.approx(5 * rows * columns)
 
 
 def test_heads_learn_what_the_labels_of_a_batch_are_about() -> None:
     torch.manual_seed(0)
     recipe = smoke()
-    heads = SightHeads(recipe.vision, recipe.targets, recipe.objects, num_colors=NUM_COLORS)
+    heads = SightHeads(recipe.vision, recipe.targets, recipe.objects, num_looks=NUM_COLORS + NUM_EDGES)
     model = FastViTHD(recipe.vision)
     tokenizer = train_byte_level_bpe(["a"], vocabulary_size=300, special_tokens=SPECIAL_TOKENS)
     batches = _batches(recipe, recipe.stages[1], tokenizer, 2, 0)
     assert isinstance(batches, Mixture)
     parts = [set(DenseTask(model, heads).loss(source[0]).parts) for source in batches.sources]
     reading = {f"characters_{stage}" for stage in (1, 2, 3, 4)} | {"told"}
-    assert parts == [reading | {"colors"}, {"dense_class", "dense_token"}, reading]
+    assert parts == [reading | {"looks"}, {"dense_class", "dense_token"}, reading]
 
 
 def test_a_mixture_takes_steps_in_shares() -> None:

@@ -65,8 +65,11 @@ def test_scores_are_what_attention_takes_its_softmax_of(model: FastVLM, batches:
     rows, columns = torch.tensor([0, 1, 1]), torch.tensor([6, 0, 3])
     values = attention.value(hidden).view(2, 7, config.num_key_value_heads, config.head_dim)
     mixed = []
+    every = attention.scores(hidden, angles=angles, heads=range(config.num_heads), rows=rows, positions=columns)
     for head in range(config.num_heads):
-        scores = attention.scores(hidden, angles=angles, head=head, rows=rows, positions=columns)
+        alone = range(head, head + 1)
+        scores = attention.scores(hidden, angles=angles, heads=alone, rows=rows, positions=columns)[:, 0]
+        torch.testing.assert_close(every[:, head], scores, atol=1e-6, rtol=0)
         shares = scores.masked_fill(~mask[rows, 0, columns], -torch.inf).softmax(-1)
         group = head * config.num_key_value_heads // config.num_heads
         mixed.append(torch.einsum("kt,ktd->kd", shares, values[rows, :, group]))
@@ -88,8 +91,8 @@ def test_attention_that_is_as_wanted_costs_only_its_share_on_words(
     angles = rotary_angles(torch.from_numpy(batch.positions), head_dim=config.head_dim, theta=config.rope_theta)
     rows, ends = torch.from_numpy(labels.phrases).unbind(1)
     scores = model.decoder.layers[1].attention.scores(
-        inputs[1].normalised, angles=angles, head=0, rows=rows, positions=ends
-    )
+        inputs[1].normalised, angles=angles, heads=range(1), rows=rows, positions=ends
+    )[:, 0]
     allowed = segment_mask(torch.from_numpy(batch.segments))[:, 0][rows, ends]
     seen = torch.from_numpy(batch.is_visual)[rows].clone()
     seen[:, 0] = True

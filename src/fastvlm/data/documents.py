@@ -159,7 +159,7 @@ class DocumentBatches:
             self._example(start + number, sample, picture, generator)
             for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
         ]
-        batch = with_colors(self.collator(examples))
+        batch = with_looks(self.collator(examples))
         rows = [
             _written(sample) if example.images else WrittenRow(None)
             for sample, example in zip(samples, examples, strict=True)
@@ -267,13 +267,18 @@ COLOR_CELLS = 8
 """Across and down, the cells of a visual token whose mean colour it should know."""
 
 NUM_COLORS = 3 * COLOR_CELLS**2
+NUM_EDGES = 4
+
+PLACE_UNIT = 4
+"""Visual tokens that count as one in the distances from the edges."""
 
 
-def with_colors(batch: TrainingBatch) -> TrainingBatch:
-    """A batch whose visual tokens should also know the mean colours of small cells: what stands there is not text only.
+def with_looks(batch: TrainingBatch) -> TrainingBatch:
+    """A batch whose visual tokens should also know what they look like and where they are: not all there is is text.
 
-    The numbers of a token are its red cells from left to right and top to bottom, then its green and its blue ones, as
-    the encoder is given them; together they matter as much as one number does.
+    The numbers of a token are the mean colours of its small cells, as the encoder is given them: the red ones from left
+    to right and top to bottom, then the green and the blue ones. Together they matter as much as one number does. The
+    last four tell how many tokens there are to its left, above it, to its right and below it.
     """
     if batch.dense is None:
         return batch
@@ -285,5 +290,9 @@ def with_colors(batch: TrainingBatch) -> TrainingBatch:
     )
     cells = batch.pixels.reshape(num, channels, rows, COLOR_CELLS, cell_px, columns, COLOR_CELLS, cell_px).mean((4, 7))
     colors = cells.transpose(0, 2, 4, 1, 3, 5).reshape(num, rows * columns, NUM_COLORS)
-    weights = np.full_like(colors, 1 / NUM_COLORS)
-    return replace(batch, dense=replace(batch.dense, token_features=colors, token_weights=weights))
+    row, column = (places.ravel() for places in np.indices((rows, columns)))
+    edges = np.stack((column, row, columns - 1 - column, rows - 1 - row), 1).astype(np.float32) / PLACE_UNIT
+    looks = np.concatenate((colors, np.broadcast_to(edges, (num, *edges.shape))), 2)
+    weights = np.ones_like(looks)
+    weights[:, :, :NUM_COLORS] /= NUM_COLORS
+    return replace(batch, dense=replace(batch.dense, token_features=looks, token_weights=weights))

@@ -60,13 +60,19 @@ def as_shown(places_px: Float32Array, drawing: Drawing, processor: ImageProcesso
     return shown
 
 
+PLACES_ACROSS, PLACES_DOWN = 16, 4
+"""Where in a visual token a letter stands, told by so many columns and rows: as finely as encoders learn to read."""
+
+_SPOT = np.array((ENCODER_STRIDE_PX // PLACES_ACROSS, ENCODER_STRIDE_PX // PLACES_DOWN))
+
+
 @dataclass(frozen=True)
 class _String:
-    """A string of a drawing. tokens: for each character the number of the visual token that holds it. center: across
-    and down, in pixels of the drawing."""
+    """A string of a drawing. spots: for each character the number of the visual token that holds it, and where in it
+    across and down, N x 3. center: across and down, in pixels of the drawing."""
 
     text: str
-    tokens: Int64Array
+    spots: Int64Array
     center: Float32Array
 
 
@@ -77,9 +83,11 @@ def _strings(drawing: Drawing, processor: ImageProcessor) -> list[_String]:
     for mark, places in zip(drawing.texts, character_places(drawing), strict=True):
         if not mark.text:
             continue
-        cells = (as_shown(places, drawing, processor) // ENCODER_STRIDE_PX).astype(np.int64)
-        across, down = cells[:, 0].clip(0, columns - 1), cells[:, 1].clip(0, rows - 1)
-        strings.append(_String(mark.text, down * columns + across, places.mean(0)))
+        last_px = np.array((columns, rows)) * ENCODER_STRIDE_PX - 1
+        shown_px = as_shown(places, drawing, processor).astype(np.int64).clip(0, last_px)
+        cells, within = shown_px // ENCODER_STRIDE_PX, shown_px % ENCODER_STRIDE_PX // _SPOT
+        spots = np.column_stack((cells[:, 1] * columns + cells[:, 0], within))
+        strings.append(_String(mark.text, spots, places.mean(0)))
     return strings
 
 
@@ -103,16 +111,17 @@ def _find(
         if not batch.supervised[number][positions[0]]:
             talk = by_question.get(text.strip())
             for name in talk.named if talk is not None else ():
-                tokens = [int(token) for own in _occurrences(name, strings) for token in own[1]]
+                tokens = [int(token) for _, spots in _occurrences(name, strings) for token in spots[:, 0]]
                 if tokens and (stands := _whole_word(name, text)) is not None:
                     found.named.add(number, positions[int(np.searchsorted(ends, stands + len(name)))], tokens)
         elif talk is not None and talk.is_read and text == talk.answer:
             places = _places_of_answer(talk, strings)
             for index, (position, end) in enumerate(zip(positions, ends, strict=True)):
                 start = int(ends[index - 1]) if index else 0
-                tokens = [token for character in places[start : int(end)] for token in character]
-                if tokens:  # what comes next is looked for one position earlier
-                    found.read.add(number, position - 1, tokens)
+                spots = [spot for character in places[start : int(end)] for spot in character]
+                if spots:  # what comes next is looked for one position earlier
+                    found.read.add(number, position - 1, [token for token, _, _ in spots])
+                    found.spots.append(_only_spot(places[start]))
 
 
 def _text(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, Int64Array]:
@@ -140,8 +149,21 @@ def _runs(supervised: Sequence[bool], segments: Sequence[int]) -> Iterator[list[
         yield run
 
 
-def _places_of_answer(talk: WrittenTalk, strings: Sequence[_String]) -> list[list[int]]:
-    """For each character of an answer the visual tokens that hold it.
+_Spot = tuple[int, int, int]
+
+
+def _spot(numbers: Int64Array) -> _Spot:
+    token, across, down = (int(number) for number in numbers)
+    return token, across, down
+
+
+def _only_spot(spots: Sequence[_Spot]) -> tuple[int, int]:
+    """Where in its visual token a character stands, -1 where it stands nowhere or in several places."""
+    return spots[0][1:] if len(spots) == 1 else (-1, -1)
+
+
+def _places_of_answer(talk: WrittenTalk, strings: Sequence[_String]) -> list[list[_Spot]]:
+    """For each character of an answer the visual tokens that hold it, and where in them it stands.
 
     Of several places those count that stand in line with what the question names, beside it or below it.
     """
@@ -150,27 +172,29 @@ def _places_of_answer(talk: WrittenTalk, strings: Sequence[_String]) -> list[lis
         named = [string.center for name in talk.named for string, _ in _occurrences(name, strings)[:1]]
         distances = [sum(float(np.abs(string.center - other).min()) for other in named) for string, _ in whole]
         nearest = [
-            tokens for (_, tokens), distance in zip(whole, distances, strict=True) if distance <= min(distances) + 1
+            spots.tolist()
+            for (_, spots), distance in zip(whole, distances, strict=True)
+            if distance <= min(distances) + 1
         ]
-        return [[int(own[index]) for own in nearest] for index in range(len(talk.answer))]
-    places: list[list[int]] = [[] for _ in talk.answer]
+        return [[tuple(spots[index]) for spots in nearest] for index in range(len(talk.answer))]
+    places: list[list[_Spot]] = [[] for _ in talk.answer]
     cursor = 0
     for string in strings if talk.is_transcript else ():
         start = talk.answer.find(string.text, cursor)
         if 0 <= start <= cursor + 1:  # a space or a new line lies between
-            for index, token in enumerate(string.tokens):
-                places[start + index] = [int(token)]
+            for index, spot in enumerate(string.spots):
+                places[start + index] = [_spot(spot)]
             cursor = start + len(string.text)
     return places
 
 
 def _occurrences(text: str, strings: Sequence[_String]) -> list[tuple[_String, Int64Array]]:
-    """Strings that hold a text as whole words, with its characters' visual tokens; alone in a string goes before."""
-    alone = [(string, string.tokens) for string in strings if string.text == text]
+    """Strings that hold a text as whole words, with its characters' spots; alone in a string goes before."""
+    alone = [(string, string.spots) for string in strings if string.text == text]
     if alone:
         return alone
     starts = [(string, _whole_word(text, string.text)) for string in strings]
-    return [(string, string.tokens[start : start + len(text)]) for string, start in starts if start is not None]
+    return [(string, string.spots[start : start + len(text)]) for string, start in starts if start is not None]
 
 
 def _whole_word(text: str, whole: str) -> int | None:
@@ -204,10 +228,12 @@ class _Found:
     num_visual: int
     named: _Places = field(init=False)
     read: _Places = field(init=False)
+    spots: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.named, self.read = _Places(self.num_visual), _Places(self.num_visual)
 
     def arrays(self) -> ReadingPlaces:
         """Everything that was found, as arrays."""
-        return ReadingPlaces(*self.named.arrays(), *self.read.arrays())
+        spots = np.array(self.spots, np.int64).reshape(-1, 2)
+        return ReadingPlaces(*self.named.arrays(), *self.read.arrays(), spots)

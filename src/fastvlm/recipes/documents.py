@@ -3,7 +3,7 @@
 The order is the paper's, scaled down; what stands in for its pretrained parts is marked. First the encoder learns to
 see (in place of contrastive pretraining): it reads lines cell by cell, since generated text knows where each character
 stands, then whole documents and scenes at the sizes that people ask about. Then the projector and a fresh decoder learn
-to answer from what a frozen encoder sees (stage 1), and at last everything learns together (stages 1.5 and 2). Sizes,
+to write down what a frozen encoder sees (stage 1), and at last everything learns to answer (stages 1.5 and 2). Sizes,
 rates and lengths are our own.
 """
 
@@ -23,7 +23,7 @@ import torch
 
 from fastvlm.batches import TrainingBatch
 from fastvlm.data.collate import Collator
-from fastvlm.data.documents import NUM_COLORS, DocumentBatches, LineBatches
+from fastvlm.data.documents import NUM_COLORS, NUM_EDGES, DocumentBatches, LineBatches
 from fastvlm.data.sources import SceneBatches
 from fastvlm.data.synthetic.documents.corpus import document_corpus
 from fastvlm.data.synthetic.documents.fonts import fonts_digest
@@ -131,6 +131,10 @@ def _seconds_of(
     return 1 / statistics.median(rates[1:])
 
 
+_FEATURE_GAIN = 5.0
+"""What brings an encoder's output to a deviation of about one, as it was found after its stages."""
+
+
 @dataclass(frozen=True)
 class Heads:
     """What learns beside the model and is not part of it."""
@@ -151,8 +155,9 @@ def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, Head
     torch.manual_seed(recipe.seed)
     decoder = replace(recipe.decoder, vocabulary_size=padded(tokenizer.vocabulary_size))
     model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
+    model.projector.begin_linear(gain=_FEATURE_GAIN, scale=0.5)
     heads = Heads(
-        SightHeads(recipe.vision, recipe.targets, recipe.objects, num_colors=NUM_COLORS),
+        SightHeads(recipe.vision, recipe.targets, recipe.objects, num_looks=NUM_COLORS + NUM_EDGES),
         CharacterHeads(dict.fromkeys(_passed(recipe).grids, decoder.width), _passed(recipe)),
         Grounding(GroundingHeads(model.decoder, recipe.grounding), recipe.grounding_weight),
     )

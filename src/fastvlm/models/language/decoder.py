@@ -78,24 +78,26 @@ class Attention(nn.Module):
         return projected
 
     def scores(
-        self, hidden: Tensor, *, angles: tuple[Tensor, Tensor], head: int, rows: Tensor, positions: Tensor
+        self, hidden: Tensor, *, angles: tuple[Tensor, Tensor], heads: range, rows: Tensor, positions: Tensor
     ) -> Tensor:
-        """What one head's softmax is taken of, at K single positions: K x T, before the mask.
+        """What the softmax of neighbouring heads is taken of, at K single positions: K x heads x T, before the mask.
 
         hidden: B x T x width, the normalised input. rows, positions: K, which of the B x T positions ask.
         """
-        group = head * self.key.out_features // self.query.out_features
+        groups = [head * self.key.out_features // self.query.out_features for head in heads]
+        query = _rotate(self._heads(self.query, hidden, heads), *angles)
+        key = _rotate(self._heads(self.key, hidden, range(groups[0], groups[-1] + 1)), *angles)
+        own = torch.tensor([group - groups[0] for group in groups], device=key.device)
+        every = query @ key.index_select(1, own).transpose(2, 3) * self.head_dim**-0.5
         # Selected, not indexed: the gradient of an index is summed in no fixed order, so that no run could be repeated.
-        asking = hidden.flatten(0, 1).index_select(0, rows * hidden.shape[1] + positions)
-        query = _rotate(self._head(self.query, asking, head), *(part[rows, 0, positions] for part in angles))
-        key = _rotate(self._head(self.key, hidden, group), *(part[:, 0] for part in angles))
-        scores: Tensor = torch.einsum("kd,ktd->kt", query, key.index_select(0, rows)) * self.head_dim**-0.5
-        return scores
+        asked: Tensor = every.transpose(1, 2).flatten(0, 1).index_select(0, rows * hidden.shape[1] + positions)
+        return asked
 
-    def _head(self, projection: nn.Linear, hidden: Tensor, head: int) -> Tensor:
-        """Project onto the numbers of one head only."""
-        chosen = slice(head * self.head_dim, (head + 1) * self.head_dim)
-        return F.linear(hidden, projection.weight[chosen], None if projection.bias is None else projection.bias[chosen])
+    def _heads(self, projection: nn.Linear, hidden: Tensor, heads: range) -> Tensor:
+        """Project onto the numbers of these heads only: B x heads x T x head_dim."""
+        chosen = slice(heads.start * self.head_dim, heads.stop * self.head_dim)
+        bias = None if projection.bias is None else projection.bias[chosen]
+        return self._split(F.linear(hidden, projection.weight[chosen], bias))
 
     def _split(self, projected: Tensor) -> Tensor:
         return projected.view(*projected.shape[:-1], -1, self.head_dim).transpose(1, 2)

@@ -28,6 +28,7 @@ from fastvlm.training.task import TaskLoss
 class GroundingTargets:
     """What is taught and where. num_classes, num_marks, num_comparisons: as the labels have them.
 
+    num_spots: where in a visual token a letter stands, columns and rows; none where nothing is read.
     phrase_layer: the layer (from 0) in which phrases point at what fits their words; the next points at what they mean,
     the one after it lets answers point at phrases. A phrase knows what it means before that one, an answer after it.
     """
@@ -35,6 +36,7 @@ class GroundingTargets:
     num_classes: tuple[int, ...]
     num_marks: int
     num_comparisons: tuple[int, ...]
+    num_spots: tuple[int, ...] = ()
     phrase_layer: int = 1
 
 
@@ -66,24 +68,25 @@ class GroundingHeads(nn.Module):
         self.classes = nn.Linear(width, sum(targets.num_classes))
         self.marks = nn.Linear(width, targets.num_marks)
         self.comparisons = nn.Linear(width, sum(targets.num_comparisons))
+        self.spots = nn.Linear(width, sum(targets.num_spots)) if targets.num_spots else None
 
     def forward(self, decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch) -> TaskLoss:
         """Losses of one pass of `decoder` over a batch with grounding labels; `inputs` as `watch` gives them."""
         labels = batch.grounding
         if labels is None:
             raise DataError(f"Expected labels of what words mean, {batch.sample_ids[0]} has none.")
-        first_layer, last_head = self.targets.phrase_layer, decoder.config.num_heads - 1
+        first_layer, first_head, last_head = self.targets.phrase_layer, *_first_and_last(decoder.config.num_heads)
         attention = _Attention(decoder, inputs, batch)
         rows, ends = _columns(labels.phrases, attention.device)
         answer_rows, starts, subjects, others = _columns(labels.answers, attention.device)
         parts: dict[str, Tensor] = {}
         for name, layer, head, shares in (
-            ("point_candidates", first_layer, 0, labels.candidates),
+            ("point_candidates", first_layer, first_head, labels.candidates),
             ("point_tally", first_layer, last_head, labels.tallies),
-            ("point_referents", first_layer + 1, 0, labels.referents),
+            ("point_referents", first_layer + 1, first_head, labels.referents),
         ):
             parts[name] = attention_loss(attention(layer, head, rows, ends), attention.spread(rows, shares))
-        for name, head, places in (("point_subject", 0, subjects), ("point_other", last_head, others)):
+        for name, head, places in (("point_subject", first_head, subjects), ("point_other", last_head, others)):
             log_shares = attention(first_layer + 2, head, answer_rows, starts)
             parts[name] = attention_loss(log_shares, F.one_hot(places, log_shares.shape[1]).float())
         phrase = _known(inputs[first_layer + 2].raw, rows, ends)
@@ -124,34 +127,56 @@ def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
             handle.remove()
 
 
-READING_HEAD = 1
-"""Of attention; phrases and answers about scenes are taught with the first and the last."""
+NAMING_HEADS = range(1, 2)
+"""Of attention, in the layer of phrases; phrases and answers about scenes are taught with the first and the last."""
+
+READING_LAYERS = (2, 3)
+"""After the layer of phrases: what is read is looked at twice."""
+
+
+def _first_and_last(num_heads: int) -> tuple[range, range]:
+    return range(1), range(num_heads - 1, num_heads)
+
+
+def reading_heads(num_heads: int) -> range:
+    """All but the first and the last: one head's values are too few numbers for the letters of a visual token."""
+    return range(1, num_heads - 1)
 
 
 def reading_loss(
-    decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch, targets: GroundingTargets
+    heads: GroundingHeads, decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch
 ) -> TaskLoss:
     """Loss of where a decoder looks when a question names what is written, and before it writes what it reads.
 
-    What is named is looked for in the layer of phrases, what is read two layers later.
+    What is named is looked for in the layer of phrases, what is read two and three layers later; before that a position
+    knows where in its visual token the letter stands that comes next.
     """
     places = batch.reading
     if places is None:
         raise DataError(f"Expected the places of what is written, {batch.sample_ids[0]} has none.")
-    if decoder.config.num_heads < READING_HEAD + 2:
+    if decoder.config.num_heads < NAMING_HEADS.stop + 1:
         raise TrainingError(
-            f"Expected a decoder of at least {READING_HEAD + 2} heads to teach where to read, got "
+            f"Expected a decoder of at least {NAMING_HEADS.stop + 1} heads to teach where to read, got "
             f"{decoder.config.num_heads}. Take more heads, or leave grounding out."
         )
-    attention = _Attention(decoder, inputs, batch)
-    parts: dict[str, Tensor] = {}
-    for name, layer, points, shares in (
-        ("point_named", targets.phrase_layer, places.named, places.named_shares),
-        ("point_read", targets.phrase_layer + 2, places.read, places.read_shares),
-    ):
-        rows, positions = _columns(points, attention.device)
-        log_shares = attention(layer, READING_HEAD, rows, positions)
-        parts[name] = attention_loss(log_shares, attention.spread(rows, shares))
+    attention, first_layer = _Attention(decoder, inputs, batch), heads.targets.phrase_layer
+    rows, positions = _columns(places.named, attention.device)
+    parts = {
+        "point_named": attention_loss(
+            attention(first_layer, NAMING_HEADS, rows, positions), attention.spread(rows, places.named_shares)
+        )
+    }
+    rows, positions = _columns(places.read, attention.device)
+    wanted = attention.spread(rows, places.read_shares)
+    read_by = reading_heads(decoder.config.num_heads)
+    every_head = wanted.repeat_interleave(len(read_by), 0)
+    read = [
+        attention_loss(attention(first_layer + layer, read_by, rows, positions), every_head) for layer in READING_LAYERS
+    ]
+    parts["point_read"] = torch.stack(read).mean()
+    if heads.spots is not None:
+        reading = _known(inputs[first_layer + READING_LAYERS[0]].raw, rows, positions)
+        parts["know_spots"] = _class_losses(heads.spots(reading), places.read_spots, heads.targets.num_spots)
     return TaskLoss(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
 
 
@@ -167,14 +192,15 @@ class _Attention:
         self.mask = segment_mask(torch.from_numpy(batch.segments))[:, 0].to(self.device)
         self.first_visual = torch.from_numpy(batch.is_visual).to(self.device).float().argmax(1)
 
-    def __call__(self, layer: int, head: int, rows: Tensor, positions: Tensor) -> Tensor:
-        """Logarithms of the shares of all T positions in the attention of K positions: K x T."""
+    def __call__(self, layer: int, heads: range, rows: Tensor, positions: Tensor) -> Tensor:
+        """Logarithms of the shares of all T positions in the attention of K positions: K * heads x T."""
         attention = cast("DecoderLayer", self.decoder.layers[layer]).attention
         scores = attention.scores(
-            self.inputs[layer].normalised, angles=self.angles, head=head, rows=rows, positions=positions
+            self.inputs[layer].normalised, angles=self.angles, heads=heads, rows=rows, positions=positions
         )
-        log_shares: Tensor = scores.float().masked_fill(~self.mask[rows, positions], -torch.inf).log_softmax(-1)
-        return log_shares
+        allowed = self.mask[rows, positions][:, None]
+        log_shares: Tensor = scores.float().masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        return log_shares.flatten(0, 1)
 
     def spread(self, rows: Tensor, shares: Float32Array) -> Tensor:
         """Put K x (1 + V) shares where they belong, the row's first position and its visual tokens: K x T."""

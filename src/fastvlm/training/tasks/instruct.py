@@ -196,7 +196,7 @@ def word_loss(
     if batch.grounding is not None:
         found.append(grounding.heads(model.decoder, inputs, batch))
     if batch.reading is not None:
-        found.append(reading_loss(model.decoder, inputs, batch, grounding.heads.targets))
+        found.append(reading_loss(grounding.heads, model.decoder, inputs, batch))
     for pointing in found:
         loss, parts = loss + grounding.weight * pointing.total, {**parts, **pointing.parts}
     return TaskLoss(loss, parts)

@@ -1,4 +1,4 @@
-"""What generated pictures of all kinds teach an encoder: to read, to tell colours apart, to know objects."""
+"""What generated pictures of all kinds teach an encoder: to read, to know colours and places, to know objects."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from fastvlm.training.tasks.dense import DenseHeads, DenseTargets
 class SightHeads(nn.Module):
     """Heads for batches of documents and for batches of scenes; which of them learn depends on a batch's labels.
 
-    num_colors: mean colours that each visual token of a document should know; not part of the model.
+    num_looks: numbers that each visual token of a document should know beside its text. Not part of the model.
     """
 
     def __init__(
-        self, vision: FastViTHDConfig, characters: CharacterTargets, objects: DenseTargets, *, num_colors: int
+        self, vision: FastViTHDConfig, characters: CharacterTargets, objects: DenseTargets, *, num_looks: int
     ) -> None:
         super().__init__()
         self.characters = CharacterHeads.of(vision, characters)
-        self.colors = nn.Linear(vision.output_width, num_colors)
+        self.looks = nn.Linear(vision.output_width, num_looks)
         self.objects = DenseHeads(vision, objects)
 
     def forward(self, maps: Sequence[Tensor], labels: DenseLabels) -> TaskLoss:
@@ -37,9 +37,9 @@ class SightHeads(nn.Module):
         reading: TaskLoss = self.characters(maps, labels)
         if not labels.token_features.size:
             return reading
-        predicted = self.colors(maps[-1].flatten(2).transpose(1, 2)).float()
+        predicted = self.looks(maps[-1].flatten(2).transpose(1, 2)).float()
         wanted, weights = (
             torch.from_numpy(numbers).to(predicted.device) for numbers in (labels.token_features, labels.token_weights)
         )
-        colors = feature_loss(predicted, wanted, weights)
-        return TaskLoss(reading.total + colors, {**reading.parts, "colors": colors.detach()})
+        looks = feature_loss(predicted, wanted, weights)
+        return TaskLoss(reading.total + looks, {**reading.parts, "looks": looks.detach()})
