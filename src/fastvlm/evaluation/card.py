@@ -20,6 +20,12 @@ _MARKED = re.compile(r"(<!-- report: (?P<file>\S+) -->\n)(?P<table>.*?)(<!-- end
 _HEADINGS = ("family", "n", "right %", "95 % interval", "majority %", "blind %", "shuffled %", "unseen phrasings %")
 
 
+_READ_HEADINGS = ("ANLS", "wrong characters %")
+
+_SURE = 0.5
+"""The confidence from which on answers are told of."""
+
+
 def renewed(document: str, folder: Path) -> str:
     """Return the text of a document with its tables made anew from the reports below `folder`."""
 
@@ -32,14 +38,18 @@ def renewed(document: str, folder: Path) -> str:
 
 def report_table(report: Mapping[str, Any]) -> str:
     """Write a report (the JSON of `fastvlm eval`) as a Markdown table with what its numbers stand on."""
-    rows = [_row(family) for family in [*report["families"], report["overall"]]]
-    lines = [_HEADINGS, tuple("---" if index == 0 else "--:" for index in range(len(_HEADINGS))), *rows]
+    families = [*report["families"], report["overall"]]
+    is_read = any("anls" in family for family in families)
+    headings = (*_HEADINGS, *(_READ_HEADINGS if is_read else ()))
+    rows = [(*_row(family), *(_read_cells(family) if is_read else ())) for family in families]
+    lines = [headings, tuple("---" if index == 0 else "--:" for index in range(len(headings))), *rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     weights = ", ".join(f"`{file['file']}` sha256 `{file['sha256'][:16]}`" for file in report["model"]["weights"])
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     questions = report["questions"]
     return (
         f"{table}\n\n"
+        f"{_limits(report)}"
         f"Task `{report['task']}`, questions {questions['frozen_set'] or 'in no frozen set'} "
         f"(sha256 `{questions['sha256'][:16]}`, generator version {questions['generator_version']}); "
         f"weights {weights}; {report['runtime']}; {report['machine']}; {versions}; "
@@ -57,6 +67,31 @@ def _row(family: Mapping[str, Any]) -> tuple[str, ...]:
         f"{100 * low:.1f} to {100 * high:.1f}",
         *("" if other is None else f"{100 * other['accuracy']:.1f}" for other in others),
     )
+
+
+def _read_cells(family: Mapping[str, Any]) -> tuple[str, ...]:
+    """How near answers come that are read letter by letter."""
+    if "anls" not in family:
+        return "", ""
+    return f"{family['anls']:.3f}", f"{100 * family['character_error_rate']:.1f}"
+
+
+def _limits(report: Mapping[str, Any]) -> str:
+    """How well a model knows what it does not know, where that was measured."""
+    told = []
+    if (refusals := report.get("false_refusals")) is not None:
+        low, high = refusals["interval_95"]
+        told.append(
+            f"Refused though the picture has the answer: {100 * refusals['accuracy']:.1f} % of {refusals['n']} "
+            f"questions ({100 * low:.1f} to {100 * high:.1f})."
+        )
+    for point in report.get("coverage", ()):
+        if point["confidence"] == _SURE:
+            told.append(
+                f"Confident ({_SURE:g} or more) of {100 * point['share']:.0f} % of the answers, "
+                f"{100 * point['accuracy']:.1f} % of which are right."
+            )
+    return " ".join(told) + "\n\n" if told else ""
 
 
 def main(path: Path) -> None:
