@@ -15,6 +15,7 @@ from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.checkpoints.rewrite import rewrite_checkpoint
 from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.models.vlm import FastVLM
+from fastvlm.processing.calibration import Calibration
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tokenizer import Tokenizer
@@ -75,7 +76,10 @@ def test_preprocessing_and_template_survive_every_layout(
     layout: str, processing: ProcessingConfig, saved: Callable[..., Path]
 ) -> None:
     template = replace(TEMPLATES["qwen_2"], name="terse", default_system="Answer in one word.")
-    loaded = read_checkpoint(saved(layout, processing=processing, template=template, licence="apache-2.0"))
+    calibration = Calibration(refusal_token_id=7, refusal_bias=0.5, unsure_below=0.3)
+    noted = {"processing": processing, "template": template, "licence": "apache-2.0", "calibration": calibration}
+    loaded = read_checkpoint(saved(layout, **noted))
+    assert loaded.config.calibration == calibration
     assert loaded.config.processing == processing
     assert loaded.config.template == template
     assert (loaded.config.name, loaded.config.licence) == ("tiny", "apache-2.0")

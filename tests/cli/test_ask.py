@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     finished = run("ask", picture, "What is this?", "--model", parrot, "--max-new-tokens", "4", "--json")
     answer = json.loads(finished.stdout)
     assert finished.stderr == ""
-    assert set(answer) == {"answer", "usage", "timings", "model", "finish_reason", "confidence"}
+    assert set(answer) == {"answer", "usage", "timings", "model", "finish_reason", "confidence", "is_unsure"}
     assert (answer["answer"], answer["finish_reason"], answer["model"]) == ("aaaa", "length", str(parrot))
     usage = answer["usage"]
     assert usage["completion_tokens"] == 4
@@ -28,6 +29,23 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     assert usage["prompt_tokens"] > usage["visual_tokens"]
     assert answer["timings"]["total_ms"] > 0
     assert 50 < answer["timings"]["peak_memory_mb"] < 50_000  # Python with numpy alone is more than the lower bound
+
+
+def test_an_unsure_answer_says_so_on_stderr(run: Run, parrot: Path, picture: Path, tmp_path: Path) -> None:
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(parrot, calibrated)
+    config = json.loads((calibrated / "config.json").read_text())
+    config["calibration"] = {"refusal_token_id": 5, "unsure_below": 0.9}
+    (calibrated / "config.json").write_text(json.dumps(config))
+    asked = ("ask", picture, "What is this?", "--model", calibrated, "--max-tokens", "40")
+    finished = run(*asked)
+    assert (finished.returncode, finished.stdout) == (0, f"{'a' * 40}\n")
+    assert re.fullmatch(r"Unsure: these words have a probability of \d+ %, and .*\.\n", finished.stderr)
+    assert json.loads(run(*asked, "--json").stdout)["is_unsure"]
+    config["calibration"]["unsure_below"] = 2
+    (calibrated / "config.json").write_text(json.dumps(config))
+    refused = run(*asked)
+    assert refused.returncode == 1 and "unsure_below to be from 0 to 1, got 2" in refused.stderr
 
 
 def test_several_pictures_and_none(run: Run, parrot: Path, picture: Path) -> None:

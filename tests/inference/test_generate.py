@@ -112,3 +112,16 @@ def test_non_finite_logits_end_in_one_line(toy_runtime: Build) -> None:
     prompt = Embeddings(np.full((2, runtime.table.shape[1]), np.nan, dtype=np.float32), 2)
     with pytest.raises(GenerationError, match="float32"):
         list(generate(runtime, [prompt], settings=GenerationSettings(), eos_token_ids={EOS}))
+
+
+def test_a_bias_counts_where_an_answer_begins_and_nowhere_else(scripted_runtime: Build) -> None:
+    """The script gives its token a score of 10 and all others 0."""
+    runtime = scripted_runtime(10, script=[[4, 5, EOS]])
+    settings = GenerationSettings()
+    for bias, first in ((9.0, 4), (11.0, 7)):
+        prompts = [prompt_of(runtime, 1, 2)]
+        steps = list(generate(runtime, prompts, settings=settings, eos_token_ids={EOS}, first_bias={7: bias}))
+        assert [one.token_id for (one,) in steps] == [first, 5, None]
+        plain = list(generate(runtime, prompts, settings=settings, eos_token_ids={EOS}))
+        is_same = steps[0][0].log_probability == plain[0][0].log_probability
+        assert is_same == (first == 4), "the probability is the model's own"

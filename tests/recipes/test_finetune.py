@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from PIL import Image
 
 import fastvlm
 from fastvlm.checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILE
+from fastvlm.checkpoints.config import CONFIG_FILE
+from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.checkpoints.save import save_checkpoint
+from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.cli.main import cli
 from fastvlm.errors import CheckpointError, DataError, TrainingError
 from fastvlm.recipes.finetune import FinetuneRecipe, run
@@ -123,6 +127,24 @@ def test_a_run_goes_on_where_it_was_stopped(data: Path, tmp_path: Path, monkeypa
 def adapter(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = recipe_for(data, lora=LoraSettings(rank=4, alpha=8), learning_rate=5e-3, num_epochs=12)
     return run(recipe, tmp_path_factory.mktemp("lora"))
+
+
+def test_what_a_model_was_measured_to_need_is_not_passed_on(data: Path, adapter: Path, tmp_path: Path) -> None:
+    """Once it has learned something else, what it should refuse is another question."""
+    base = tmp_path / "base"
+    shutil.copytree(resolve(None), base)
+    described = json.loads((base / CONFIG_FILE).read_text())
+    described["calibration"] = {"refusal_token_id": 5, "refusal_bias": 1.0, "unsure_below": 0.3}
+    (base / CONFIG_FILE).write_text(json.dumps(described))
+    recipe = recipe_for(data, num_epochs=1)
+    tuned = run(replace(recipe, model=str(base)), tmp_path / "run")
+    assert read_checkpoint(base).config.calibration is not None
+    assert read_checkpoint(tuned).config.calibration is None
+    moved = tmp_path / "adapter"
+    shutil.copytree(adapter, moved)
+    about = json.loads((moved / ADAPTER_CONFIG).read_text())
+    (moved / ADAPTER_CONFIG).write_text(json.dumps({**about, "base_model_name_or_path": str(base)}))
+    assert read_checkpoint(moved).config.calibration is None
 
 
 def test_adapters_of_one_seed_begin_alike(data: Path, tmp_path: Path) -> None:

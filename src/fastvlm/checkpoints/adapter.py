@@ -72,7 +72,8 @@ def read_adapter(folder: Path, read_base: Callable[[Path], StoredCheckpoint]) ->
     if not merged.is_file():
         _write_merged(merged, base.tensors, changes, config.scale)
     tensors = {**base.tensors, **read_header(merged)}
-    return replace(base, tensors=tensors)
+    # What the base was measured to need is not what the adapter needs.
+    return replace(base, tensors=tensors, config=replace(base.config, calibration=None))
 
 
 def _base_folder(base: str, folder: Path) -> Path:

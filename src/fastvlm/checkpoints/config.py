@@ -11,6 +11,7 @@ from fastvlm.errors import CheckpointError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vision.config import FastViTHDConfig
+from fastvlm.processing.calibration import Calibration
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES, ChatTemplate, template_from_dict
 from fastvlm.tiles import ENCODER_STRIDE_PX
@@ -19,7 +20,7 @@ CONFIG_FILE = "config.json"
 MODEL_TYPE = "fastvlm"
 FORMAT_VERSION = 1
 
-Section = TypeVar("Section", FastViTHDConfig, DecoderConfig, ProcessingConfig)
+Section = TypeVar("Section", FastViTHDConfig, DecoderConfig, ProcessingConfig, Calibration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class ModelConfig:
     """Everything about a model but its weights and its tokenizer's table.
 
     eos_token_ids: tokens that end an answer. licence: an identifier of the weights' licence, where one is known.
+    calibration: where the model was measured for it.
     """
 
     name: str
@@ -36,11 +38,12 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None = None
     licence: str | None = None
+    calibration: Calibration | None = None
 
 
 def config_to_dict(config: ModelConfig) -> dict[str, Any]:
     """Describe a model as the JSON values of our own `config.json`."""
-    return {
+    described: dict[str, Any] = {
         "model_type": MODEL_TYPE,
         "format_version": FORMAT_VERSION,
         "name": config.name,
@@ -52,6 +55,9 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
         "eos_token_ids": list(config.eos_token_ids),
         "bos_token_id": config.bos_token_id,
     }
+    if config.calibration is not None:
+        described["calibration"] = section_to_dict(config.calibration)
+    return described
 
 
 def config_from_dict(raw: Mapping[str, Any], *, where: str) -> ModelConfig:
@@ -62,7 +68,7 @@ def config_from_dict(raw: Mapping[str, Any], *, where: str) -> ModelConfig:
             f"Expected format_version {FORMAT_VERSION} in {where}, got {version!r}. Upgrade fastvlm to read this model."
         )
     known = {"model_type", "format_version", "name", "licence", "vision", "decoder", "processing", "template"}
-    known |= {"eos_token_ids", "bos_token_id"}
+    known |= {"eos_token_ids", "bos_token_id", "calibration"}
     _refuse_unknown(set(raw), known, where)
     template = raw.get("template")
     if not isinstance(template, str | Mapping):
@@ -78,7 +84,13 @@ def config_from_dict(raw: Mapping[str, Any], *, where: str) -> ModelConfig:
         eos_token_ids=value_of(tuple[int, ...], raw.get("eos_token_ids"), f"eos_token_ids in {where}"),
         bos_token_id=value_of(int | None, raw.get("bos_token_id"), f"bos_token_id in {where}"),
         licence=value_of(str | None, raw.get("licence"), f"licence in {where}"),
+        calibration=calibration_from(raw.get("calibration"), where=f"calibration in {where}"),
     )
+
+
+def calibration_from(raw: Any, *, where: str) -> Calibration | None:
+    """Read how a model was calibrated, None where it was not."""
+    return None if raw is None else section_from_dict(Calibration, raw, where=where)
 
 
 def template_to_value(template: ChatTemplate) -> str | dict[str, Any]:
@@ -86,7 +98,7 @@ def template_to_value(template: ChatTemplate) -> str | dict[str, Any]:
     return template.name if TEMPLATES.get(template.name) == template else template.to_dict()
 
 
-def section_to_dict(section: FastViTHDConfig | DecoderConfig | ProcessingConfig) -> dict[str, Any]:
+def section_to_dict(section: FastViTHDConfig | DecoderConfig | ProcessingConfig | Calibration) -> dict[str, Any]:
     """Write one of the composed configurations as JSON values."""
     return cast(dict[str, Any], _plain(asdict(section)))
 

@@ -65,6 +65,9 @@ def ask_command(
             for piece in stream:
                 write(piece)
         answer = stream.answer
+        if answer.is_unsure:
+            percent = f"{100 * answer.confidence:.0f} %"
+            note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")
     if timings:
         _note_timings(answer)
 
@@ -118,6 +121,7 @@ def _as_dict(answer: Answer, model: str) -> dict[str, object]:
         "model": model,
         "finish_reason": answer.finish_reason,
         "confidence": round(answer.confidence, 4),
+        "is_unsure": answer.is_unsure,
     }
 
 

@@ -21,6 +21,8 @@ class Answer:
     string ended the answer, `length` where `max_new_tokens` or the context did. token_ids: what the model wrote,
     without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just these tokens
     and, where it ended the answer itself, to that end; of long answers it is small. Tokens of a stop string count too.
+    is_unsure: whether answers of so little confidence were more often wrong than right when this model was calibrated;
+    False where it was not.
     """
 
     text: str
@@ -29,6 +31,7 @@ class Answer:
     timings: Timings
     token_ids: tuple[int, ...]
     confidence: float
+    is_unsure: bool = False
 
 
 class AnswerStream(Iterator[str]):
@@ -68,12 +71,15 @@ class AnswerStream(Iterator[str]):
 class GrowingAnswer:
     """An answer while its tokens come in."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], *, stop: Sequence[str]) -> None:
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], *, stop: Sequence[str], unsure_below: float = 0.0
+    ) -> None:
         self._stream = TextStream(decode, stop=stop)
         self._token_ids: list[int] = []
         self._text: list[str] = []
         self._finish_reason: FinishReason | None = None
         self._log_probability = 0.0
+        self._unsure_below = unsure_below
 
     @property
     def is_finished(self) -> bool:
@@ -108,11 +114,13 @@ class GrowingAnswer:
             completion_tokens=len(self._token_ids),
             cached_tokens=num_cached,
         )
+        confidence = math.exp(self._log_probability)
         return Answer(
             text="".join(self._text),
             finish_reason=self._finish_reason,
             usage=usage,
             timings=timings,
             token_ids=tuple(self._token_ids),
-            confidence=math.exp(self._log_probability),
+            confidence=confidence,
+            is_unsure=confidence < self._unsure_below,
         )

@@ -17,7 +17,7 @@ from fastvlm.checkpoints.image_modes import processing_in_mode
 from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.errors import CheckpointError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
-from fastvlm.inference.generate import generate
+from fastvlm.inference.generate import NO_BIAS, generate
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.latency import (
     LatencyBudget,
@@ -31,6 +31,7 @@ from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import LoadTimings, Stopwatch, Timings, Usage
 from fastvlm.machine import cache_folder, describe_processor
 from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
+from fastvlm.processing.calibration import Calibration
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.images import read_image
 from fastvlm.processing.prompt import build_prompt
@@ -64,7 +65,8 @@ class Assistant:
 
     settings: used where a question brings no others. eos_token_ids: the checkpoint's own end tokens; the template's
     and the tokenizer's are added. load_timings: how long loading took, for the timings of each answer. latency_budget:
-    chooses the resolution of a question's pictures, in place of image_processor.
+    chooses the resolution of a question's pictures, in place of image_processor. calibration: when the model says that
+    it cannot tell.
     Raises CheckpointError where nothing could ever end an answer.
     """
 
@@ -79,6 +81,7 @@ class Assistant:
         settings: GenerationSettings | None = None,
         load_timings: LoadTimings | None = None,
         latency_budget: LatencyBudget | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
@@ -90,6 +93,7 @@ class Assistant:
         self.prompt_memory = PromptMemory()
         self.latency_budget = latency_budget
         self.load_timings = load_timings or LoadTimings()
+        self._calibration = calibration
 
     def ask(
         self,
@@ -139,8 +143,9 @@ class Assistant:
             settings=settings,
             eos_token_ids=self.eos_token_ids,
             read=lambda: reading.read(self.runtime, embeddings),
+            first_bias=self.first_bias,
         )
-        text = GrowingAnswer(self.tokenizer.decode, stop=settings.stop)
+        text = self.growing_answer(settings)
         try:
             for (token,) in clock.steps(steps, compile_ms=lambda: self.runtime.compile_ms):
                 with clock.phase("decode"):
@@ -153,6 +158,17 @@ class Assistant:
         finally:
             self.prompt_memory.keep(reading, text.token_ids)
         return text.finish(prompt, clock.timings(self.load_timings), num_cached=reading.num_kept)
+
+    @property
+    def first_bias(self) -> Mapping[int, float]:
+        """What is added to the scores of tokens where an answer begins."""
+        known = self._calibration
+        return NO_BIAS if known is None else {known.refusal_token_id: known.refusal_bias}
+
+    def growing_answer(self, settings: GenerationSettings) -> GrowingAnswer:
+        """An answer that has not begun."""
+        unsure_below = 0.0 if self._calibration is None else self._calibration.unsure_below
+        return GrowingAnswer(self.tokenizer.decode, stop=settings.stop, unsure_below=unsure_below)
 
     def read_images(
         self, messages: Sequence[Message], clock: Stopwatch, *, started_ms: float = 0.0
@@ -347,6 +363,7 @@ def load(
         eos_token_ids=stored.config.eos_token_ids,
         load_timings=LoadTimings(load_ms=(time.perf_counter() - started_s) * 1000, load_compile_ms=engine.compile_ms),
         latency_budget=budget,
+        calibration=stored.config.calibration,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from fastvlm.batches import PromptTokens
 from fastvlm.errors import GenerationError
-from fastvlm.inference.answers import Answer, GrowingAnswer
+from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant, Conversation, conversation_of
 from fastvlm.inference.generate import generate
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
@@ -52,7 +52,7 @@ def _answer_together(
         visual_tokens = assistant.encode(images, clock)
         prompts.append(assistant.build_prompt(messages, visual_tokens, clock))
         embeddings.append(assistant.embed(prompts[-1], visual_tokens, clock))
-    texts = [GrowingAnswer(assistant.tokenizer.decode, stop=settings.stop) for _ in prompts]
+    texts = [assistant.growing_answer(settings) for _ in prompts]
     for rows in _rows_that_fit(embeddings, settings.max_new_tokens, assistant.runtime.max_positions):
         stopped: set[int] = set()
         steps = generate(
@@ -61,6 +61,7 @@ def _answer_together(
             settings=settings,
             eos_token_ids=assistant.eos_token_ids,
             stopped_rows=stopped,
+            first_bias=assistant.first_bias,
         )
         for tokens in clock.steps(steps, compile_ms=lambda: assistant.runtime.compile_ms):
             with clock.phase("decode"):

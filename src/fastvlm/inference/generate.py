@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from fastvlm.errors import PromptError
 from fastvlm.inference.sampling import Sampler, log_probability
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.runtimes.protocol import Cache, Embeddings, Runtime
+
+NO_BIAS: Mapping[int, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ def generate(
     eos_token_ids: Set[int],
     stopped_rows: Set[int] = frozenset(),
     read: Callable[[], tuple[Float32Array, Cache]] | None = None,
+    first_bias: Mapping[int, float] = NO_BIAS,
 ) -> Iterator[tuple[NewToken, ...]]:
     """Continue B prompts together; each step gives one new token for every row that has not ended.
 
     A row ends at a token of `eos_token_ids` ("stop"), at `max_new_tokens` or at the end of the context ("length"),
     or when the caller adds its number to `stopped_rows`. Every row has a sampler of its own, so that a row draws the
-    same tokens as it would alone. read: does what `runtime.prefill(prompts)` would, in another way. Raises PromptError
-    where a prompt leaves no room for an answer.
+    same tokens as it would alone. read: does what `runtime.prefill(prompts)` would, in another way. first_bias: what is
+    added to the scores of tokens where an answer begins.
+    Raises PromptError where a prompt leaves no room for an answer.
     """
     num_positions = max(prompt.num_positions for prompt in prompts)
     if num_positions >= runtime.max_positions:
@@ -59,7 +64,15 @@ def generate(
     alive = list(range(len(prompts)))
     for step in range(1, last_step + 1):
         tokens = tuple(
-            _next_token(row, logits[row], samplers[row], eos_token_ids, is_last=step == last_step) for row in alive
+            _next_token(
+                row,
+                logits[row],
+                samplers[row],
+                eos_token_ids,
+                bias=first_bias if step == 1 else NO_BIAS,
+                is_last=step == last_step,
+            )
+            for row in alive
         )
         latest[alive] = [token.token_id or 0 for token in tokens]
         yield tokens
@@ -70,9 +83,19 @@ def generate(
 
 
 def _next_token(
-    row: int, logits: Float32Array, sampler: Sampler, eos_token_ids: Set[int], *, is_last: bool
+    row: int,
+    logits: Float32Array,
+    sampler: Sampler,
+    eos_token_ids: Set[int],
+    *,
+    bias: Mapping[int, float],
+    is_last: bool,
 ) -> NewToken:
-    token_id = sampler.choose(logits)
+    scores = logits
+    if bias:
+        scores = logits.copy()
+        scores[list(bias)] += np.array(list(bias.values()), np.float32)
+    token_id = sampler.choose(scores)
     likelihood = log_probability(logits, token_id)
     if token_id in eos_token_ids:
         return NewToken(row, None, "stop", likelihood)

@@ -208,9 +208,11 @@ def check(recipe: FinetuneRecipe) -> None:
 def _loaded(stored: StoredCheckpoint, recipe: FinetuneRecipe) -> LoadedCheckpoint:
     """The model in float32, on this process's device, at the recipe's picture size; what does not learn is frozen."""
     loaded = load_stored(stored, device=own_device(), dtype=torch.float32, form="stored")
+    # What the model was measured to need is not what it needs once it has learned something else.
+    config = replace(loaded.config, calibration=None)
     if recipe.size_px is not None:
-        processing = replace(loaded.processing, size_px=recipe.size_px)
-        loaded = replace(loaded, config=replace(loaded.config, processing=processing))
+        config = replace(config, processing=replace(loaded.processing, size_px=recipe.size_px))
+    loaded = replace(loaded, config=config)
     loaded.model.recompute_activations(recipe.recomputes)
     torch.manual_seed(recipe.seed)  # the changes of LoRA begin at random
     choose_parts(loaded.model, recipe.parts, lora=recipe.lora)

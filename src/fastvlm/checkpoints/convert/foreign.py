@@ -13,6 +13,7 @@ from typing import Any
 
 from fastvlm.checkpoints.config import (
     ModelConfig,
+    calibration_from,
     section_from_dict,
     section_to_dict,
     template_to_value,
@@ -22,6 +23,7 @@ from fastvlm.checkpoints.licence import RESEARCH_LICENCE, model_card_values
 from fastvlm.checkpoints.tensors import StoredTensor, read_json_if_present, same_values
 from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
+from fastvlm.processing.calibration import Calibration
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import ChatTemplate, template_from_dict
 from fastvlm.processing.tokenizer import Tokenizer
@@ -88,6 +90,10 @@ class ForeignFolder:
         if value is None:
             return PRESETS["fastvithd"]
         return vision_from_dict(value, where=f"{EXTENSION}.vision in {self.where}")
+
+    def noted_calibration(self) -> Calibration | None:
+        """How the model was calibrated, under our own key, if it is there."""
+        return calibration_from(self.extension.get("calibration"), where=f"{EXTENSION}.calibration in {self.where}")
 
     def noted_licence(self) -> str | None:
         """The licence under our own key, if it is there."""
@@ -199,6 +205,8 @@ def extension_of(config: ModelConfig, *, needs_vision: bool, needs_processing: b
         noted["processing"] = section_to_dict(config.processing)
     if needs_template:
         noted["template"] = template_to_value(config.template)
+    if config.calibration is not None:
+        noted["calibration"] = section_to_dict(config.calibration)
     return {key: value for key, value in noted.items() if value is not None}
 
 

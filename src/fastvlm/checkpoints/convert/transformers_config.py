@@ -70,6 +70,7 @@ def read_config(folder: ForeignFolder) -> ModelConfig:
         eos_token_ids=end_token_ids(folder.path, [raw, text], tokenizer=folder.tokenizer, template=template),
         bos_token_id=first_token_id(text, tokenizer=folder.tokenizer),
         licence=folder.noted_licence() or read_licence(folder.path),
+        calibration=folder.noted_calibration(),
     )
 
 
