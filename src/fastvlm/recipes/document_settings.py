@@ -44,8 +44,10 @@ class DocumentStage:
     """One stage: what learns, on which pictures, for how long.
 
     data: lines as they are; short lines as the model is shown pictures; or a mixture of documents, scenes and short
-    lines, of which a batch has three times as many. is_frozen: the encoder keeps what it has learned. dense_weight: of
-    the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the stage ends.
+    lines, of which a batch has three times as many. part_rates: of modules that learn slower: with batches of a few
+    pictures an encoder forgets at a large rate what it knows. is_frozen: the encoder keeps what it has learned.
+    dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
+    stage ends.
     large_share: of documents that are larger than those that are judged. time_share: of a run that is planned by its
     time (see `planned`).
     """
@@ -56,6 +58,7 @@ class DocumentStage:
     num_steps: int
     batch_size: int
     learning_rate: float
+    part_rates: tuple[tuple[str, float], ...] = ()
     is_frozen: bool = False
     dense_weight: float = 1.0
     questions_per_picture: int = 8
@@ -124,7 +127,7 @@ def documents() -> DocumentsRecipe:
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=3e-3,
-                time_share=0.55, ema_decay=0.995, large_share=0.2,
+                part_rates=(("vision", 6e-4), ("projector", 1e-3)), time_share=0.55, ema_decay=0.995, large_share=0.2,
             ),
         ),
     )  # fmt: skip

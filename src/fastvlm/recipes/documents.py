@@ -285,7 +285,10 @@ def _batches(
 
 def _loop_settings(recipe: DocumentsRecipe, stage: DocumentStage) -> LoopSettings:
     optimizer = OptimizerSettings(
-        learning_rate=stage.learning_rate, warmup_steps=stage.warmup_steps, muon_parts=recipe.muon_parts
+        learning_rate=stage.learning_rate,
+        warmup_steps=stage.warmup_steps,
+        muon_parts=recipe.muon_parts,
+        part_rates=stage.part_rates,
     )
     return LoopSettings(
         optimizer=optimizer,
