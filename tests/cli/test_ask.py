@@ -32,14 +32,16 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
 
 
 def test_an_unsure_answer_says_so_on_stderr(run: Run, parrot: Path, picture: Path, tmp_path: Path) -> None:
+    """The bias makes the answer begin with a letter that the model holds for all but impossible."""
     calibrated = tmp_path / "calibrated"
     shutil.copytree(parrot, calibrated)
     config = json.loads((calibrated / "config.json").read_text())
-    config["calibration"] = {"refusal_token_id": 5, "unsure_below": 0.9}
+    letter = json.loads((calibrated / "tokenizer.json").read_text())["model"]["vocab"]["b"]
+    config["calibration"] = {"refusal_token_id": letter, "refusal_bias": 100.0, "unsure_below": 0.3}
     (calibrated / "config.json").write_text(json.dumps(config))
-    asked = ("ask", picture, "What is this?", "--model", calibrated, "--max-tokens", "40")
+    asked = ("ask", picture, "What is this?", "--model", calibrated, "--max-tokens", "4")
     finished = run(*asked)
-    assert (finished.returncode, finished.stdout) == (0, f"{'a' * 40}\n")
+    assert (finished.returncode, finished.stdout) == (0, "baaa\n")
     assert re.fullmatch(r"Unsure: these words have a probability of \d+ %, and .*\.\n", finished.stderr)
     assert json.loads(run(*asked, "--json").stdout)["is_unsure"]
     config["calibration"]["unsure_below"] = 2
