@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from fastvlm.data.documents import (
     PLACE_UNIT,
     DocumentBatches,
     LineBatches,
+    chosen_questions,
     dense_characters,
     with_looks,
 )
@@ -28,6 +31,7 @@ from fastvlm.data.sources import BLIND_EVERY
 from fastvlm.data.synthetic.documents import fonts
 from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, Drawing, characters, render
 from fastvlm.data.synthetic.documents.labels import asked
+from fastvlm.data.synthetic.documents.questions import DocumentQuestion
 from fastvlm.data.synthetic.documents.samples import document_sample
 from fastvlm.errors import TrainingError
 from fastvlm.messages import ImagePart, assistant, user
@@ -344,3 +348,16 @@ def test_reading_heads_score_what_stands_in_each_cell() -> None:
         told = float((scores.argmax(2) == own)[own > 0].float().mean())
     assert float(loss.total) == pytest.approx(sum(expected.values()) / 2, rel=1e-5)
     assert float(loss.parts["told"]) == pytest.approx(told)
+
+
+def test_what_is_looked_up_by_name_is_asked_more_often_and_what_is_not_shown_less() -> None:
+    def about(intent: str, *named: str) -> DocumentQuestion:
+        return DocumentQuestion("form", intent, f"{intent} {named}?", "1", f"{intent}/train/0", named)
+
+    many = [about("value", "Name"), about("title"), about("not_shown", "City"), about("num_fields"), about("kind")]
+    rng = random.Random(0)
+    drawn = [chosen_questions(many, 2, rng) for _ in range(2000)]
+    assert all(len(pair) == 2 and many.index(pair[0]) < many.index(pair[1]) for pair in drawn)
+    count = Counter(question.intent for pair in drawn for question in pair)
+    assert count["value"] > 1.2 * count["title"] and count["title"] > 1.5 * count["not_shown"] > count["kind"]
+    assert chosen_questions(many[:2], 8, rng) == many[:2]

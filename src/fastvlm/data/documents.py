@@ -21,6 +21,7 @@ from fastvlm.data.synthetic.documents.fonts import FontSplit, faces_of
 from fastvlm.data.synthetic.documents.labels import asked, by_cell, character_map
 from fastvlm.data.synthetic.documents.lines import sample_lines
 from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
+from fastvlm.data.synthetic.documents.questions import DocumentQuestion
 from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
     DOCUMENTS_VERSION,
@@ -143,11 +144,15 @@ class DocumentBatches:
                 start + number,
                 rng.choices(list(families), list(families.values()))[0],
                 drawn,
-                num_questions=self.questions_per_picture,
+                num_questions=_CHOSEN_FROM * self.questions_per_picture,
                 phrasing="train",
                 is_degraded=False,
             )
             for number in range(self.batch_size)
+        ]
+        samples = [
+            replace(sample, questions=tuple(chosen_questions(sample.questions, self.questions_per_picture, rng)))
+            for sample in samples
         ]
         generator = np.random.default_rng(start)
         pictures = degrade(
@@ -198,6 +203,30 @@ NOT_READ = frozenset(
     )
 )  # fmt: skip
 """Intents whose answers do not stand in the picture, or only by chance."""
+
+
+_CHOSEN_FROM = 2
+"""Times as many questions are made as are asked."""
+
+_ASKED_LESS: Mapping[str, float] = {"not_shown": 0.4, "kind": 0.3, "caption": 0.5}
+_LOOKED_UP = 2.0
+
+
+def chosen_questions(questions: Sequence[DocumentQuestion], number: int, rng: random.Random) -> list[DocumentQuestion]:
+    """So many of these questions, in their order; what has to be found by its name is chosen more often.
+
+    Half of the questions that name a field or a cell have none that they could mean, as they are drawn: a model that
+    cannot find anything yet does best to say so, and learns nothing from the others.
+    """
+
+    def rank(question: DocumentQuestion) -> float:
+        is_looked_up = bool(question.named) and question.intent not in NOT_READ
+        weight = _LOOKED_UP if is_looked_up else _ASKED_LESS.get(question.intent, 1.0)
+        return -float(rng.random() ** (1 / weight))
+
+    ranks = [rank(question) for question in questions]
+    chosen = sorted(range(len(questions)), key=ranks.__getitem__)[:number]
+    return [questions[index] for index in sorted(chosen)]
 
 
 def _written(sample: DocumentSample) -> WrittenRow:

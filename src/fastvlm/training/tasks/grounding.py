@@ -127,11 +127,8 @@ def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
             handle.remove()
 
 
-NAMING_HEADS = range(1, 2)
-"""Of attention, in the layer of phrases; phrases and answers about scenes are taught with the first and the last."""
-
-READING_LAYERS = (2, 3)
-"""After the layer of phrases: what is read is looked at twice."""
+NAMING_LAYERS, READING_LAYERS = (0, 1), (2, 3)
+"""After the layer of phrases: what is named is looked for twice, and what is read is looked at twice."""
 
 
 def _first_and_last(num_heads: int) -> tuple[range, range]:
@@ -139,7 +136,10 @@ def _first_and_last(num_heads: int) -> tuple[range, range]:
 
 
 def reading_heads(num_heads: int) -> range:
-    """All but the first and the last: one head's values are too few numbers for the letters of a visual token."""
+    """All but the first and the last, which are taught with scenes.
+
+    One head's keys and values are too few numbers, to find a name by its letters and to carry those of a visual token.
+    """
     return range(1, num_heads - 1)
 
 
@@ -148,34 +148,31 @@ def reading_loss(
 ) -> TaskLoss:
     """Loss of where a decoder looks when a question names what is written, and before it writes what it reads.
 
-    What is named is looked for in the layer of phrases, what is read two and three layers later; before that a position
-    knows where in its visual token the letter stands that comes next.
+    What is named is looked for in the layer of phrases and the next, what is read in the two after these; before that a
+    position knows where in its visual token the letter stands that comes next.
     """
     places = batch.reading
     if places is None:
         raise DataError(f"Expected the places of what is written, {batch.sample_ids[0]} has none.")
-    if decoder.config.num_heads < NAMING_HEADS.stop + 1:
+    by_heads = reading_heads(decoder.config.num_heads)
+    if not by_heads:
         raise TrainingError(
-            f"Expected a decoder of at least {NAMING_HEADS.stop + 1} heads to teach where to read, got "
-            f"{decoder.config.num_heads}. Take more heads, or leave grounding out."
+            f"Expected a decoder of at least 3 heads to teach where to read, got {decoder.config.num_heads}. "
+            "Take more heads, or leave grounding out."
         )
     attention, first_layer = _Attention(decoder, inputs, batch), heads.targets.phrase_layer
-    rows, positions = _columns(places.named, attention.device)
-    parts = {
-        "point_named": attention_loss(
-            attention(first_layer, NAMING_HEADS, rows, positions), attention.spread(rows, places.named_shares)
-        )
-    }
-    rows, positions = _columns(places.read, attention.device)
-    wanted = attention.spread(rows, places.read_shares)
-    read_by = reading_heads(decoder.config.num_heads)
-    every_head = wanted.repeat_interleave(len(read_by), 0)
-    read = [
-        attention_loss(attention(first_layer + layer, read_by, rows, positions), every_head) for layer in READING_LAYERS
-    ]
-    parts["point_read"] = torch.stack(read).mean()
+    parts: dict[str, Tensor] = {}
+    for name, layers, points, shares in (
+        ("point_named", NAMING_LAYERS, places.named, places.named_shares),
+        ("point_read", READING_LAYERS, places.read, places.read_shares),
+    ):
+        rows, positions = _columns(points, attention.device)
+        wanted = attention.spread(rows, shares).repeat_interleave(len(by_heads), 0)
+        parts[name] = torch.stack(
+            [attention_loss(attention(first_layer + layer, by_heads, rows, positions), wanted) for layer in layers]
+        ).mean()
     if heads.spots is not None:
-        reading = _known(inputs[first_layer + READING_LAYERS[0]].raw, rows, positions)
+        reading = _known(inputs[first_layer + READING_LAYERS[0]].raw, *_columns(places.read, attention.device))
         parts["know_spots"] = _class_losses(heads.spots(reading), places.read_spots, heads.targets.num_spots)
     return TaskLoss(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
 
