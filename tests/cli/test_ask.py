@@ -48,6 +48,10 @@ def test_an_unsure_answer_says_so_on_stderr(run: Run, parrot: Path, picture: Pat
     (calibrated / "config.json").write_text(json.dumps(config))
     refused = run(*asked)
     assert refused.returncode == 1 and "unsure_below to be from 0 to 1, got 2" in refused.stderr
+    config["calibration"] = {"refusal_token_id": 99_999}
+    (calibrated / "config.json").write_text(json.dumps(config))
+    refused = run(*asked)
+    assert refused.returncode == 1 and re.search(r"one of \d+ tokens, got 99999", refused.stderr)
 
 
 def test_several_pictures_and_none(run: Run, parrot: Path, picture: Path) -> None:

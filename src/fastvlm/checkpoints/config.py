@@ -28,7 +28,7 @@ class ModelConfig:
     """Everything about a model but its weights and its tokenizer's table.
 
     eos_token_ids: tokens that end an answer. licence: an identifier of the weights' licence, where one is known.
-    calibration: where the model was measured for it.
+    calibration: where the model was measured for it. Raises CheckpointError where that names a token that is not there.
     """
 
     name: str
@@ -39,6 +39,14 @@ class ModelConfig:
     bos_token_id: int | None = None
     licence: str | None = None
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        size = self.vlm.decoder.vocabulary_size
+        if self.calibration is not None and self.calibration.refusal_token_id >= size:
+            raise CheckpointError(
+                f"Expected the refusal_token_id of a calibration to be one of {size} tokens, got "
+                f"{self.calibration.refusal_token_id}. Calibrate the model anew."
+            )
 
 
 def config_to_dict(config: ModelConfig) -> dict[str, Any]:
