@@ -30,6 +30,7 @@ from fastvlm.recipes.miniature.study import (
     FirstToken,
     Measured,
     Model,
+    begin_projector,
     measure_first_tokens,
     measure_model,
     smoke_settings,
@@ -60,6 +61,21 @@ def test_a_model_is_given_as_many_tokens_as_it_makes(name: str) -> None:
     assert batch.dense is not None
     loss = model.heads(maps, batch.dense)
     assert torch.isfinite(loss.total)
+
+
+@pytest.mark.parametrize("name", ["FastViTHD 128", "ViT 128", "ConvNeXt 192"])
+def test_every_projector_begins_as_a_linear_map(name: str) -> None:
+    model = Model(name, 0)
+    begin_projector(model, smoke_settings())
+    batch = model.batches(smoke_settings(), seed=TEST_SEED, num_steps=1)[0]
+    with torch.no_grad():
+        features = model.vlm.vision.forward_stages(torch.from_numpy(batch.pixels))[-1]
+        projected = model.vlm.project(features).flatten(0, 1)
+        tokens = features.flatten(2).transpose(1, 2).flatten(0, 1)
+        projector = model.vlm.projector
+        straight = (tokens @ projector.linear_1.weight.T) @ projector.linear_2.weight.T
+    assert (projected - straight).std() < 0.05 * straight.std()
+    assert straight.std() > 0.1
 
 
 def test_all_models_are_asked_the_same() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -210,6 +211,7 @@ def train_model(
     }
     if model.variant.is_pretrained:
         _pretrain(model, own / "contrastive", settings, identity, told("contrastive"))
+    begin_projector(model, settings)
     task = InstructTask(model.vlm, heads=model.heads, dense_weight=settings.dense_weight)
     batches = model.batches(settings, seed=TRAIN_SEED, num_steps=settings.num_steps)
     train(
@@ -240,6 +242,19 @@ def _pretrain(
     )  # fmt: skip
     learned = {name: value for name, value in towers.vision.state_dict().items() if not name.startswith("clip_head")}
     model.vlm.vision.load_state_dict(learned)
+
+
+@torch.no_grad()
+def begin_projector(model: Model, settings: StudySettings) -> None:
+    """Let the projector begin as a linear map, so that encoders whose tokens say more are not held back by it.
+
+    It is scaled to what its own encoder gives for the first cards.
+    """
+    cards = model.batches(settings, seed=TRAIN_SEED, num_steps=1)[0]
+    pixels = torch.from_numpy(cards.pixels).to(memory_format=torch.channels_last)
+    spread = deepcopy(model.vlm.vision).forward_stages(pixels)[-1].square().mean().sqrt()
+    torch.manual_seed(model.seed)
+    model.vlm.projector.begin_linear(gain=1 / float(spread), scale=0.5)
 
 
 def _loop(settings: StudySettings, seed: int, num_steps: int) -> LoopSettings:
