@@ -104,6 +104,8 @@ class ReadingPlaces:
     and the position that predicts a token of an answer that is read off the picture. named_shares, read_shares:
     N x (1 + V) and R x (1 + V), what attention belongs to, as in GroundingLabels. read_spots: R x 2, where in its
     visual token the first letter of what is read stands, column and row of 16 and 4, -1 where that is open.
+    asked: A x 4, the row and the position that predicts an answer's first token, and where its question has named the
+    first and the last of what it names. read_first: R booleans, whether that is such a token.
     """
 
     named: Int64Array
@@ -111,6 +113,8 @@ class ReadingPlaces:
     read: Int64Array
     read_shares: Float32Array
     read_spots: Int64Array
+    read_first: BoolArray
+    asked: Int64Array
 
 
 @dataclass(frozen=True)

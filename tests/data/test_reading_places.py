@@ -81,6 +81,27 @@ def test_what_a_question_names_is_looked_for() -> None:
     text = "".join(word_at(batch, position) for position in range(ends[0][0] + 1) if not batch.is_visual[0, position])
     assert text.endswith("Total") and ends[0][1] == [0]
     assert ends[1][1] == [4]
+    ((row, position, first, last),) = places.asked.tolist()
+    assert (row, first, last) == (0, ends[1][0], ends[0][0]), "in the order in which they are named"
+    assert batch.supervised[0, position + 1] and not batch.supervised[0, position]
+
+
+def test_where_an_answer_begins_is_told_apart_if_its_question_names_something() -> None:
+    batch, places = labelled(
+        WrittenTalk("What is the Total?", "7.50", ("Total",), is_read=True), WrittenTalk("Name?", "Ann", is_read=True)
+    )
+    (first,) = np.flatnonzero(places.read_first)
+    assert word_at(batch, int(places.read[first, 1]) + 1) == "7"
+    assert places.read[first].tolist() == places.asked[0, :2].tolist()
+
+
+def test_what_is_missing_is_looked_for_nowhere() -> None:
+    talk = WrittenTalk("What is the Date of Name?", "It is not shown.", ("Date", "Name"))
+    _, places = labelled(talk)
+    assert [tokens_of(shares) for shares in places.named_shares] == [[4]], "it may be meant otherwise"
+    _, places = labelled(replace(talk, is_missing=True))
+    assert [tokens_of(shares) for shares in places.named_shares] == [[-1], [4]], "the first position, before all tokens"
+    assert len(places.asked) == 1 and len(places.read) == 0
 
 
 def test_a_transcript_is_read_string_by_string() -> None:
@@ -173,7 +194,9 @@ def test_the_loss_is_lowest_where_attention_is_as_wanted() -> None:
             word_logits(model, visual, batch)
         own = reading_loss(heads, model.decoder, inputs, batch)
     assert float(loss.total) == pytest.approx(float(loss.parts["words"] + 0.5 * own.total), rel=1e-4)
-    assert set(own.parts) == {"point_named", "point_read", "know_spots"} and float(own.parts["point_read"]) > 1
+    assert set(own.parts) == {"point_named", "point_asked", "point_begun", "point_read", "know_spots"}
+    assert float(own.parts["point_read"]) > 1
+    assert float(own.parts["point_begun"]) == float(own.parts["point_asked"]) == 0, "lines are asked for as they are"
     assert batch.reading is not None
     optimizer = torch.optim.Adam([*model.parameters(), *heads.parameters()], 3e-3)
     for _ in range(12):
@@ -183,3 +206,26 @@ def test_the_loss_is_lowest_where_attention_is_as_wanted() -> None:
         optimizer.step()
     assert float(loss.parts["point_read"]) < 0.8 * float(own.parts["point_read"])
     assert float(loss.parts["know_spots"]) < 0.8 * float(own.parts["know_spots"])
+
+
+def test_an_answer_learns_to_point_at_what_its_question_names() -> None:
+    recipe = smoke()
+    torch.manual_seed(0)
+    decoder = replace(recipe.decoder, vocabulary_size=COLLATOR.tokenizer.vocabulary_size)
+    model = FastVLM(VLMConfig(vision=recipe.vision, decoder=decoder))
+    batch, places = labelled(
+        WrittenTalk("What is the Total?", "7.50", ("Total",), is_read=True),
+        WrittenTalk("Total of Name?", "It is not shown.", ("Total", "Name")),
+    )
+    batch = replace(batch, reading=places)
+    task = InstructTask(model, grounding=Grounding(GroundingHeads(model.decoder, recipe.grounding), 0.5))
+    optimizer = torch.optim.Adam(task.module.parameters(), 3e-3)
+    found = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = task.loss(batch)
+        loss.total.backward()
+        optimizer.step()
+        found.append({name: float(loss.parts[name]) for name in ("point_asked", "point_begun", "point_named")})
+    for name, first in found[0].items():
+        assert first > 1 and found[-1][name] < 0.7 * first, name

@@ -237,6 +237,7 @@ def _written(sample: DocumentSample) -> WrittenRow:
             question.named,
             is_read=question.intent not in NOT_READ,
             is_transcript=question.intent in ("read", "says"),
+            is_missing=question.intent == "not_shown",
         )
         for question in sample.questions
     )

@@ -24,6 +24,7 @@ class WrittenTalk:
     """A question about a document with its answer. named: what it names of what is written there.
 
     is_read: the answer stands there, and not by chance. is_transcript: in several strings, one after the other.
+    is_missing: of what is named, what cannot be found is not there.
     """
 
     question: str
@@ -31,6 +32,7 @@ class WrittenTalk:
     named: tuple[str, ...] = ()
     is_read: bool = False
     is_transcript: bool = False
+    is_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,25 +105,31 @@ def _find(
     num_used = int((segments >= 0).sum())
     by_question = {talk.question.strip(): talk for talk in talks}
     talk: WrittenTalk | None = None
+    names: list[int] = []
     for run in _runs(batch.supervised[number][:num_used], segments[:num_used]):
         positions = [position for position in run if not is_visual[position]]
         if not positions:
             continue
         text, ends = _text([int(token_ids[position]) for position in positions], tokenizer)
         if not batch.supervised[number][positions[0]]:
-            talk = by_question.get(text.strip())
+            talk, names = by_question.get(text.strip()), []
             for name in talk.named if talk is not None else ():
                 tokens = [int(token) for _, spots in _occurrences(name, strings) for token in spots[:, 0]]
-                if tokens and (stands := _whole_word(name, text)) is not None:
-                    found.named.add(number, positions[int(np.searchsorted(ends, stands + len(name)))], tokens)
-        elif talk is not None and talk.is_read and text == talk.answer:
-            places = _places_of_answer(talk, strings)
+                stands = _whole_word(name, text)
+                if stands is not None and talk is not None and (tokens or talk.is_missing):
+                    names.append(positions[int(np.searchsorted(ends, stands + len(name)))])
+                    found.named.add(number, names[-1], tokens)
+        elif talk is not None and text == talk.answer:
+            if names:  # what comes next is looked for one position earlier
+                found.asked.append((number, positions[0] - 1, names[0], names[-1]))
+            places = _places_of_answer(talk, strings) if talk.is_read else [[] for _ in text]
             for index, (position, end) in enumerate(zip(positions, ends, strict=True)):
                 start = int(ends[index - 1]) if index else 0
                 spots = [spot for character in places[start : int(end)] for spot in character]
-                if spots:  # what comes next is looked for one position earlier
+                if spots:
                     found.read.add(number, position - 1, [token for token, _, _ in spots])
                     found.spots.append(_only_spot(places[start]))
+                    found.is_first.append(bool(names) and index == 0)
 
 
 def _text(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, Int64Array]:
@@ -211,9 +219,12 @@ class _Places:
         self.shares: list[Float32Array] = []
 
     def add(self, row: int, position: int, tokens: Sequence[int]) -> None:
-        """Note that at a position of a row attention belongs to these visual tokens, each as often as it is named."""
+        """Note that at a position of a row attention belongs to these visual tokens, each as often as it is named.
+
+        Without any it belongs to the row's first position, as where phrases of scenes fit nothing.
+        """
         shares = np.zeros(1 + self.num_visual, np.float32)
-        np.add.at(shares, np.array(tokens) + 1, 1 / len(tokens))
+        np.add.at(shares, np.array(tokens or [-1]) + 1, 1 / max(1, len(tokens)))
         self.places.append((row, position))
         self.shares.append(shares)
 
@@ -229,6 +240,8 @@ class _Found:
     named: _Places = field(init=False)
     read: _Places = field(init=False)
     spots: list[tuple[int, int]] = field(default_factory=list)
+    is_first: list[bool] = field(default_factory=list)
+    asked: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.named, self.read = _Places(self.num_visual), _Places(self.num_visual)
@@ -236,4 +249,6 @@ class _Found:
     def arrays(self) -> ReadingPlaces:
         """Everything that was found, as arrays."""
         spots = np.array(self.spots, np.int64).reshape(-1, 2)
-        return ReadingPlaces(*self.named.arrays(), *self.read.arrays(), spots)
+        asked = np.array(self.asked, np.int64).reshape(-1, 4)
+        is_first = np.array(self.is_first, bool)
+        return ReadingPlaces(*self.named.arrays(), *self.read.arrays(), spots, is_first, asked)

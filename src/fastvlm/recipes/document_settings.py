@@ -126,7 +126,7 @@ def documents() -> DocumentsRecipe:
                 is_frozen=True, time_share=0.18,
             ),
             DocumentStage(
-                name="answer", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=3e-3,
+                name="answer", task="instruct", data="mixture", num_steps=9000, batch_size=8, learning_rate=3e-3,
                 part_rates=(("vision", 6e-4), ("projector", 1e-3)), time_share=0.55, ema_decay=0.995, large_share=0.2,
             ),
         ),

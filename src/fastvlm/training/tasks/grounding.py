@@ -127,8 +127,9 @@ def watch(decoder: Decoder) -> Iterator[dict[int, LayerInput]]:
             handle.remove()
 
 
-NAMING_LAYERS, READING_LAYERS = (0, 1), (2, 3)
-"""After the layer of phrases: what is named is looked for twice, and what is read is looked at twice."""
+NAMING_LAYERS, ASKING_LAYERS, READING_LAYERS = (0, 1), (1, 2), (2, 3)
+"""After the layer of phrases: what is named is looked for twice, and each time an answer then takes over where that is,
+before it looks there, which it does twice as well."""
 
 
 def _first_and_last(num_heads: int) -> tuple[range, range]:
@@ -149,12 +150,15 @@ def reading_loss(
     """Loss of where a decoder looks when a question names what is written, and before it writes what it reads.
 
     What is named is looked for in the layer of phrases and the next, what is read in the two after these; before that a
-    position knows where in its visual token the letter stands that comes next.
+    position knows where in its visual token the letter stands that comes next. An answer points at what its question
+    names, with the heads by which it does so with scenes, and where it begins, which is the hardest to find, counts as
+    much as all other letters together.
     """
     places = batch.reading
     if places is None:
         raise DataError(f"Expected the places of what is written, {batch.sample_ids[0]} has none.")
-    by_heads = reading_heads(decoder.config.num_heads)
+    num_heads = decoder.config.num_heads
+    by_heads = reading_heads(num_heads)
     if not by_heads:
         raise TrainingError(
             f"Expected a decoder of at least 3 heads to teach where to read, got {decoder.config.num_heads}. "
@@ -164,6 +168,7 @@ def reading_loss(
     parts: dict[str, Tensor] = {}
     for name, layers, points, shares in (
         ("point_named", NAMING_LAYERS, places.named, places.named_shares),
+        ("point_begun", READING_LAYERS, places.read[places.read_first], places.read_shares[places.read_first]),
         ("point_read", READING_LAYERS, places.read, places.read_shares),
     ):
         rows, positions = _columns(points, attention.device)
@@ -171,6 +176,14 @@ def reading_loss(
         parts[name] = torch.stack(
             [attention_loss(attention(first_layer + layer, by_heads, rows, positions), wanted) for layer in layers]
         ).mean()
+    rows, positions, *ends = _columns(places.asked, attention.device)
+    pointed = [
+        attention_loss(log_shares, F.one_hot(end, log_shares.shape[1]).float())
+        for layer in ASKING_LAYERS
+        for heads_of_end, end in zip(_first_and_last(num_heads), ends, strict=True)
+        for log_shares in (attention(first_layer + layer, heads_of_end, rows, positions),)
+    ]
+    parts["point_asked"] = torch.stack(pointed).mean()
     if heads.spots is not None:
         reading = _known(inputs[first_layer + READING_LAYERS[0]].raw, *_columns(places.read, attention.device))
         parts["know_spots"] = _class_losses(heads.spots(reading), places.read_spots, heads.targets.num_spots)
