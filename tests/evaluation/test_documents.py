@@ -61,13 +61,13 @@ def _check_frozen(split: DocumentSplit, size: FrozenSize) -> None:
             assert found.pixels_sha256 == expected.pixels_sha256, ADVICE
 
 
-@pytest.mark.parametrize("split", ["test", "unseen"])
+@pytest.mark.parametrize("split", ["test", "unseen", "combined"])
 def test_the_generator_still_gives_the_small_frozen_sets(split: DocumentSplit) -> None:
     _check_frozen(split, 25)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["test", "unseen"])
+@pytest.mark.parametrize("split", ["test", "unseen", "combined"])
 def test_the_generator_still_gives_the_large_frozen_sets(split: DocumentSplit) -> None:
     _check_frozen(split, 500)
 

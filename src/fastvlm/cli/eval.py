@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fastvlm.evaluation.suite import SuiteProgress, Task
 
 TASKS = (
-    "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-rendered", "documents-dev", "receipts",
+    "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-combined", "documents-rendered",
+    "documents-dev", "receipts",
 )  # fmt: skip
 """As `evaluation.suite` has them, known without it."""
 
@@ -32,7 +33,7 @@ PIPE_WIDTH = 120
     default="scenes",
     show_default=True,
     help="Generated scenes or documents of the test split, of the one for choosing (-dev), documents in unseen "
-    "typefaces, words and layouts, those of other programs (-rendered), or a folder of pictures with boxes, or of "
+    "typefaces, words and layouts, in formats of other kinds (-combined), those of other programs (-rendered), or a folder of pictures with boxes, or of "
     "receipts.",
 )
 @click.option(

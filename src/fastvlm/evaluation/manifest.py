@@ -66,7 +66,7 @@ def make_manifest() -> Manifest:
 
 def make_documents_manifest() -> Manifest:
     """Fingerprint all frozen sets of documents, with the typefaces of this machine; some minutes."""
-    splits: tuple[DocumentSplit, ...] = ("test", "unseen")
+    splits: tuple[DocumentSplit, ...] = ("test", "unseen", "combined")
     phrasings: tuple[Phrasing, ...] = ("train", "held_out")
     sets = {
         f"documents-{split}-{size}-{phrasing}": fingerprint(

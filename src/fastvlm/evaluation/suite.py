@@ -38,17 +38,19 @@ from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.reading import is_refusal
 
 Task = Literal[
-    "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-rendered", "documents-dev", "receipts"
+    "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-combined", "documents-rendered",
+    "documents-dev", "receipts",
 ]  # fmt: skip
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
-documents-unseen: designs of type, words, layouts and some numbers that training never shows. documents-rendered: by
-other programs, laid out by another author. boxes, receipts: a folder."""
+documents-unseen: designs of type, words, layouts and some numbers that training never shows. documents-combined: kinds
+in formats that training shows of other kinds. documents-rendered: by other programs, laid out by another author. boxes, receipts: a folder."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
 _DOCUMENT_SPLITS: Mapping[Task, DocumentSplit] = {
     "documents": "test",
     "documents-unseen": "unseen",
+    "documents-combined": "combined",
     "documents-dev": "dev",
 }
 

@@ -20,6 +20,7 @@ from fastvlm.data.synthetic.documents.phrasings import CLAIMS, PHRASINGS
 from fastvlm.data.synthetic.documents.questions import FOREIGN, LONGEST_TRANSCRIPT, NOT_SHOWN, sample_document_questions
 from fastvlm.data.synthetic.documents.samples import (
     CANVASES,
+    COMBINED_CANVASES,
     FAMILY_WEIGHTS,
     MAKERS,
     DocumentSample,
@@ -251,10 +252,19 @@ def test_unseen_designs_words_numbers_and_layouts_are_unseen() -> None:
         (page.SIGN_LAYOUTS, page.HELD_OUT_SIGN_LAYOUTS), (PALETTES, HELD_OUT_PALETTES),
     ):  # fmt: skip
         assert not set(train) & set(held_out)
+    for family, canvases in COMBINED_CANVASES.items():
+        for width_px, height_px in canvases:
+            assert width_px % 64 == height_px % 64 == 0
+            assert all(not _holds(canvas, width_px, height_px) for canvas in CANVASES[family]), family
     for split, is_unseen in (("train", False), ("unseen", True)):
         for document in drawn("receipt", split, num=40):
             total = next(fact.answer for fact in document.facts if fact.intent == "total")
             assert (float(total.lstrip("$£€")) >= 1000) == is_unseen
+
+
+def _holds(canvas: tuple[int, int], width_px: int, height_px: int) -> bool:
+    """Whether training may show this size, up to a cell less than a canvas on each side."""
+    return 0 <= canvas[0] - width_px < 64 and 0 <= canvas[1] - height_px < 64
 
 
 def test_invented_words_do_not_offend() -> None:

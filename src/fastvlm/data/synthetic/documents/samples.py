@@ -28,11 +28,12 @@ from fastvlm.data.synthetic.documents.table import sample_table
 DOCUMENTS_VERSION = 3
 """Raised whenever the same split and index would give another picture or another question."""
 
-DocumentSplit = Literal["train", "dev", "test", "unseen"]
-"""`test` has other seeds than `train`. `unseen` also has designs of type, words, layouts (of charts: colours) and
+DocumentSplit = Literal["train", "dev", "test", "unseen", "combined"]
+"""`test` has other seeds than `train`. `combined` also has kinds of documents in formats that training shows of other
+kinds only, or in neither: receipts that are wide, charts that are tall. `unseen` has designs of type, words, layouts (of charts: colours) and
 ranges of totals, dates, whole numbers and half of the tables' cells that no training shows."""
 
-_SPLIT_KEYS: dict[DocumentSplit, int] = {"train": 0, "dev": 1, "test": 2, "unseen": 3}
+_SPLIT_KEYS: dict[DocumentSplit, int] = {"train": 0, "dev": 1, "test": 2, "unseen": 3, "combined": 4}
 
 MAKERS: Mapping[Kind, Callable[[Setting], Document]] = {
     "receipt": sample_receipt, "form": sample_form, "table": sample_table, "chart": sample_chart, "sign": sample_sign,
@@ -65,6 +66,18 @@ LARGE_CANVASES: Mapping[Kind, Sequence[tuple[int, int]]] = {
 """As long as real receipts and pages are: for training beside the others, nothing is judged on them."""
 
 
+COMBINED_CANVASES: Mapping[Kind, Sequence[tuple[int, int]]] = {
+    "receipt": ((448, 320), (448, 384)),
+    "form": ((320, 512), (512, 256)),
+    "table": ((320, 448), (384, 384)),
+    "chart": ((256, 384), (320, 448)),
+    "sign": ((128, 256), (192, 320)),
+    "line": ((384, 64), (448, 64)),
+    "page": ((256, 384), (320, 448)),
+}
+"""Sides of formats that training shows of other kinds, of none of the same kind."""
+
+
 @dataclass(frozen=True)
 class DocumentSample:
     """A document, its picture as uint8 [height, width, 3], and questions about it."""
@@ -78,7 +91,7 @@ def family_of(split: DocumentSplit, index: int) -> tuple[Kind, tuple[int, int]]:
     """The family of sample `index` and its canvas, where they are not chosen otherwise (as for a batch of one size)."""
     rng = random.Random(f"{DOCUMENTS_VERSION}/{split}/{index}/family")
     family = rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]
-    return family, rng.choice(CANVASES[family])
+    return family, rng.choice((COMBINED_CANVASES if split == "combined" else CANVASES)[family])
 
 
 def document_sample(
