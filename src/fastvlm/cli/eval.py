@@ -33,8 +33,8 @@ PIPE_WIDTH = 120
     default="scenes",
     show_default=True,
     help="Generated scenes or documents of the test split, of the one for choosing (-dev), documents in unseen "
-    "typefaces, words and layouts, in formats of other kinds (-combined), those of other programs (-rendered), or a folder of pictures with boxes, or of "
-    "receipts.",
+    "typefaces, words and layouts, in formats of other kinds (-combined), those of other programs (-rendered), or a "
+    "folder of pictures with boxes, or of receipts.",
 )
 @click.option(
     "--data",

@@ -42,8 +42,9 @@ Task = Literal[
     "documents-dev", "receipts",
 ]  # fmt: skip
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
-documents-unseen: designs of type, words, layouts and some numbers that training never shows. documents-combined: kinds
-in formats that training shows of other kinds. documents-rendered: by other programs, laid out by another author. boxes, receipts: a folder."""
+documents-unseen: designs of type, words, layouts and some numbers that training never shows. documents-combined:
+kinds in formats that training shows of other kinds. documents-rendered: by other programs, laid out by another author.
+boxes, receipts: a folder."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 

@@ -30,8 +30,8 @@ DOCUMENTS_VERSION = 3
 
 DocumentSplit = Literal["train", "dev", "test", "unseen", "combined"]
 """`test` has other seeds than `train`. `combined` also has kinds of documents in formats that training shows of other
-kinds only, or in neither: receipts that are wide, charts that are tall. `unseen` has designs of type, words, layouts (of charts: colours) and
-ranges of totals, dates, whole numbers and half of the tables' cells that no training shows."""
+kinds only: receipts that are wide, charts that are tall. `unseen` has designs of type, words, layouts (of charts:
+colours) and ranges of totals, dates, whole numbers and half of the tables' cells that no training shows."""
 
 _SPLIT_KEYS: dict[DocumentSplit, int] = {"train": 0, "dev": 1, "test": 2, "unseen": 3, "combined": 4}
 
