@@ -104,8 +104,9 @@ class ReadingPlaces:
     and the position that predicts a token of an answer that is read off the picture. named_shares, read_shares:
     N x (1 + V) and R x (1 + V), what attention belongs to, as in GroundingLabels. read_spots: R x 2, where in its
     visual token the first letter of what is read stands, column and row of 16 and 4, -1 where that is open.
-    asked: A x 4, the row and the position that predicts an answer's first token, and where its question has named the
-    first and the last of what it names. read_first: R booleans, whether that is such a token.
+    asked: A x 4, the row and the position that predicts an answer's first token, or any that is read, and where its
+    question has named the first and the last of what it names. read_first: R booleans, whether that is such a first
+    token.
     """
 
     named: Int64Array

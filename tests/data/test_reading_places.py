@@ -92,7 +92,7 @@ def test_where_an_answer_begins_is_told_apart_if_its_question_names_something() 
     )
     (first,) = np.flatnonzero(places.read_first)
     assert word_at(batch, int(places.read[first, 1]) + 1) == "7"
-    assert places.read[first].tolist() == places.asked[0, :2].tolist()
+    assert places.asked[:, :2].tolist() == places.read[first : first + 4].tolist(), "and each letter knows what is asked"
 
 
 def test_what_is_missing_is_looked_for_nowhere() -> None:

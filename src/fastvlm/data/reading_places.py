@@ -120,8 +120,9 @@ def _find(
                     names.append(positions[int(np.searchsorted(ends, stands + len(name)))])
                     found.named.add(number, names[-1], tokens)
         elif talk is not None and text == talk.answer:
-            if names:  # what comes next is looked for one position earlier
-                found.asked.append((number, positions[0] - 1, names[0], names[-1]))
+            # What comes next is looked for one position earlier.
+            asking = positions if talk.is_read else positions[:1]
+            found.asked += [(number, position - 1, names[0], names[-1]) for position in asking if names]
             places = _places_of_answer(talk, strings) if talk.is_read else [[] for _ in text]
             for index, (position, end) in enumerate(zip(positions, ends, strict=True)):
                 start = int(ends[index - 1]) if index else 0
