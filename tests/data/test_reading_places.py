@@ -81,7 +81,7 @@ def test_what_a_question_names_is_looked_for() -> None:
     text = "".join(word_at(batch, position) for position in range(ends[0][0] + 1) if not batch.is_visual[0, position])
     assert text.endswith("Total") and ends[0][1] == [0]
     assert ends[1][1] == [4]
-    ((row, position, first, last),) = places.asked.tolist()
+    row, position, first, last = places.asked[0].tolist()
     assert (row, first, last) == (0, ends[1][0], ends[0][0]), "in the order in which they are named"
     assert batch.supervised[0, position + 1] and not batch.supervised[0, position]
 
@@ -92,7 +92,8 @@ def test_where_an_answer_begins_is_told_apart_if_its_question_names_something() 
     )
     (first,) = np.flatnonzero(places.read_first)
     assert word_at(batch, int(places.read[first, 1]) + 1) == "7"
-    assert places.asked[:, :2].tolist() == places.read[first : first + 4].tolist(), "and each letter knows what is asked"
+    assert places.asked[:4, :2].tolist() == places.read[first : first + 4].tolist(), "each letter knows what is asked"
+    assert len(places.asked) == 5, "and so does the end"
 
 
 def test_what_is_missing_is_looked_for_nowhere() -> None:

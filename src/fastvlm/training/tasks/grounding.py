@@ -152,8 +152,8 @@ def reading_loss(
     What is named is looked for in the layer of phrases and the next, what is read in the two after these; before that a
     position knows where in its visual token the letter stands that comes next. Each token of an answer points at
     what its question names, with the heads by which it does so with scenes: it cannot know where the last one was read
-    before it looks for itself. Where an answer begins, which is the hardest to find, counts as much as all other letters
-    together.
+    before it looks for itself. Where an answer begins, which is the hardest to find, counts as much as all other
+    letters together.
     """
     places = batch.reading
     if places is None:
