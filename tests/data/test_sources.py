@@ -41,6 +41,22 @@ def batches(tokenizer: Tokenizer) -> SceneBatches:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("max_visual_tokens", "is_mixed"), [(16, True), (25, False)])
+def test_scenes_of_a_batch_are_shown_alike(batches: SceneBatches, max_visual_tokens: int, *, is_mixed: bool) -> None:
+    """Drawn twice as large or left to the processor, unless it would enlarge the large ones too."""
+    processing = ProcessingConfig(mode="fit", max_visual_tokens=max_visual_tokens, max_enlargement=2.0)
+    collator = replace(batches.collator, processor=ImageProcessor(processing))
+    shown = replace(batches, collator=collator, batch_size=2 * TALK_EVERY)[0].pixels
+    for index, picture in enumerate(shown, start=batches.first_index):
+        enlargement = 1 + index // TALK_EVERY % 2 if is_mixed else 1
+        sample = scene_sample(
+            "train", index, width_px=SIDE_PX, height_px=SIDE_PX, num_questions=0, phrasing="train",
+            enlargement=enlargement,
+        )  # fmt: skip
+        assert np.array_equal(picture, collator.processor(sample.image).pixels[0]), index
+        assert picture.shape == (3, 2 * SIDE_PX, 2 * SIDE_PX)
+
+
 def answers(batch: TrainingBatch, row: int, tokenizer: Tokenizer) -> list[str]:
     """The supervised runs of a row as text."""
     marked = np.flatnonzero(batch.supervised[row])

@@ -29,8 +29,8 @@ NO_PICTURE_ANSWER = "I see no picture. Show me a scene of coloured shapes and as
 class SceneBatches:
     """Generated scenes with questions, one picture size in a batch.
 
-    canvases: (width, height) of scenes in pixels; twice as large, the collator's processor leaves them as they are.
-    Half of the pictures are drawn so large, half are left to the processor to enlarge, as small ones are.
+    canvases: (width, height) of scenes in pixels, which the collator's processor enlarges twofold. Where it leaves
+    those that are twice as large as they are, half of the pictures are drawn so large.
     listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
     is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. num_candidates: of so many
     scenes the one with most objects is shown. first_index: number of the first scene, so that the stages of a run see
@@ -74,7 +74,7 @@ class SceneBatches:
             num_questions=self.questions_per_picture,
             phrasing="train",
             is_drawn=self.is_drawn,
-            enlargement=1 + index // TALK_EVERY % 2,
+            enlargement=1 + index // TALK_EVERY % 2 if self._is_left(2 * width_px, 2 * height_px) else 1,
             num_candidates=self.num_candidates,
         )
         questions = (
@@ -93,6 +93,11 @@ class SceneBatches:
             listings=sample_listings(sample.scene, random.Random(index), num_listings=self.listings_per_picture),
         )
         return example, sample
+
+    def _is_left(self, width_px: int, height_px: int) -> bool:
+        """Whether the processor neither enlarges nor shrinks pictures of this size."""
+        layout = self.collator.processor.layout(width_px, height_px)
+        return (layout.tile_width_px, layout.tile_height_px) == (width_px, height_px)
 
 
 def scene_example(

@@ -11,6 +11,7 @@ from fastvlm.data.synthetic.documents.drawing import NUM_CHARACTER_CLASSES
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.processing.config import ProcessingConfig
+from fastvlm.recipes.scenes import CANVASES as SMALL_SCENE_CANVASES
 from fastvlm.recipes.scenes import DENSE_TARGETS, GROUNDING_TARGETS
 from fastvlm.training.tasks.characters import CharacterTargets
 from fastvlm.training.tasks.dense import DenseTargets
@@ -23,6 +24,12 @@ LINE_CANVASES = ((256, 128), (256, 128), (256, 128), (512, 64), (128, 256))
 
 SHORT_CANVASES = ((192, 64), (256, 64), (320, 64), (128, 64), (256, 128))
 """Of the lines in a mixture."""
+
+SCENE_CANVASES = (
+    *SMALL_SCENE_CANVASES, (288, 288), (288, 288), (288, 288), (320, 288), (288, 320), (384, 256), (256, 384),
+    (416, 224), (224, 416), (512, 192), (192, 512),
+)  # fmt: skip
+"""Scenes of 48 to 96 visual tokens."""
 
 CROP_CANVASES = ((192, 64),)
 CROP_CHARACTERS = (2, 7)
@@ -87,7 +94,7 @@ class DocumentsRecipe:
     template: str = "compact"
     vocabulary_size: int = 1536
     tokenizer_texts: int = 20_000
-    row_positions: int = 320
+    row_positions: int = 352
     mixture: tuple[float, float, float] = (0.56, 0.24, 0.2)
     answer_exponent: float = 0.5
     grounding_weight: float = 0.5
@@ -110,7 +117,7 @@ def documents() -> DocumentsRecipe:
             vocabulary_size=1024, width=256, num_layers=6, num_heads=8, num_key_value_heads=8,
             feed_forward_width=704, head_dim=32, max_positions=768, rope_theta=10_000.0,
         ),
-        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=2.0, max_enlarged_tokens=64),
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=2.0),
         targets=CharacterTargets(num_classes=NUM_CHARACTER_CLASSES),
         stages=(
             DocumentStage(

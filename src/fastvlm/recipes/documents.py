@@ -45,13 +45,13 @@ from fastvlm.recipes.document_settings import (
     LINE_CANVASES,
     NO_PICTURE_ANSWER,
     OUTSIDE_ANSWER,
+    SCENE_CANVASES,
     SHORT_CANVASES,
     SPECIAL_TOKENS,
     DocumentsRecipe,
     DocumentStage,
 )
 from fastvlm.recipes.fused import padded, save_fused
-from fastvlm.recipes.scenes import CANVASES as SCENE_CANVASES
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.mixture import Mixture
 from fastvlm.training.optimizer import OptimizerSettings
