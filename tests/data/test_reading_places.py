@@ -86,12 +86,14 @@ def test_what_a_question_names_is_looked_for() -> None:
     assert batch.supervised[0, position + 1] and not batch.supervised[0, position]
 
 
-def test_where_an_answer_begins_is_told_apart_if_its_question_names_something() -> None:
+def test_where_an_answer_begins_that_has_to_be_found_is_told_apart() -> None:
     batch, places = labelled(
-        WrittenTalk("What is the Total?", "7.50", ("Total",), is_read=True), WrittenTalk("Name?", "Ann", is_read=True)
+        WrittenTalk("What is the Total?", "7.50", ("Total",), is_read=True),
+        WrittenTalk("Name?", "Ann", is_read=True),
+        WrittenTalk("Read it.", "Name: Ann", is_read=True, is_transcript=True),
     )
-    (first,) = np.flatnonzero(places.read_first)
-    assert word_at(batch, int(places.read[first, 1]) + 1) == "7"
+    first, other = np.flatnonzero(places.read_first)
+    assert [word_at(batch, int(places.read[number, 1]) + 1)[0] for number in (first, other)] == ["7", "A"]
     assert places.asked[:4, :2].tolist() == places.read[first : first + 4].tolist(), "each letter knows what is asked"
     assert len(places.asked) == 5, "and so does the end"
 

@@ -130,7 +130,7 @@ def _find(
                 if spots:
                     found.read.add(number, position - 1, [token for token, _, _ in spots])
                     found.spots.append(_only_spot(places[start]))
-                    found.is_first.append(bool(names) and index == 0)
+                    found.is_first.append(index == 0 and not talk.is_transcript)
 
 
 def _text(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, Int64Array]:
