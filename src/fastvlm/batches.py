@@ -105,8 +105,8 @@ class ReadingPlaces:
     N x (1 + V) and R x (1 + V), what attention belongs to, as in GroundingLabels. read_spots: R x 2, where in its
     visual token the first letter of what is read stands, column and row of 16 and 4, -1 where that is open.
     asked: A x 4, the row and the position that predicts an answer's first token, or any that is read, and where its
-    question has named the first and the last of what it names. read_first: R booleans, whether it is the first of an answer that has
-    to be found, as transcripts do not.
+    question has named the first and the last of what it names. read_first: R booleans, whether it is the first of an
+    answer that has to be found, as transcripts do not.
     """
 
     named: Int64Array
