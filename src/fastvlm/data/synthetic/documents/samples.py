@@ -75,7 +75,7 @@ COMBINED_CANVASES: Mapping[Kind, Sequence[tuple[int, int]]] = {
     "line": ((384, 64), (448, 64)),
     "page": ((256, 384), (320, 448)),
 }
-"""Sides of formats that training shows of other kinds, of none of the same kind."""
+"""(width, height) of each family in formats that training shows of other families, never of its own."""
 
 
 @dataclass(frozen=True)
