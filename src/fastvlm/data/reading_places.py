@@ -112,25 +112,45 @@ def _find(
             continue
         text, ends = _text([int(token_ids[position]) for position in positions], tokenizer)
         if not batch.supervised[number][positions[0]]:
-            talk, names = by_question.get(text.strip()), []
-            for name in talk.named if talk is not None else ():
-                tokens = [int(token) for _, spots in _occurrences(name, strings) for token in spots[:, 0]]
-                stands = _whole_word(name, text)
-                if stands is not None and talk is not None and (tokens or talk.is_missing):
-                    names.append(positions[int(np.searchsorted(ends, stands + len(name)))])
-                    found.named.add(number, names[-1], tokens)
+            talk = by_question.get(text.strip())
+            names = [] if talk is None else _find_names(found, number, talk, text, (positions, ends), strings)
         elif talk is not None and text == talk.answer:
             # What comes next is looked for one position earlier.
             asking = positions if talk.is_read else positions[:1]
             found.asked += [(number, position - 1, names[0], names[-1]) for position in asking if names]
-            places = _places_of_answer(talk, strings) if talk.is_read else [[] for _ in text]
-            for index, (position, end) in enumerate(zip(positions, ends, strict=True)):
-                start = int(ends[index - 1]) if index else 0
-                spots = [spot for character in places[start : int(end)] for spot in character]
-                if spots:
-                    found.read.add(number, position - 1, [token for token, _, _ in spots])
-                    found.spots.append(_only_spot(places[start]))
-                    found.is_first.append(index == 0 and not talk.is_transcript)
+            if talk.is_read:
+                _find_answer(found, number, talk, (positions, ends), strings)
+
+
+_Tokens = tuple[Sequence[int], Int64Array]
+"""The positions of the tokens of a text, and how many of its characters are complete after each."""
+
+
+def _find_names(
+    found: _Found, number: int, talk: WrittenTalk, text: str, tokens: _Tokens, strings: Sequence[_String]
+) -> list[int]:
+    """Note where what a question names is written; returns the positions where it has named each."""
+    positions, ends = tokens
+    names: list[int] = []
+    for name in talk.named:
+        stands = _whole_word(name, text)
+        written = [int(token) for _, spots in _occurrences(name, strings) for token in spots[:, 0]]
+        if stands is not None and (written or talk.is_missing):
+            names.append(positions[int(np.searchsorted(ends, stands + len(name)))])
+            found.named.add(number, names[-1], written)
+    return names
+
+
+def _find_answer(found: _Found, number: int, talk: WrittenTalk, tokens: _Tokens, strings: Sequence[_String]) -> None:
+    """Note where each token of an answer is read."""
+    places = _places_of_answer(talk, strings)
+    for index, (position, end) in enumerate(zip(*tokens, strict=True)):
+        start = int(tokens[1][index - 1]) if index else 0
+        spots = [spot for character in places[start : int(end)] for spot in character]
+        if spots:
+            found.read.add(number, position - 1, [token for token, _, _ in spots])
+            found.spots.append(_only_spot(places[start]))
+            found.is_first.append(index == 0 and not talk.is_transcript)
 
 
 def _text(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, Int64Array]:

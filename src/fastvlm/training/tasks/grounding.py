@@ -179,10 +179,11 @@ def reading_loss(
         ).mean()
     rows, positions, *ends = _columns(places.asked, attention.device)
     pointed = [
-        attention_loss(log_shares, F.one_hot(end, log_shares.shape[1]).float())
+        attention_loss(
+            attention(first_layer + layer, head, rows, positions), F.one_hot(end, attention.mask.shape[1]).float()
+        )
         for layer in ASKING_LAYERS
-        for heads_of_end, end in zip(_first_and_last(num_heads), ends, strict=True)
-        for log_shares in (attention(first_layer + layer, heads_of_end, rows, positions),)
+        for head, end in zip(_first_and_last(num_heads), ends, strict=True)
     ]
     parts["point_asked"] = torch.stack(pointed).mean()
     if heads.spots is not None:
