@@ -65,20 +65,13 @@ def fit_grid(
     max_tokens: int,
     *,
     max_enlargement: float | None = None,
-    max_enlarged_tokens: int | None = None,
 ) -> tuple[int, int]:
     """Choose the (rows, columns) of 64 px cells, at most `max_tokens` in all, that show a picture largest.
 
     The picture keeps its aspect; among grids that show it equally large the one with fewest cells wins.
     max_enlargement: by which a small picture is enlarged at most; it then gets the fewest cells that hold it so.
-    max_enlarged_tokens: cells at most for a picture that is enlarged; one that needs more gets the fewest that hold it
-    as it is, and fills them.
     """
     grid, scale = _largest(width_px, height_px, max_tokens)
-    if scale > 1 and max_enlarged_tokens is not None and max_enlarged_tokens < max_tokens:
-        grid, scale = _largest(width_px, height_px, max_enlarged_tokens)
-        if scale < 1:
-            return _holding(width_px, height_px)
     if max_enlargement is None or scale <= max_enlargement:
         return grid
     return _holding(max_enlargement * width_px, max_enlargement * height_px)

@@ -322,19 +322,16 @@ def test_small_pictures_are_enlarged_no_more_than_wanted(size: tuple[int, int], 
 @pytest.mark.parametrize(
     ("size", "grid"),
     [
-        ((256, 256), (4, 4)),  # as large as 16 cells hold
-        ((240, 180), (3, 4)),  # no more cells than show it as large
-        ((320, 256), (4, 5)),  # it needs 20 cells, and keeps its size
-        ((310, 250), (4, 5)),
+        ((256, 256), (4, 4)),  # 25 cells would be needed to show it larger
+        ((240, 180), (4, 6)),  # as large as 24 cells hold
+        ((310, 250), (4, 5)),  # no more cells than show it as large
         ((100, 50), (2, 4)),  # twice as large, and no larger
         ((1000, 1000), (4, 4)),  # made smaller, to 24 cells at most
         ((900, 600), (4, 6)),
     ],
 )
-def test_small_pictures_are_enlarged_to_fewer_tokens_than_large_ones_have(
-    size: tuple[int, int], grid: tuple[int, int]
-) -> None:
-    config = ProcessingConfig(mode="fit", max_visual_tokens=24, max_enlargement=2.0, max_enlarged_tokens=16)
+def test_small_pictures_are_enlarged_to_fill_their_cells(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    config = ProcessingConfig(mode="fit", max_visual_tokens=24, max_enlargement=2.0)
     processor = ImageProcessor(config)
     layout = processor.layout(*size)
     assert (layout.tile_height_px // 64, layout.tile_width_px // 64) == grid
@@ -343,9 +340,9 @@ def test_small_pictures_are_enlarged_to_fewer_tokens_than_large_ones_have(
     assert (shown[top_px:bottom_px, left_px:right_px] == 200).all()
     assert (shown == 200).all(2).sum() == (right_px - left_px) * (bottom_px - top_px)
     scale = (right_px - left_px) / size[0]
-    assert scale <= 2 and (scale <= 1.15 or layout.num_visual_tokens <= 16), "enlarged to fill its cells at most"
+    assert scale <= 2
     with pytest.raises(CheckpointError, match="at least 1 visual token"):
-        ProcessingConfig(mode="fit", max_enlarged_tokens=0)
+        ProcessingConfig(mode="fit", max_visual_tokens=0)
     with pytest.raises(ImageError, match="mode fit"):
         ImageProcessor(ProcessingConfig(mode="pad")).place(*size)
 

@@ -19,8 +19,7 @@ class ProcessingConfig:
     the whole picture, aspect kept, into the largest grid of 64 px cells. size_px: side of a tile (not used by fit).
     mean and std: per channel, on values of 0 to 1; what is padded has the colour of the mean. pinpoints: allowed
     (width, height) of the tiled picture for anyres. max_visual_tokens: cells at most, for fit. max_enlargement: by
-    which fit enlarges a small picture at most, None for as large as it can be. max_enlarged_tokens: cells at most for a
-    picture that fit enlarges, None for as many as for others; one that needs more is enlarged to fill its cells alone.
+    which fit enlarges a small picture at most, None for as large as it can be.
     Raises CheckpointError on values that make no sense, such as sizes that are not multiples of 64.
     """
 
@@ -31,7 +30,6 @@ class ProcessingConfig:
     pinpoints: tuple[tuple[int, int], ...] = ()
     max_visual_tokens: int = 256
     max_enlargement: float | None = None
-    max_enlarged_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(ImageMode):
@@ -46,9 +44,8 @@ class ProcessingConfig:
             raise CheckpointError(
                 f"Expected mean and std of 3 channels with every std above 0, got {self.mean} and {self.std}."
             )
-        for most in (self.max_visual_tokens, self.max_enlarged_tokens):
-            if most is not None and most < 1:
-                raise CheckpointError(f"Expected at least 1 visual token for an image, got {most}.")
+        if self.max_visual_tokens < 1:
+            raise CheckpointError(f"Expected at least 1 visual token for an image, got {self.max_visual_tokens}.")
         if self.max_enlargement is not None and self.max_enlargement <= 0:
             raise CheckpointError(f"Expected an enlargement above 0, got {self.max_enlargement}.")
         if self.mode == "anyres" and not self.pinpoints:

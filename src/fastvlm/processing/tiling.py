@@ -53,11 +53,7 @@ class ImageProcessor:
         config = self.config
         if config.mode == "fit":
             rows, columns = fit_grid(
-                width_px,
-                height_px,
-                config.max_visual_tokens,
-                max_enlargement=config.max_enlargement,
-                max_enlarged_tokens=config.max_enlarged_tokens,
+                width_px, height_px, config.max_visual_tokens, max_enlargement=config.max_enlargement
             )
             return TileLayout(rows * ENCODER_STRIDE_PX, columns * ENCODER_STRIDE_PX)
         if config.mode == "anyres":
