@@ -222,6 +222,20 @@ def test_statements_are_as_often_true_as_not() -> None:
     assert answers.keys() == {"yes", "no"} and 0.8 < answers["yes"] / answers["no"] < 1.25, answers
 
 
+def test_a_statement_names_what_it_claims_behind_what_it_is_about() -> None:
+    num_seen = 0
+    for family in FAMILIES:
+        for sample in some(family, num=40, num_questions=10):
+            printed = {mark.text for mark in sample.document.drawing.texts}
+            for question in sample.questions:
+                if question.intent == "statement":
+                    assert question.named and all(name.lower() in question.text.lower() for name in question.named), (
+                        question
+                    )
+                    num_seen += question.answer == "yes" and question.named[-1] in printed
+    assert num_seen > 40
+
+
 def test_families_come_by_their_weights() -> None:
     counts = Counter(family_of("train", index)[0] for index in range(4000))
     for family, weight in FAMILY_WEIGHTS.items():

@@ -136,4 +136,6 @@ def _worded(family: str, asked: _Asked, rng: random.Random, phrasing: Phrasing) 
     if not asked.slots and not asked.claimed:  # what is looked for is spelled as it is printed
         text = careless(american(text) if is_american else text, rng, phrasing=phrasing)
     named = tuple(value for name, value in asked.slots.items() if name != "nth")
+    if asked.claimed:
+        named = (*named, asked.claimed)
     return DocumentQuestion(family, asked.kind or intent, text, asked.answer, f"{intent}/{phrasing}/{number}", named)
