@@ -12,7 +12,7 @@ from fastvlm.batches import ReadingPlaces, TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.documents import DocumentBatches, LineBatches
 from fastvlm.data.examples import Example
-from fastvlm.data.reading_places import WrittenRow, WrittenTalk, reading_places
+from fastvlm.data.reading_places import WrittenRow, WrittenTalk, reading_places, shown_strings
 from fastvlm.data.synthetic.documents.drawing import Drawing, Text, character_places, characters, render
 from fastvlm.data.synthetic.documents.fonts import faces_of
 from fastvlm.messages import ImagePart, assistant, user
@@ -47,7 +47,8 @@ def labelled(*talks: WrittenTalk, drawing: Drawing = DRAWING) -> tuple[TrainingB
     picture = render(drawing)
     turns = tuple((user(ImagePart(picture), talk.question), assistant(talk.answer)) for talk in talks)
     batch = COLLATOR([Example("a", (picture,), turns)])
-    return batch, reading_places(batch, [WrittenRow(drawing, talks)], COLLATOR.processor, COLLATOR.tokenizer)
+    row = WrittenRow(shown_strings(drawing, COLLATOR.processor), talks)
+    return batch, reading_places(batch, [row], COLLATOR.tokenizer)
 
 
 def word_at(batch: TrainingBatch, position: int) -> str:
@@ -127,8 +128,8 @@ def test_what_stands_there_by_chance_is_not_looked_for() -> None:
         WrittenTalk("Is it named?", "7.50", ("me",)),
     )
     assert len(places.read) == len(places.named) == 0
-    row = WrittenRow(None, (WrittenTalk("How many?", "7.50", is_read=True),))
-    nothing = reading_places(batch, [row], COLLATOR.processor, COLLATOR.tokenizer)
+    row = WrittenRow(talks=(WrittenTalk("How many?", "7.50", is_read=True),))
+    nothing = reading_places(batch, [row], COLLATOR.tokenizer)
     assert len(nothing.read) == len(nothing.named) == 0
 
 

@@ -127,8 +127,8 @@ def batch_of(
     features: Float32Array | None = None,
     dense: DenseLabels | None = None,
 ) -> TrainingBatch:
-    """Pad rows to one length."""
-    length = max(len(row.token_ids) for row in rows)
+    """Pad rows to one length; there are none where pictures alone are learned from."""
+    length = max((len(row.token_ids) for row in rows), default=0)
     return TrainingBatch(
         pixels=pixels,
         token_ids=_pad([row.token_ids for row in rows], length, 0),

@@ -12,7 +12,7 @@ import numpy as np
 from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
-from fastvlm.data.reading_places import WrittenRow, WrittenTalk, as_shown, reading_places
+from fastvlm.data.reading_places import WrittenRow, WrittenTalk, as_shown, reading_places, shown_strings
 from fastvlm.data.sources import BLIND_EVERY
 from fastvlm.data.synthetic.documents.degrade import degrade
 from fastvlm.data.synthetic.documents.document import Kind
@@ -102,8 +102,11 @@ class LineBatches:
             WrittenTalk(question, "\n".join(page.texts), is_read=True, is_transcript=True)
             for page, question in zip(pages, questions, strict=True)
         ]
-        rows = [WrittenRow(page.drawing, (talk,)) for page, talk in zip(pages, talks, strict=True)]
-        return replace(batch, reading=reading_places(batch, rows, self.collator.processor, self.collator.tokenizer))
+        rows = [
+            WrittenRow(shown_strings(page.drawing, self.collator.processor), (talk,))
+            for page, talk in zip(pages, talks, strict=True)
+        ]
+        return replace(batch, reading=reading_places(batch, rows, self.collator.tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +169,10 @@ class DocumentBatches:
         ]
         batch = with_looks(self.collator(examples))
         rows = [
-            _written(sample) if example.images else WrittenRow(None)
+            _written(sample, self.collator.processor) if example.images else WrittenRow()
             for sample, example in zip(samples, examples, strict=True)
         ]
-        return replace(batch, reading=reading_places(batch, rows, self.collator.processor, self.collator.tokenizer))
+        return replace(batch, reading=reading_places(batch, rows, self.collator.tokenizer))
 
     def _example(
         self, index: int, sample: DocumentSample, picture: UInt8Array, generator: np.random.Generator
@@ -229,7 +232,7 @@ def chosen_questions(questions: Sequence[DocumentQuestion], number: int, rng: ra
     return [questions[index] for index in sorted(chosen)]
 
 
-def _written(sample: DocumentSample) -> WrittenRow:
+def _written(sample: DocumentSample, processor: ImageProcessor) -> WrittenRow:
     talks = (
         WrittenTalk(
             question.text,
@@ -237,11 +240,11 @@ def _written(sample: DocumentSample) -> WrittenRow:
             question.named,
             is_read=question.intent not in NOT_READ,
             is_transcript=question.intent in ("read", "says"),
-            is_missing=question.intent == "not_shown",
+            is_missing=question.intent in ("not_shown", "statement"),
         )
         for question in sample.questions
     )
-    return WrittenRow(sample.document.drawing, tuple(talks))
+    return WrittenRow(shown_strings(sample.document.drawing, processor), tuple(talks))
 
 
 @cache

@@ -36,21 +36,29 @@ class WrittenTalk:
 
 
 @dataclass(frozen=True)
-class WrittenRow:
-    """What a row of a batch is about. drawing: None where nothing is shown."""
+class WrittenString:
+    """A string of a drawing. spots: for each character the number of the visual token that holds it, and where in it
+    across and down, N x 3. center: across and down, in pixels of the drawing."""
 
-    drawing: Drawing | None
+    text: str
+    spots: Int64Array
+    center: Float32Array
+
+
+@dataclass(frozen=True)
+class WrittenRow:
+    """What a row of a batch is about. strings: of what is shown; none where nothing is."""
+
+    strings: Sequence[WrittenString] = ()
     talks: tuple[WrittenTalk, ...] = ()
 
 
-def reading_places(
-    batch: TrainingBatch, rows: Sequence[WrittenRow], processor: ImageProcessor, tokenizer: Tokenizer
-) -> ReadingPlaces:
+def reading_places(batch: TrainingBatch, rows: Sequence[WrittenRow], tokenizer: Tokenizer) -> ReadingPlaces:
     """Find the places of what the rows of a batch name and read, which is of one picture for each row."""
     found = _Found(int(batch.is_visual.sum(axis=1).max(initial=0)))
     for number, row in enumerate(rows):
-        if row.drawing is not None:
-            _find(found, batch, number, row.talks, _strings(row.drawing, processor), tokenizer)
+        if row.strings:
+            _find(found, batch, number, row.talks, row.strings, tokenizer)
     return found.arrays()
 
 
@@ -68,17 +76,8 @@ PLACES_ACROSS, PLACES_DOWN = 16, 4
 _SPOT = np.array((ENCODER_STRIDE_PX // PLACES_ACROSS, ENCODER_STRIDE_PX // PLACES_DOWN))
 
 
-@dataclass(frozen=True)
-class _String:
-    """A string of a drawing. spots: for each character the number of the visual token that holds it, and where in it
-    across and down, N x 3. center: across and down, in pixels of the drawing."""
-
-    text: str
-    spots: Int64Array
-    center: Float32Array
-
-
-def _strings(drawing: Drawing, processor: ImageProcessor) -> list[_String]:
+def shown_strings(drawing: Drawing, processor: ImageProcessor) -> list[WrittenString]:
+    """The strings of a drawing that a processor shows on one tile."""
     layout = processor.layout(drawing.width_px, drawing.height_px)
     rows, columns = layout.tile_height_px // ENCODER_STRIDE_PX, layout.tile_width_px // ENCODER_STRIDE_PX
     strings = []
@@ -89,7 +88,7 @@ def _strings(drawing: Drawing, processor: ImageProcessor) -> list[_String]:
         shown_px = as_shown(places, drawing, processor).astype(np.int64).clip(0, last_px)
         cells, within = shown_px // ENCODER_STRIDE_PX, shown_px % ENCODER_STRIDE_PX // _SPOT
         spots = np.column_stack((cells[:, 1] * columns + cells[:, 0], within))
-        strings.append(_String(mark.text, spots, places.mean(0)))
+        strings.append(WrittenString(mark.text, spots, places.mean(0)))
     return strings
 
 
@@ -98,7 +97,7 @@ def _find(
     batch: TrainingBatch,
     number: int,
     talks: Sequence[WrittenTalk],
-    strings: Sequence[_String],
+    strings: Sequence[WrittenString],
     tokenizer: Tokenizer,
 ) -> None:
     token_ids, is_visual, segments = batch.token_ids[number], batch.is_visual[number], batch.segments[number]
@@ -127,7 +126,7 @@ _Tokens = tuple[Sequence[int], Int64Array]
 
 
 def _find_names(
-    found: _Found, number: int, talk: WrittenTalk, text: str, tokens: _Tokens, strings: Sequence[_String]
+    found: _Found, number: int, talk: WrittenTalk, text: str, tokens: _Tokens, strings: Sequence[WrittenString]
 ) -> list[int]:
     """Note where what a question names is written; returns the positions where it has named each."""
     positions, ends = tokens
@@ -141,7 +140,9 @@ def _find_names(
     return names
 
 
-def _find_answer(found: _Found, number: int, talk: WrittenTalk, tokens: _Tokens, strings: Sequence[_String]) -> None:
+def _find_answer(
+    found: _Found, number: int, talk: WrittenTalk, tokens: _Tokens, strings: Sequence[WrittenString]
+) -> None:
     """Note where each token of an answer is read."""
     places = _places_of_answer(talk, strings)
     for index, (position, end) in enumerate(zip(*tokens, strict=True)):
@@ -191,7 +192,7 @@ def _only_spot(spots: Sequence[_Spot]) -> tuple[int, int]:
     return spots[0][1:] if len(spots) == 1 else (-1, -1)
 
 
-def _places_of_answer(talk: WrittenTalk, strings: Sequence[_String]) -> list[list[_Spot]]:
+def _places_of_answer(talk: WrittenTalk, strings: Sequence[WrittenString]) -> list[list[_Spot]]:
     """For each character of an answer the visual tokens that hold it, and where in them it stands.
 
     Of several places those count that stand in line with what the question names, beside it or below it.
@@ -217,7 +218,7 @@ def _places_of_answer(talk: WrittenTalk, strings: Sequence[_String]) -> list[lis
     return places
 
 
-def _occurrences(text: str, strings: Sequence[_String]) -> list[tuple[_String, Int64Array]]:
+def _occurrences(text: str, strings: Sequence[WrittenString]) -> list[tuple[WrittenString, Int64Array]]:
     """Strings that hold a text as whole words, with its characters' spots; alone in a string goes before."""
     alone = [(string, string.spots) for string in strings if string.text == text]
     if alone:

@@ -1,6 +1,6 @@
-"""The miniature's only task: cards with eight letters, each with a number beside it, and questions for the numbers.
+"""The miniature's only task: cards with eight coloured squares, each with a number beside it, and questions for those.
 
-Whoever answers has to find a place by what is written there and to read beside it. Everything on a card grows with its
+Whoever answers has to find a place by what it looks like and to read beside it. Everything on a card grows with its
 resolution, as with a page that is scanned more finely.
 """
 
@@ -8,59 +8,122 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from fastvlm.batches import CaptionBatch, DenseLabels, Float32Array, Int64Array, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator, batch_of, pack
-from fastvlm.data.synthetic.documents.colors import paper_and_ink
-from fastvlm.data.synthetic.documents.drawing import Drawing, PlacedCharacters, Text, characters, render
+from fastvlm.data.reading_places import (
+    PLACES_ACROSS,
+    PLACES_DOWN,
+    WrittenRow,
+    WrittenString,
+    WrittenTalk,
+    reading_places,
+)
+from fastvlm.data.synthetic.documents.colors import grey
+from fastvlm.data.synthetic.documents.drawing import (
+    NUM_CHARACTER_CLASSES,
+    Drawing,
+    Mark,
+    PlacedCharacters,
+    Rectangle,
+    Text,
+    character_places,
+    characters,
+    render,
+)
 from fastvlm.data.synthetic.documents.fonts import faces_of
 from fastvlm.data.synthetic.documents.labels import asked, by_cell, character_map
+from fastvlm.data.synthetic.palette import COLORS, sample_rgb
 from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.processing.captions import caption_tokens
 from fastvlm.processing.tokenizer import Tokenizer
 
 ROWS, COLUMNS = 4, 2
-LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
-"""Without those that look like digits."""
+KEYS = tuple(color for color in COLORS if color != "white")
+"""Colours of the squares; white would not be seen on paper."""
 
-CARDS_VERSION = 1
+CARDS_VERSION = 2
 """Raised whenever the same seeds would give other cards."""
 
 TRAIN_SEED, TEST_SEED, PRETRAINING_SEED = 0, 1, 2
 
-CELL_PX = (4, 8)
-"""Width and height of the cells whose character each map should know."""
+CELL_PX = (4, 16)
+"""Width and height of the cells whose digit or square each map should know; no higher than a place of the map."""
+
+NUM_CLASSES = NUM_CHARACTER_CLASSES + len(KEYS)
+"""Of cells: those of characters, and the squares of each colour."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """entries: letters with their numbers, row by row."""
+    """entries: colours with their numbers, row by row. squares: of the drawing, in the same order."""
 
     entries: tuple[tuple[str, str], ...]
+    squares: tuple[Square, ...]
     drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Square:
+    """color: by its name. middle_px: across and down."""
+
+    color: str
+    middle_px: tuple[float, float]
+
+
+def things(drawing: Drawing, squares: Sequence[Square]) -> PlacedCharacters:
+    """The digits of a drawing and its squares, as classes of cells."""
+    placed = characters(drawing)
+    colors = tuple(NUM_CHARACTER_CLASSES + KEYS.index(square.color) for square in squares)
+    middles = np.array([square.middle_px for square in squares], np.float32).reshape(-1, 2)
+    return PlacedCharacters((*placed.classes, *colors), np.concatenate((placed.centers_px, middles)))
 
 
 def sample_card(rng: random.Random, size_px: int) -> Card:
     """Draw a card of so many pixels on a side; the same random numbers give the same card at every size."""
-    paper, ink = paper_and_ink(rng, colored_share=0.1)
+    paper, ink = grey(rng.randint(215, 255)), grey(rng.randint(0, 80))
     face = rng.choice(faces_of("train", ("sans",)))
-    letters = rng.sample(LETTERS, ROWS * COLUMNS)
     em = rng.uniform(0.075, 0.095)
-    # All of it is moved, so that words lie across the middle, where tiles meet, as often as they do on pages.
-    across, below = rng.uniform(0.0, 0.15), rng.uniform(-0.06, 0.1)
-    marks, entries = [], []
-    for number, letter in enumerate(letters):
+    # All of it is moved, so that entries lie across the middle, where tiles meet, as often as they do on pages.
+    across, below = rng.uniform(0.0, 0.3), rng.uniform(-0.06, 0.1)
+    marks: list[Mark] = []
+    entries, squares = [], []
+    for number, color in enumerate(rng.sample(KEYS, ROWS * COLUMNS)):
         row, column = divmod(number, COLUMNS)
         value = str(rng.randint(10, 99))
-        left = across + 0.42 * column + rng.uniform(0.02, 0.12)
+        left = across + 0.36 * column + rng.uniform(0.02, 0.12)
         baseline = 0.2 + 0.2 * row + below + rng.uniform(-0.02, 0.02)
-        marks.append(Text(f"{letter} {value}", face, round(em * size_px), left * size_px, baseline * size_px, ink))
-        entries.append((letter, value))
-    return Card(tuple(entries), Drawing(size_px, size_px, paper, tuple(marks)))
+        top, right, bottom = baseline - 0.75 * em, left + 0.75 * em, baseline
+        sides_px = (left * size_px, top * size_px, right * size_px, bottom * size_px)
+        drawn = Rectangle(*sides_px, fill=sample_rgb(rng, color=color))
+        text = Text(value, face, round(em * size_px), (right + 0.3 * em) * size_px, baseline * size_px, ink)
+        marks += [drawn, text]
+        entries.append((color, value))
+        squares.append(Square(color, ((left + right) / 2 * size_px, (top + bottom) / 2 * size_px)))
+    return Card(tuple(entries), tuple(squares), Drawing(size_px, size_px, paper, tuple(marks)))
+
+
+def cell_labels(
+    placed: PlacedCharacters, side_px: int, mapped: Mapping[int, int], generator: np.random.Generator
+) -> dict[int, Int64Array]:
+    """What is in the cells of each map of a square picture, K x rows x columns, by the number of the map.
+
+    mapped: by the number of a map, the pixels that one of its places stands for.
+    """
+    found: dict[int, Int64Array] = {}
+    width_px, height_px = CELL_PX
+    for number, stride_px in mapped.items():
+        lower_px = min(height_px, stride_px)
+        cells = character_map(
+            placed, width_px=side_px, height_px=side_px, cell_width_px=width_px, cell_height_px=lower_px
+        )
+        wanted = asked(cells, generator)
+        found[number] = by_cell(wanted, rows=stride_px // lower_px, columns=stride_px // width_px)
+    return found
 
 
 def tiles_of(picture: UInt8Array, tile_px: int) -> list[UInt8Array]:
@@ -92,7 +155,36 @@ class Geometry:
     @property
     def grids(self) -> dict[int, tuple[int, int]]:
         """Rows and columns of cells in a place of each map."""
-        return {number: (stride // CELL_PX[1], stride // CELL_PX[0]) for number, stride in self.mapped.items()}
+        width_px, height_px = CELL_PX
+        return {number: (max(1, stride // height_px), stride // width_px) for number, stride in self.mapped.items()}
+
+    def strings(self, card: Card) -> list[WrittenString]:
+        """Colours and numbers of a card, with where each is shown, of tiles on the one that is finer."""
+        squares = [
+            (square.color, np.tile(np.array(square.middle_px, np.float32), (len(square.color), 1)))
+            for square in card.squares
+        ]
+        numbers = zip((mark.text for mark in card.drawing.texts), character_places(card.drawing), strict=True)
+        return [
+            WrittenString(text, self._spots_of(places.astype(np.int64).clip(0, self.size_px - 1)), places.mean(0))
+            for text, places in (*squares, *numbers)
+        ]
+
+    def _spots_of(self, places_px: Int64Array) -> Int64Array:
+        """The visual tokens that show places of a card, N x 2 across and down, and where in these they are, N x 3."""
+        column, row = places_px.T
+        side_px = self.size_px if self.tile_px is None else self.tile_px
+        across = side_px // self.stride_px
+        tile = row // side_px * (self.size_px // side_px) + column // side_px
+        within = row % side_px // self.stride_px * across + column % side_px // self.stride_px
+        num_before = 0 if self.tile_px is None else across**2
+        return np.column_stack(
+            (
+                num_before + tile * across**2 + within,
+                column % self.stride_px * PLACES_ACROSS // self.stride_px,
+                row % self.stride_px * PLACES_DOWN // self.stride_px,
+            )
+        )
 
     def pictures(self, card: Card) -> list[UInt8Array]:
         """What the encoder is shown of a card."""
@@ -100,8 +192,8 @@ class Geometry:
         return [picture] if self.tile_px is None else tiles_of(picture, self.tile_px)
 
     def labels(self, card: Card, generator: np.random.Generator) -> dict[int, list[Int64Array]]:
-        """The characters in the cells of every map of every picture, by the number of the map."""
-        placed = characters(card.drawing)
+        """The digits and squares in the cells of every map of every picture, by the number of the map."""
+        placed = things(card.drawing, card.squares)
         shown = [(0.0, 0.0, 1.0)]
         side_px = self.size_px
         if self.tile_px is not None:
@@ -114,12 +206,8 @@ class Geometry:
             own = PlacedCharacters(
                 placed.classes, (placed.centers_px - np.array((left_px, top_px), np.float32)) * np.float32(scale)
             )
-            cells = character_map(
-                own, width_px=side_px, height_px=side_px, cell_width_px=CELL_PX[0], cell_height_px=CELL_PX[1]
-            )
-            wanted = asked(cells, generator)
-            for number, (rows, columns) in self.grids.items():
-                found[number].append(by_cell(wanted, rows=rows, columns=columns))
+            for number, cells in cell_labels(own, side_px, self.mapped, generator).items():
+                found[number].append(cells)
         return found
 
 
@@ -127,6 +215,7 @@ class Geometry:
 class CardBatches:
     """Cards with questions. questions: for each card. num_tokens: visual tokens that the decoder is given of a card.
 
+    Unless some were pruned it is known where what is named and what is read stands.
     The same step gives the same cards and questions for every geometry.
     """
 
@@ -148,7 +237,7 @@ class CardBatches:
         generator = np.random.default_rng([self.seed, self.run_seed, step])
         pictures: list[UInt8Array] = []
         labels: dict[int, list[Int64Array]] = {number: [] for number in self.geometry.mapped}
-        rows = []
+        rows, written = [], []
         for rng in _streams(self.seed, self.run_seed, step, self.batch_size):
             card = sample_card(rng, self.geometry.size_px)
             own = self.geometry.pictures(card)
@@ -158,17 +247,22 @@ class CardBatches:
             chosen = rng.sample(card.entries, self.questions)
             prompts = [
                 self.collator.prompt(
-                    (user(ImagePart(own[0]), f"{letter}?"), assistant(value)),
+                    (user(ImagePart(own[0]), f"{color}?"), assistant(value)),
                     sample_id=f"card/{self.seed}/{step}",
                     visual_token_counts=[self.num_tokens],
                 )
-                for letter, value in chosen
+                for color, value in chosen
             ]
             rows.append(pack(prompts))
+            talks = tuple(WrittenTalk(f"{color}?", value, (color,), is_read=True) for color, value in chosen)
+            written.append(WrittenRow(self.geometry.strings(card), talks))
         nothing = np.zeros((len(pictures), 0, 0), np.float32)
         dense = DenseLabels({number: np.stack(maps) for number, maps in labels.items()}, nothing, nothing, "characters")
         sample_ids = [f"card/{self.seed}/{step}/{number}" for number in range(self.batch_size)]
-        return batch_of(rows, sample_ids=sample_ids, pixels=_pixels(pictures), dense=dense)
+        batch = batch_of(rows, sample_ids=sample_ids, pixels=pixels_of(pictures), dense=dense)
+        if self.num_tokens != self.geometry.num_tokens:
+            return batch
+        return replace(batch, reading=reading_places(batch, written, self.collator.tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,9 +284,9 @@ class CaptionedCards:
         cards = [
             sample_card(rng, self.size_px) for rng in _streams(PRETRAINING_SEED, self.run_seed, step, self.batch_size)
         ]
-        captions = [" ".join(f"{letter} {value}" for letter, value in card.entries) for card in cards]
+        captions = [" ".join(f"{color} {value}" for color, value in card.entries) for card in cards]
         return CaptionBatch(
-            pixels=_pixels([render(card.drawing) for card in cards]),
+            pixels=pixels_of([render(card.drawing) for card in cards]),
             token_ids=np.stack([caption_tokens(one, self.tokenizer, context_length=CONTEXT) for one in captions])[
                 :, None
             ],
@@ -208,6 +302,7 @@ def _streams(seed: int, run_seed: int, step: int, num: int) -> list[random.Rando
     return [random.Random(f"cards/{seed}/{run_seed}/{step}/{number}") for number in range(num)]
 
 
-def _pixels(pictures: Sequence[UInt8Array]) -> Float32Array:
+def pixels_of(pictures: Sequence[UInt8Array]) -> Float32Array:
+    """Pictures of one size as an encoder is given them, N x 3 x H x W between 0 and 1."""
     stacked = np.stack(pictures).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(stacked, dtype=np.float32) / np.float32(255)

@@ -42,14 +42,13 @@ def build_encoder(name: EncoderName) -> tuple[nn.Module, EncoderShape]:
         )
     if name == "convnext":
         widths = CONVNEXT_WIDTHS
-        return ConvNeXt(), EncoderShape(32, widths[3], {2: (16, widths[2]), 3: (32, widths[3])})
+        return ConvNeXt(), EncoderShape(32, widths[3], {number: (4 << number, widths[number]) for number in (1, 2, 3)})
     multi_scale: Literal["average", "none"] = "average" if name == "fastvithd-multi-scale" else "none"
     config = FastViTHDConfig(
         depths=FASTVITHD.depths, widths=FASTVITHD.widths, layer_scale_init=1.0, form="train", multi_scale=multi_scale
     )
-    return FastViTHD(config), EncoderShape(
-        64, config.output_width, {2: (16, config.widths[2]), 4: (64, config.output_width)}
-    )
+    mapped = {number: (4 << number, config.widths[number]) for number in (1, 2, 3)}
+    return FastViTHD(config), EncoderShape(64, config.output_width, {**mapped, 4: (64, config.output_width)})
 
 
 class ViT(nn.Module):

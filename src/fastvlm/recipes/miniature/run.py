@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from fastvlm.evaluation.provenance import describe_machine, installed_versions
 from fastvlm.recipes.miniature.report import Results
 from fastvlm.recipes.miniature.study import (
     VARIANTS,
+    FirstToken,
     Measured,
+    Model,
     StudySettings,
     measure_first_tokens,
     measure_model,
@@ -36,42 +38,42 @@ def run(
 ) -> Path:
     """Train and measure variants, or go on where `folder` stands; returns the file of the results.
 
-    One seed after the other, so that what is stopped early has every comparison once. In the end all models of the
-    first seed are timed in turn. Other results that the file has are kept. Raises TrainingError where these were found
-    with other settings or on another machine.
+    One seed after the other, so that what is stopped early has every comparison once. In the end all models are timed
+    in turn, unless they were on this machine. Other results that the file has are kept, wherever they were found; so
+    a file alone, of another run with the same settings, is gone on with too. Raises TrainingError for other settings.
     """
     refuse_several("this recipe")
     path = folder / RESULTS_FILE
     earlier = Results.read(path) if path.is_file() else None
-    own = (asdict(settings), describe_machine(), installed_versions())
-    if earlier is not None and (dict(earlier.settings), earlier.machine, dict(earlier.versions)) != own:
+    if earlier is not None and dict(earlier.settings) != asdict(settings):
         raise TrainingError(
-            f"Expected the settings, the machine and the versions that the results in {folder} were found with, got "
-            "others. Choose another --output."
+            f"Expected the settings that the results in {folder} were found with, got others. Choose another --output."
         )
+    machine, versions = describe_machine(), installed_versions()
     found = list(earlier.measured) if earlier is not None else []
-    first_tokens = dict(earlier.first_tokens) if earlier is not None else {}
+    first_tokens: Mapping[str, FirstToken] = {}
+    if earlier is not None and (earlier.machine, dict(earlier.versions)) == (machine, versions):
+        first_tokens = earlier.first_tokens
 
     def results() -> Results:
         return Results(
-            measured=tuple(found), first_tokens=first_tokens, settings=own[0], machine=own[1], versions=own[2],
-            num_threads=torch.get_num_threads(),
+            measured=tuple(found), first_tokens=first_tokens, settings=asdict(settings), machine=machine,
+            versions=versions, num_threads=torch.get_num_threads(),
         )  # fmt: skip
 
     for seed in seeds:
         for name in names:
             if _is_in(found, name, seed):
                 continue
-            model, training_s = train_model(name, seed, folder, settings, report)
-            measured = measure_model(model, training_s, settings)
+            model = train_model(name, seed, folder, settings, report)
+            measured = measure_model(model, settings, machine=machine)
             found += measured
             results().write(path)
             right = measured[0].accuracy
             tell(f"{name}, seed {seed}: {100 * right.share:.1f} % of {right.num_questions} answers are right")
-    first = seeds[0]
     if any(name not in first_tokens for name in names):
-        timed = [name for name in VARIANTS if _is_in(found, name, first)]
-        first_tokens = measure_first_tokens([train_model(name, first, folder, settings)[0] for name in timed], settings)
+        timed = [name for name in VARIANTS if any(one.name == name for one in found)]
+        first_tokens = measure_first_tokens([Model(name, 0) for name in timed], settings)
         results().write(path)
     return path
 

@@ -26,16 +26,17 @@ from fastvlm.training.task import TaskLoss
 
 @dataclass(frozen=True, kw_only=True)
 class GroundingTargets:
-    """What is taught and where. num_classes, num_marks, num_comparisons: as the labels have them.
+    """What is taught and where. num_classes, num_marks, num_comparisons: as the labels have them; none where there are
+    no scenes.
 
     num_spots: where in a visual token a letter stands, columns and rows; none where nothing is read.
     phrase_layer: the layer (from 0) in which phrases point at what fits their words; the next points at what they mean,
     the one after it lets answers point at phrases. A phrase knows what it means before that one, an answer after it.
     """
 
-    num_classes: tuple[int, ...]
-    num_marks: int
-    num_comparisons: tuple[int, ...]
+    num_classes: tuple[int, ...] = ()
+    num_marks: int = 0
+    num_comparisons: tuple[int, ...] = ()
     num_spots: tuple[int, ...] = ()
     phrase_layer: int = 1
 
@@ -65,9 +66,10 @@ class GroundingHeads(nn.Module):
             )
         self.targets = targets
         width = decoder.config.width
-        self.classes = nn.Linear(width, sum(targets.num_classes))
-        self.marks = nn.Linear(width, targets.num_marks)
-        self.comparisons = nn.Linear(width, sum(targets.num_comparisons))
+        if targets.num_classes:
+            self.classes = nn.Linear(width, sum(targets.num_classes))
+            self.marks = nn.Linear(width, targets.num_marks)
+            self.comparisons = nn.Linear(width, sum(targets.num_comparisons))
         self.spots = nn.Linear(width, sum(targets.num_spots)) if targets.num_spots else None
 
     def forward(self, decoder: Decoder, inputs: Mapping[int, LayerInput], batch: TrainingBatch) -> TaskLoss:
@@ -75,6 +77,8 @@ class GroundingHeads(nn.Module):
         labels = batch.grounding
         if labels is None:
             raise DataError(f"Expected labels of what words mean, {batch.sample_ids[0]} has none.")
+        if not self.targets.num_classes:
+            raise DataError(f"Expected what is read alone, got labels of a scene: {batch.sample_ids[0]}.")
         first_layer, first_head, last_head = self.targets.phrase_layer, *_first_and_last(decoder.config.num_heads)
         attention = _Attention(decoder, inputs, batch)
         rows, ends = _columns(labels.phrases, attention.device)
