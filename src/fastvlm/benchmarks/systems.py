@@ -385,6 +385,10 @@ SYSTEMS: dict[str, SystemKind] = {
     "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True),
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
     "transformers": SystemKind(_transformers("as it comes"), ("torch", "transformers", "timm")),
+    # What loading gave without `dtype` before transformers 5, and still gives for weights stored in float32.
+    "transformers-float32": SystemKind(
+        _transformers("as it comes"), ("torch", "transformers", "timm"), only_precision="float32"
+    ),
     "transformers-channels-last": SystemKind(_transformers("channels last"), ("torch", "transformers", "timm")),
     "transformers-compiled": SystemKind(
         _transformers("compiled"), ("torch", "transformers", "timm"), needs_compiler=True
