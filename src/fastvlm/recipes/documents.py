@@ -3,8 +3,8 @@
 The order is the paper's, scaled down; what stands in for its pretrained parts is marked. First the encoder learns to
 see (in place of contrastive pretraining): it reads lines cell by cell, since generated text knows where each character
 stands, then whole documents and scenes at the sizes that people ask about. Then the projector and a fresh decoder learn
-to write down what a frozen encoder sees (stage 1), and at last everything learns to answer (stages 1.5 and 2). Sizes,
-rates and lengths are our own.
+to write down what a frozen encoder sees (stage 1) and to find in it what is asked for, and at last everything learns to
+answer (stages 1.5 and 2). Sizes, rates and lengths are our own.
 """
 
 from __future__ import annotations
