@@ -69,6 +69,32 @@ def test_first_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
     assert told in DOCUMENT
 
 
+@pytest.mark.parametrize("name", ["bench-0.5b-amx", "bench-0.5b-amx-float32"])
+def test_first_tokens_with_amx_are_the_stored_ones(name: str) -> None:
+    stored = read(name)
+    rows = tuple(with_spreads(Row, row) for row in stored["rows"])
+    assert table_of(stored, rows) in DOCUMENT
+    assert f"{stored['peak']['tera_ops_per_second']['bfloat16']:.2f}" in DOCUMENT
+
+
+def test_ratios_with_amx_are_the_stored_ones() -> None:
+    runs = [
+        {row["system"]: row["ttft_ms"]["median"] for row in read(name)["rows"]}
+        for name in ("bench-0.5b-amx", "bench-0.5b-amx-float32")
+    ]
+    in_bfloat16, in_int8 = (
+        [run["transformers"] / run[system] for run in runs] for system in ("fastvlm-openvino", "fastvlm-openvino-int8")
+    )
+    in_float32 = [
+        runs[1]["transformers-float32"] / runs[1][system] for system in ("fastvlm-openvino", "fastvlm-openvino-int8")
+    ]
+    told = (
+        f"{in_bfloat16[0]:.1f} and {in_bfloat16[1]:.1f} times as soon as transformers in bfloat16, "
+        f"{in_int8[0]:.1f} and {in_int8[1]:.1f} times in eight bits, {in_float32[0]:.1f} and {in_float32[1]:.1f} times"
+    )
+    assert told in DOCUMENT
+
+
 def test_first_tokens_without_bfloat16_are_the_stored_ones() -> None:
     stored = read("bench-0.5b-avx2")
     rows = tuple(with_spreads(Row, row) for row in stored["rows"] if row["size_px"] == 1024)
