@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.errors import TrainingError
 from fastvlm.evaluation.provenance import describe_machine, installed_versions
+from fastvlm.recipes.miniature.cards import CARDS_VERSION
 from fastvlm.recipes.miniature.report import Results
 from fastvlm.recipes.miniature.study import (
     VARIANTS,
@@ -40,14 +42,17 @@ def run(
 
     One seed after the other, so that what is stopped early has every comparison once. In the end all models are timed
     in turn, unless they were on this machine. Other results that the file has are kept, wherever they were found; so
-    a file alone, of another run with the same settings, is gone on with too. Raises TrainingError for other settings.
+    a file alone, of another run with the same settings, is gone on with too. Raises TrainingError for other settings,
+    cards or typefaces.
     """
     refuse_several("this recipe")
     path = folder / RESULTS_FILE
     earlier = Results.read(path) if path.is_file() else None
-    if earlier is not None and dict(earlier.settings) != asdict(settings):
+    own = {**asdict(settings), "cards": CARDS_VERSION, "fonts": fonts_digest()}
+    if earlier is not None and dict(earlier.settings) != own:
         raise TrainingError(
-            f"Expected the settings that the results in {folder} were found with, got others. Choose another --output."
+            f"Expected the settings, cards and typefaces that the results in {folder} were found with, got others. "
+            "Choose another --output."
         )
     machine, versions = describe_machine(), installed_versions()
     found = list(earlier.measured) if earlier is not None else []
@@ -57,8 +62,8 @@ def run(
 
     def results() -> Results:
         return Results(
-            measured=tuple(found), first_tokens=first_tokens, settings=asdict(settings), machine=machine,
-            versions=versions, num_threads=torch.get_num_threads(),
+            measured=tuple(found), first_tokens=first_tokens, settings=own, machine=machine, versions=versions,
+            num_threads=torch.get_num_threads(),
         )  # fmt: skip
 
     for seed in seeds:
