@@ -126,6 +126,13 @@ def cell_labels(
     return found
 
 
+def dense_of(labels: Mapping[int, Sequence[Int64Array]]) -> DenseLabels:
+    """What is in the cells of several pictures, by the number of the map; nothing else is known of their tokens."""
+    maps = {number: np.stack(own) for number, own in labels.items()}
+    nothing = np.zeros((len(next(iter(maps.values()))), 0, 0), np.float32)
+    return DenseLabels(maps, nothing, nothing, "characters")
+
+
 def tiles_of(picture: UInt8Array, tile_px: int) -> list[UInt8Array]:
     """An overview and the tiles of a square picture, row by row, all of one size (AnyRes)."""
     overview = np.asarray(Image.fromarray(picture).resize((tile_px, tile_px), Image.Resampling.BICUBIC))
@@ -256,10 +263,8 @@ class CardBatches:
             rows.append(pack(prompts))
             talks = tuple(WrittenTalk(f"{color}?", value, (color,), is_read=True) for color, value in chosen)
             written.append(WrittenRow(self.geometry.strings(card), talks))
-        nothing = np.zeros((len(pictures), 0, 0), np.float32)
-        dense = DenseLabels({number: np.stack(maps) for number, maps in labels.items()}, nothing, nothing, "characters")
         sample_ids = [f"card/{self.seed}/{step}/{number}" for number in range(self.batch_size)]
-        batch = batch_of(rows, sample_ids=sample_ids, pixels=pixels_of(pictures), dense=dense)
+        batch = batch_of(rows, sample_ids=sample_ids, pixels=pixels_of(pictures), dense=dense_of(labels))
         if self.num_tokens != self.geometry.num_tokens:
             return batch
         return replace(batch, reading=reading_places(batch, written, self.collator.tokenizer))

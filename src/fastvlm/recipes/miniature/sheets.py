@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastvlm.batches import DenseLabels, Int64Array, TrainingBatch
+from fastvlm.batches import Int64Array, TrainingBatch
 from fastvlm.data.collate import batch_of
 from fastvlm.data.synthetic.documents.colors import grey
 from fastvlm.data.synthetic.documents.drawing import Drawing, Mark, Rectangle, Text, render, text_width_px
 from fastvlm.data.synthetic.documents.fonts import faces_of
 from fastvlm.data.synthetic.palette import sample_rgb
-from fastvlm.recipes.miniature.cards import KEYS, Square, cell_labels, pixels_of, things
+from fastvlm.recipes.miniature.cards import KEYS, Square, cell_labels, dense_of, pixels_of, things
 
 SHEET_PX = 128
 SHEET_SEED = 3
@@ -92,7 +92,5 @@ class SheetBatches:
             placed = things(sheet.drawing, sheet.squares)
             for index, cells in cell_labels(placed, SHEET_PX, self.mapped, generator).items():
                 labels[index].append(cells)
-        nothing = np.zeros((self.batch_size, 0, 0), np.float32)
-        dense = DenseLabels({index: np.stack(maps) for index, maps in labels.items()}, nothing, nothing, "characters")
         sample_ids = [f"sheet/{step}/{number}" for number in range(self.batch_size)]
-        return batch_of([], sample_ids=sample_ids, pixels=pixels_of(pictures), dense=dense)
+        return batch_of([], sample_ids=sample_ids, pixels=pixels_of(pictures), dense=dense_of(labels))
