@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,8 @@ def test_tables_and_plots_show_every_comparison(finished: Path, tmp_path: Path) 
     made = renewed(document, results)
     assert "old" not in made and "| FastViTHD 256 in tiles | 20 |" in made and made.endswith("\nafter\n")
     assert renewed(made, results) == made
+    some = replace(results, measured=results.of("FastViTHD 256"))
+    assert "FastViTHD 256 in tiles" not in renewed(made, some) and "| FastViTHD 256 | 16 |" in renewed(made, some)
     paths = draw(results, tmp_path)
     assert [path.name for path in paths] == [f"miniature-{name}.svg" for name in COMPARISONS]
     assert all(path.read_text().startswith("<?xml") for path in paths)

@@ -2,6 +2,7 @@
 
 `python -m fastvlm.recipes.miniature.report docs/results/miniature.json docs/miniature.md` renews the tables of the
 document, each between `<!-- comparison: NAME -->` and `<!-- end of comparison -->`, and the plots beside the results.
+Models that were not trained yet are missing there, and a plot is drawn once all of a comparison were.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ _HEADINGS = (
 
 def _table(results: Results, comparison: str) -> str:
     rows: list[Sequence[str]] = [_HEADINGS, ("---", "--:", "--:", "--:", "--:", "--:")]
-    for name in COMPARISONS[comparison]:
+    for name in filter(results.of, COMPARISONS[comparison]):
         rows.append(_row(name, results.of(name), results.first_tokens.get(name)))
         if comparison == "pruning":
             rows += [_row(f"{name}, {method}", own, None) for method, _, own in pruned(results, name)]
