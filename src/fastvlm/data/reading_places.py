@@ -73,7 +73,15 @@ def as_shown(places_px: Float32Array, drawing: Drawing, processor: ImageProcesso
 PLACES_ACROSS, PLACES_DOWN = 16, 4
 """Where in a visual token a letter stands, told by so many columns and rows: as finely as encoders learn to read."""
 
-_SPOT = np.array((ENCODER_STRIDE_PX // PLACES_ACROSS, ENCODER_STRIDE_PX // PLACES_DOWN))
+
+def spots_of(places_px: Int64Array, *, columns: int, stride_px: int = ENCODER_STRIDE_PX) -> Int64Array:
+    """The visual tokens that show places of a picture, N x 2 across and down, and where in these they are, N x 3.
+
+    columns: visual tokens in a row of the picture. stride_px: of a visual token.
+    """
+    cells, within = places_px // stride_px, places_px % stride_px
+    spots = within * np.array((PLACES_ACROSS, PLACES_DOWN)) // stride_px
+    return np.column_stack((cells[:, 1] * columns + cells[:, 0], spots))
 
 
 def shown_strings(drawing: Drawing, processor: ImageProcessor) -> list[WrittenString]:
@@ -86,9 +94,7 @@ def shown_strings(drawing: Drawing, processor: ImageProcessor) -> list[WrittenSt
             continue
         last_px = np.array((columns, rows)) * ENCODER_STRIDE_PX - 1
         shown_px = as_shown(places, drawing, processor).astype(np.int64).clip(0, last_px)
-        cells, within = shown_px // ENCODER_STRIDE_PX, shown_px % ENCODER_STRIDE_PX // _SPOT
-        spots = np.column_stack((cells[:, 1] * columns + cells[:, 0], within))
-        strings.append(WrittenString(mark.text, spots, places.mean(0)))
+        strings.append(WrittenString(mark.text, spots_of(shown_px, columns=columns), places.mean(0)))
     return strings
 
 

@@ -16,12 +16,11 @@ from PIL import Image
 from fastvlm.batches import CaptionBatch, DenseLabels, Float32Array, Int64Array, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator, batch_of, pack
 from fastvlm.data.reading_places import (
-    PLACES_ACROSS,
-    PLACES_DOWN,
     WrittenRow,
     WrittenString,
     WrittenTalk,
     reading_places,
+    spots_of,
 )
 from fastvlm.data.synthetic.documents.colors import grey
 from fastvlm.data.synthetic.documents.drawing import (
@@ -59,20 +58,20 @@ NUM_CLASSES = NUM_CHARACTER_CLASSES + len(KEYS)
 
 
 @dataclass(frozen=True)
+class Square:
+    """color: by its name. middle_px: across and down."""
+
+    color: str
+    middle_px: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Card:
     """entries: colours with their numbers, row by row. squares: of the drawing, in the same order."""
 
     entries: tuple[tuple[str, str], ...]
     squares: tuple[Square, ...]
     drawing: Drawing
-
-
-@dataclass(frozen=True)
-class Square:
-    """color: by its name. middle_px: across and down."""
-
-    color: str
-    middle_px: tuple[float, float]
 
 
 def things(drawing: Drawing, squares: Sequence[Square]) -> PlacedCharacters:
@@ -178,20 +177,14 @@ class Geometry:
         ]
 
     def _spots_of(self, places_px: Int64Array) -> Int64Array:
-        """The visual tokens that show places of a card, N x 2 across and down, and where in these they are, N x 3."""
-        column, row = places_px.T
+        """Visual tokens of places on a card and where in them these are, as `spots_of`; of tiles the finer ones."""
         side_px = self.size_px if self.tile_px is None else self.tile_px
         across = side_px // self.stride_px
-        tile = row // side_px * (self.size_px // side_px) + column // side_px
-        within = row % side_px // self.stride_px * across + column % side_px // self.stride_px
-        num_before = 0 if self.tile_px is None else across**2
-        return np.column_stack(
-            (
-                num_before + tile * across**2 + within,
-                column % self.stride_px * PLACES_ACROSS // self.stride_px,
-                row % self.stride_px * PLACES_DOWN // self.stride_px,
-            )
-        )
+        spots = spots_of(places_px % side_px, columns=across, stride_px=self.stride_px)
+        if self.tile_px is not None:
+            tile = places_px[:, 1] // side_px * (self.size_px // side_px) + places_px[:, 0] // side_px
+            spots[:, 0] += (1 + tile) * across**2  # the overview comes first
+        return spots
 
     def pictures(self, card: Card) -> list[UInt8Array]:
         """What the encoder is shown of a card."""

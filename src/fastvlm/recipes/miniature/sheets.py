@@ -16,8 +16,8 @@ from fastvlm.batches import Int64Array, TrainingBatch
 from fastvlm.data.collate import batch_of
 from fastvlm.data.synthetic.documents.colors import grey
 from fastvlm.data.synthetic.documents.drawing import Drawing, Mark, Rectangle, Text, render, text_width_px
-from fastvlm.data.synthetic.documents.fonts import faces_of
-from fastvlm.data.synthetic.palette import sample_rgb
+from fastvlm.data.synthetic.documents.fonts import Face, faces_of
+from fastvlm.data.synthetic.palette import RGB, sample_rgb
 from fastvlm.recipes.miniature.cards import KEYS, Square, cell_labels, dense_of, pixels_of, things
 
 SHEET_PX = 128
@@ -47,22 +47,32 @@ def sample_sheet(rng: random.Random) -> Sheet:
         bottom_px += em_px * rng.uniform(1.0, 1.3)
         if bottom_px + 0.1 * em_px > SHEET_PX:
             return Sheet(tuple(squares), Drawing(SHEET_PX, SHEET_PX, paper, tuple(marks)))
-        left_px = rng.uniform(1, 8)
-        while True:
-            is_square = rng.random() < _SQUARE_SHARE
-            text = str(rng.randint(0, 999))
-            side_px = 0.75 * em_px
-            width_px = side_px if is_square else text_width_px(text, face, em_px)
-            if left_px + width_px > SHEET_PX - 1:
-                break
-            if is_square:
-                color, top_px = rng.choice(KEYS), bottom_px - side_px
-                fill = sample_rgb(rng, color=color)
-                marks.append(Rectangle(left_px, top_px, left_px + side_px, bottom_px, fill=fill))
-                squares.append(Square(color, (left_px + side_px / 2, top_px + side_px / 2)))
-            else:
-                marks.append(Text(text, face, em_px, left_px, bottom_px, ink))
-            left_px += width_px + em_px * rng.uniform(0.25, 0.7)
+        row_marks, row_squares = _sample_row(rng, face, em_px, bottom_px, ink)
+        marks += row_marks
+        squares += row_squares
+
+
+def _sample_row(
+    rng: random.Random, face: Face, em_px: int, bottom_px: float, ink: RGB
+) -> tuple[list[Mark], list[Square]]:
+    """Numbers and squares from the left edge to the right one; the squares once more by their colours."""
+    marks: list[Mark] = []
+    squares: list[Square] = []
+    left_px, side_px = rng.uniform(1, 8), 0.75 * em_px
+    while True:
+        is_square = rng.random() < _SQUARE_SHARE
+        text = str(rng.randint(0, 999))
+        width_px = side_px if is_square else text_width_px(text, face, em_px)
+        if left_px + width_px > SHEET_PX - 1:
+            return marks, squares
+        if is_square:
+            color, top_px = rng.choice(KEYS), bottom_px - side_px
+            fill = sample_rgb(rng, color=color)
+            marks.append(Rectangle(left_px, top_px, left_px + side_px, bottom_px, fill=fill))
+            squares.append(Square(color, (left_px + side_px / 2, top_px + side_px / 2)))
+        else:
+            marks.append(Text(text, face, em_px, left_px, bottom_px, ink))
+        left_px += width_px + em_px * rng.uniform(0.25, 0.7)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -207,7 +207,7 @@ def train_model(
 ) -> Model:
     """Train a variant, or go on where `folder` ends; what encoders of one form have seen first is learned once."""
     model = Model(name, seed)
-    own = folder / f"{_file_name(name)}-{seed}"
+    own = folder / f"{name.replace(' ', '-').lower()}-{seed}"
 
     def told(stage: str) -> Callable[[StepReport], None]:
         return partial(report, f"{name}, seed {seed}, {stage}")
@@ -246,10 +246,6 @@ def train_model(
         report=told("answer"),
     )  # fmt: skip
     return model
-
-
-def _file_name(name: str) -> str:
-    return name.replace(" ", "-").lower()
 
 
 def _pretrain(
