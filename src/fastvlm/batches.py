@@ -122,7 +122,8 @@ class ReadingPlaces:
 class TrainingBatch:
     """B conversations of at most T positions about images of one size.
 
-    pixels: N x 3 x H x W, the tiles of all rows in the order of their slots.
+    pixels: N x 3 x H x W, the tiles of all rows in the order of their slots; or, as they came from pictures and a
+    quarter of the size, levels of 0 to 255, uint8 of N x H x W x 3.
     token_ids: B x T, right-padded. is_visual: B x T, slots in row-major order match the visual tokens of `pixels`.
     supervised: B x T. positions: B x T, rotary positions.
     segments: B x T, -1 for padding, 0 for what every segment sees, k > 0 for the k-th question of a row:
@@ -133,7 +134,7 @@ class TrainingBatch:
     reading: where the words stand, likewise.
     """
 
-    pixels: Float32Array
+    pixels: Float32Array | UInt8Array
     token_ids: Int64Array
     is_visual: BoolArray
     supervised: BoolArray

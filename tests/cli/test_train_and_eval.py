@@ -17,8 +17,9 @@ def test_recipes_are_listed(run: Run) -> None:
     assert finished.returncode == 0, finished.stderr
     names = [line.split()[0] for line in finished.stdout.splitlines()[::2]]
     assert names == [
-        "scenes", "scenes-smoke", "documents", "documents-smoke", "miniature", "finetune", "clip", "clip-small",
-        "connector", "resolution", "instruct", "reasoning", "llava-connector", "llava-instruct",
+        "scenes", "scenes-smoke", "documents", "documents-gpu", "documents-smoke", "miniature",
+        "finetune", "clip", "clip-small", "connector", "resolution", "instruct", "reasoning",
+        "llava-connector", "llava-instruct",
     ]  # fmt: skip
     assert all("paper: " in line and "data: " in line and "hardware: " in line
                for line in finished.stdout.splitlines()[1::2])  # fmt: skip

@@ -160,3 +160,16 @@ def test_conversations_that_do_not_fit_a_row_are_left_out_and_the_first_never(co
     assert short.segments.max() == 2
     assert np.array_equal(short.token_ids, whole.token_ids[:, :second_end])
     assert replace(collator, row_positions=1)([_example("a", TURNS)]).segments.max() == 1
+
+
+def test_levels_are_the_same_pixels_in_a_quarter_of_the_memory(collator: Collator) -> None:
+    examples = [_example("a", TURNS), _example("bc", TURNS)]
+    pixels, levels = collator(examples).pixels, replace(collator, keeps_levels=True)(examples).pixels
+    assert levels.dtype == np.uint8 and 4 * levels.nbytes == pixels.nbytes
+    assert np.array_equal(levels.transpose(0, 3, 1, 2).astype(np.float32) / 255, pixels)
+
+
+def test_levels_of_normalised_pixels_are_refused(collator: Collator) -> None:
+    processor = ImageProcessor(replace(collator.processor.config, mean=(0.5, 0.5, 0.5)))
+    with pytest.raises(DataError, match="between 0 and 1"):
+        replace(collator, processor=processor, keeps_levels=True)

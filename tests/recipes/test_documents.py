@@ -227,6 +227,10 @@ def test_visual_tokens_should_know_the_colours_of_their_cells_and_where_they_are
     talk = (user(ImagePart(picture), "Read the text."), assistant("no"))
     as_it_is = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=2))
     batch = with_looks(replace(collator, processor=as_it_is)([Example("a", (picture,), (talk,), dense)]))
+    in_levels = replace(collator, processor=as_it_is, keeps_levels=True)([Example("a", (picture,), (talk,), dense)])
+    of_levels = with_looks(in_levels).dense
+    assert of_levels is not None and batch.dense is not None
+    assert of_levels.token_features == pytest.approx(batch.dense.token_features, abs=1e-6)
     rows, columns = (side // 64 for side in batch.pixels.shape[2:])
     assert batch.dense is not None and batch.dense.token_features.shape == (1, rows * columns, NUM_COLORS + NUM_EDGES)
     edges = (PLACE_UNIT * batch.dense.token_features[0, :, NUM_COLORS:]).round().astype(int)

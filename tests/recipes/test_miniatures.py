@@ -47,6 +47,7 @@ def test_no_recipe_is_without_one() -> None:
         "scenes",
         "scenes-smoke",
         "documents",
+        "documents-gpu",
         "documents-smoke",
         "miniature",
         *STAGES,

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -380,3 +381,19 @@ def test_what_a_frozen_part_had_learned_before_is_not_clipped_with(tmp_path: Pat
         return _losses(folder)
 
     assert run(tmp_path / "a", None) == run(tmp_path / "b", 1e6)
+
+
+class SlowSteps(Steps):
+    """Batches that take longer to make than to learn from."""
+
+    def __getitem__(self, step: int) -> int:
+        time.sleep(0.05)
+        return step
+
+
+@pytest.mark.parametrize(("batches", "is_slow"), [(SlowSteps(6), True), (Steps(6), False)])
+def test_waiting_for_batches_is_told(batches: Steps, is_slow: bool, tmp_path: Path) -> None:
+    told: list[StepReport] = []
+    train(Regression(), batches, replace(SETTINGS, log_every=6), tmp_path, report=told.append)
+    assert len(told) == 1 and 0 <= told[0].waiting <= 1
+    assert (told[0].waiting > 0.5) == is_slow

@@ -207,3 +207,12 @@ def test_connecting_lets_the_projector_see_what_the_symbols_said(
         torch.testing.assert_close(model.projector.linear_1(encoded), symbols(predicted), atol=1e-5, rtol=0)
     assert not changed(model.projector.linear_2, second)
     assert expected.std() > 1e-2 and model.projector.linear_1.weight.requires_grad
+
+
+def test_pictures_given_as_levels_teach_the_same(model: FastVLM, heads: DenseHeads, batches: SceneBatches) -> None:
+    batch = batches[0]
+    in_levels = replace(batches, collator=replace(batches.collator, keeps_levels=True))[0]
+    assert in_levels.pixels.dtype == np.uint8
+    for task in (InstructTask(model.eval()), DenseTask(model.vision, heads)):
+        losses = [task.loss(one).total.detach() for one in (in_levels, batch)]
+        assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-6)

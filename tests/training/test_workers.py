@@ -10,9 +10,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from fastvlm.errors import DataError
 from fastvlm.training.workers import prepared
@@ -49,6 +52,34 @@ def none_left() -> Iterator[None]:
 def test_batches_come_in_order(num_workers: int) -> None:
     with prepared(Numbers(), range(3, 40, 2), num_workers) as batches:
         assert list(batches) == list(range(3, 40, 2))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Batches with arrays of several kinds, one of them without elements."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, step: int) -> dict[str, object]:
+        if step == 7:
+            raise DataError("sample-7: Expected a picture, got none.")
+        levels = np.random.default_rng(step).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+        return {"levels": levels, "ids": np.arange(step), "nothing": np.zeros((0, 4), np.float32), "name": f"{step}"}
+
+
+def test_for_a_gpu_arrays_are_shared_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with prepared(Pictures(), range(8), 2) as batches:
+        for step in range(7):
+            batch = next(batches)
+            assert batch.keys() == Pictures()[step].keys() and batch["name"] == f"{step}"
+            for name in ("levels", "ids", "nothing"):
+                assert np.array_equal(batch[name], Pictures()[step][name])  # type: ignore[arg-type]  # an array
+            assert batch["levels"].dtype == np.uint8 and batch["nothing"].shape == (0, 4)
+            assert not batch["levels"].flags.owndata
+        with pytest.raises(DataError, match="sample-7"):
+            next(batches)
 
 
 def test_workers_end_with_an_error_that_is_still_held() -> None:

@@ -145,8 +145,14 @@ def progress() -> Iterator[Report]:
         yield report
 
 
+_TOLD_WAITING = 0.1
+"""Such a share of the time is worth telling: more workers, or a slower look at each picture, would make it less."""
+
+
 def _numbers(step: StepReport) -> str:
     losses = "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
     if step.validation_loss is not None:
         losses += f"  validation {step.validation_loss:.4g}"
+    if step.waiting > _TOLD_WAITING:
+        losses += f"  waits for data {100 * step.waiting:.0f} %"
     return f"{losses}  {step.steps_per_second:.2f} steps/s  {step.seconds_left / 60:.1f} min left"

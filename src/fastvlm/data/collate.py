@@ -12,7 +12,6 @@ from fastvlm.batches import (
     DenseLabels,
     Float32Array,
     Int64Array,
-    PixelTiles,
     PromptTokens,
     TrainingBatch,
     UInt8Array,
@@ -24,7 +23,7 @@ from fastvlm.processing.prompt import build_prompt, require_supervised
 from fastvlm.processing.templates import ChatTemplate
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer
-from fastvlm.tiles import ENCODER_STRIDE_PX
+from fastvlm.tiles import ENCODER_STRIDE_PX, TileLayout
 
 NO_PIXELS: Float32Array = np.zeros((0, 3, ENCODER_STRIDE_PX, ENCODER_STRIDE_PX), dtype=np.float32)
 """The pixels of a batch of text alone."""
@@ -51,7 +50,7 @@ class Collator:
     max_positions: longest single conversation in tokens; a longer one is refused with its sample's id.
     row_positions: length of a row in tokens; conversations that would not fit behind the first ones are left for
     another day, so that rows need little padding. None packs all. has_pixels: False counts the visual tokens of
-    pictures and leaves their pixels out.
+    pictures and leaves their pixels out. keeps_levels: pictures stay uint8 (see TrainingBatch).
     """
 
     processor: ImageProcessor
@@ -60,28 +59,38 @@ class Collator:
     max_positions: int
     row_positions: int | None = None
     has_pixels: bool = True
+    keeps_levels: bool = False
+
+    def __post_init__(self) -> None:
+        config = self.processor.config
+        if self.keeps_levels and (set(config.mean), set(config.std)) != ({0.0}, {1.0}):
+            raise DataError("Expected pixels between 0 and 1 of a processor whose levels are kept, got others.")
 
     def __call__(self, examples: Sequence[Example]) -> TrainingBatch:
         """Collate; raises DataError for an example without supervised tokens or of another size."""
-        tiles = [[self._tiles(image) for image in example.images] for example in examples]
-        pictures = [image for images in tiles for image in images]
-        if len({(image.layout.tile_height_px, image.layout.tile_width_px) for image in pictures}) > 1:
+        layouts = [[self._layout(image) for image in example.images] for example in examples]
+        if len({(layout.tile_height_px, layout.tile_width_px) for own in layouts for layout in own}) > 1:
             raise DataError("Expected pictures of one size in a batch; group the examples by size.")
         rows = [
-            _pack_or_empty(self._fitting([self._prompt(example, turns, images) for turns in example.conversations]))
-            for example, images in zip(examples, tiles, strict=True)
+            _pack_or_empty(self._fitting([self._prompt(example, turns, own) for turns in example.conversations]))
+            for example, own in zip(examples, layouts, strict=True)
         ]
         return batch_of(
             rows,
             sample_ids=[example.sample_id for example in examples],
-            pixels=np.concatenate([image.pixels for image in pictures]) if pictures else NO_PIXELS,
+            pixels=self._pixels([image for example in examples for image in example.images]),
             dense=_stack_dense([example.dense for example in examples if example.images]),
         )
 
-    def _tiles(self, image: UInt8Array) -> PixelTiles:
-        if self.has_pixels:
-            return self.processor(image)
-        return PixelTiles(NO_PIXELS, self.processor.layout(image.shape[1], image.shape[0]))
+    def _layout(self, image: UInt8Array) -> TileLayout:
+        return self.processor.layout(image.shape[1], image.shape[0])
+
+    def _pixels(self, images: Sequence[UInt8Array]) -> Float32Array | UInt8Array:
+        if not self.has_pixels or not images:
+            return NO_PIXELS
+        if self.keeps_levels:
+            return np.concatenate([np.stack(self.processor.pictures(image)) for image in images])
+        return np.concatenate([self.processor(image).pixels for image in images])
 
     def _fitting(self, prompts: Sequence[PromptTokens]) -> Sequence[PromptTokens]:
         """The prompts, in order, that a row has room for; always the first."""
@@ -97,8 +106,8 @@ class Collator:
                 used -= len(prompt) - prefix_length
         return kept
 
-    def _prompt(self, example: Example, turns: Sequence[Message], images: Sequence[PixelTiles]) -> PromptTokens:
-        counts = [image.layout.num_visual_tokens for image in images]
+    def _prompt(self, example: Example, turns: Sequence[Message], layouts: Sequence[TileLayout]) -> PromptTokens:
+        counts = [layout.num_visual_tokens for layout in layouts]
         return self.prompt(turns, sample_id=example.sample_id, visual_token_counts=counts)
 
     def prompt(
@@ -123,7 +132,7 @@ def batch_of(
     rows: Sequence[PackedRow],
     *,
     sample_ids: Sequence[str],
-    pixels: Float32Array = NO_PIXELS,
+    pixels: Float32Array | UInt8Array = NO_PIXELS,
     features: Float32Array | None = None,
     dense: DenseLabels | None = None,
 ) -> TrainingBatch:

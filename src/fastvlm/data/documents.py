@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from fastvlm.batches import DenseLabels, TrainingBatch, UInt8Array
+from fastvlm.batches import DenseLabels, Float32Array, TrainingBatch, UInt8Array
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
 from fastvlm.data.reading_places import WrittenRow, WrittenTalk, as_shown, reading_places, shown_strings
@@ -315,17 +315,31 @@ def with_looks(batch: TrainingBatch) -> TrainingBatch:
     """
     if batch.dense is None:
         return batch
-    num, channels, height_px, width_px = batch.pixels.shape
-    rows, columns, cell_px = (
-        height_px // ENCODER_STRIDE_PX,
-        width_px // ENCODER_STRIDE_PX,
-        ENCODER_STRIDE_PX // COLOR_CELLS,
-    )
-    cells = batch.pixels.reshape(num, channels, rows, COLOR_CELLS, cell_px, columns, COLOR_CELLS, cell_px).mean((4, 7))
-    colors = cells.transpose(0, 2, 4, 1, 3, 5).reshape(num, rows * columns, NUM_COLORS)
+    colors = _mean_colors(batch.pixels)
+    num, _, rows, _, columns, _ = colors.shape
+    colors = colors.transpose(0, 2, 4, 1, 3, 5).reshape(num, rows * columns, NUM_COLORS)
     row, column = (places.ravel() for places in np.indices((rows, columns)))
     edges = np.stack((column, row, columns - 1 - column, rows - 1 - row), 1).astype(np.float32) / PLACE_UNIT
-    looks = np.concatenate((colors, np.broadcast_to(edges, (num, *edges.shape))), 2)
+    looks: Float32Array = np.concatenate((colors, np.broadcast_to(edges, (num, *edges.shape))), 2)
     weights = np.ones_like(looks)
     weights[:, :, :NUM_COLORS] /= NUM_COLORS
     return replace(batch, dense=replace(batch.dense, token_features=looks, token_weights=weights))
+
+
+_CELL_PX = ENCODER_STRIDE_PX // COLOR_CELLS
+
+
+def _mean_colors(pixels: Float32Array | UInt8Array) -> Float32Array:
+    """Mean colours of small cells, N x 3 x rows x 8 x columns x 8, of pixels or of levels (see TrainingBatch)."""
+    if pixels.dtype != np.uint8:
+        num, channels, height_px, width_px = pixels.shape
+        rows, columns = height_px // ENCODER_STRIDE_PX, width_px // ENCODER_STRIDE_PX
+        cells = pixels.reshape(num, channels, rows, COLOR_CELLS, _CELL_PX, columns, COLOR_CELLS, _CELL_PX)
+        return np.asarray(cells.mean((4, 7)), np.float32)
+    num, height_px, width_px, channels = pixels.shape
+    rows, columns = height_px // ENCODER_STRIDE_PX, width_px // ENCODER_STRIDE_PX
+    # Whole rows are added up first, which is quick.
+    down = pixels.reshape(num, height_px // _CELL_PX, _CELL_PX, width_px * channels).sum(2, dtype=np.uint16)
+    sums = down.reshape(num, rows, COLOR_CELLS, columns, COLOR_CELLS, _CELL_PX, channels).sum(5, dtype=np.uint32)
+    means = sums.astype(np.float32) / np.float32(255 * _CELL_PX**2)
+    return np.asarray(means.transpose(0, 5, 1, 2, 3, 4), np.float32)

@@ -235,6 +235,8 @@ def _occurrences(text: str, strings: Sequence[WrittenString]) -> list[tuple[Writ
 
 def _whole_word(text: str, whole: str) -> int | None:
     """Where a text stands in another one as whole words and numbers, and not as a part of them; `x3` is three times."""
+    if text not in whole:
+        return None
     before = r"(?<![^\W_])(?<!\d[.,])" if not text.isdigit() else r"(?:(?<![^\W_])(?<!\d[.,])|(?<=\bx))"
     match = re.search(rf"{before}{re.escape(text)}(?![^\W_])(?![.,]\d)", whole)
     return None if match is None else match.start()

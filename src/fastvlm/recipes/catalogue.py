@@ -37,6 +37,12 @@ CATALOGUE: dict[str, RecipeEntry] = {
         data="generated",
         hardware="2 CPU cores, some hours",
     ),
+    "documents-gpu": RecipeEntry(
+        summary="The same for a GPU: eight times the pictures in a step.",
+        paper="none",
+        data="generated",
+        hardware="1 GPU and 16 CPU cores, an hour",
+    ),
     "documents-smoke": RecipeEntry(
         summary="The same run in miniature, for tests.",
         paper="none",

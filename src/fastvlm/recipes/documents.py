@@ -34,6 +34,7 @@ from fastvlm.evaluation.scores import Accuracy
 from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
 from fastvlm.models.config import VLMConfig
+from fastvlm.models.vision import gpu_convolution
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.prompt import render_text
 from fastvlm.processing.templates import TEMPLATES
@@ -55,7 +56,7 @@ from fastvlm.recipes.fused import padded, save_fused
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.mixture import Mixture
 from fastvlm.training.optimizer import OptimizerSettings
-from fastvlm.training.parallel import refuse_several
+from fastvlm.training.parallel import own_device, refuse_several
 from fastvlm.training.parts import freeze
 from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
@@ -72,6 +73,7 @@ PLAN_FILE = "plan.json"
 _TIMED_STEPS = 6
 
 
+@gpu_convolution.many_sizes()
 def planned(recipe: DocumentsRecipe, folder: Path, *, minutes: float) -> DocumentsRecipe:
     """The recipe with as many steps in each stage as take its share of so many minutes on this machine.
 
@@ -161,10 +163,15 @@ def _fresh(recipe: DocumentsRecipe, tokenizer: Tokenizer) -> tuple[FastVLM, Head
         CharacterHeads(dict.fromkeys(_passed(recipe).grids, decoder.width), _passed(recipe)),
         Grounding(GroundingHeads(model.decoder, recipe.grounding), recipe.grounding_weight),
     )
-    placed: FastVLM = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents it
-    return placed, heads
+    device = own_device()
+    layout = gpu_convolution.memory_format(device)
+    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # as torch documents it
+    for one in (heads.sight, heads.passed, heads.grounding.heads):
+        one.to(device)
+    return model, heads
 
 
+@gpu_convolution.many_sizes()
 def run(
     recipe: DocumentsRecipe,
     folder: Path,
@@ -237,6 +244,7 @@ def _collator(recipe: DocumentsRecipe, tokenizer: Tokenizer, *, enlarges: bool =
         template=TEMPLATES[recipe.template],
         max_positions=recipe.decoder.max_positions,
         row_positions=recipe.row_positions,
+        keeps_levels=True,
     )
 
 

@@ -26,6 +26,7 @@ def save_fused(
 
     Raises TrainingError where the fused encoder does not give the maps of the trained one, within 1e-3 of their size.
     """
+    model = model.cpu()
     fused = FastVLM(replace(model.config, vision=replace(model.config.vision, form="fused")))
     fused.vision = fuse(model.vision)
     _check(model, fused)

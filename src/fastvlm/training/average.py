@@ -28,8 +28,8 @@ class WeightAverage:
         """Take up the weights after a step."""
         self._num_steps += 1
         decay = min(self._decay, (1 + self._num_steps) / (_WARM_UP + self._num_steps))
-        for name, value in self._learning():
-            self._means[name].lerp_(value, 1 - decay)
+        values: list[Tensor] = [value for _, value in self._learning()]
+        torch._foreach_lerp_(list(self._means.values()), values, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -94,7 +94,10 @@ class Validation:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is known after a step: losses are means since the last report, seconds_left an estimate."""
+    """What is known after a step: losses are means since the last report, seconds_left an estimate.
+
+    waiting: share of the time since then in which no batch was ready.
+    """
 
     step: int
     num_steps: int
@@ -102,6 +105,7 @@ class StepReport:
     learning_rate: float
     steps_per_second: float
     validation_loss: float | None = None
+    waiting: float = 0.0
 
     def numbers(self) -> dict[str, float]:
         """Everything that can be drawn over steps, by name."""
@@ -143,6 +147,8 @@ def train(
     """
     if own_device().type == "cpu":
         kernels.load(warns=is_first())
+    else:
+        torch.set_float32_matmul_precision("high")
     run = _Run(task, batches, settings, folder, identity=identity or {}, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
@@ -155,7 +161,8 @@ def train(
         prepared(batches, numbers, settings.num_workers) as loaded,
     ):
         for step in range(done, last):
-            own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
+            with meter.waiting():
+                own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
             line = run.step(own, step)
             log.write(json.dumps({"step": step, **line}) + "\n")
             meter.add({name: value for name, value in line.items() if name not in ("learning_rate", VALIDATION_LOSS)})
@@ -381,18 +388,26 @@ class _Meter:
 
     def _reset(self) -> None:
         self.found: dict[str, list[float]] = {}
-        self.count, self.since = 0, time.monotonic()
+        self.count, self.waited, self.since = 0, 0.0, time.monotonic()
 
     def add(self, losses: dict[str, float]) -> None:
         for name, value in losses.items():
             self.found.setdefault(name, []).append(value)
         self.count += 1
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waited."""
+        begin = time.monotonic()
+        yield
+        self.waited += time.monotonic() - begin
+
     def report(self, step: int, rate: float, validation_loss: float | None) -> StepReport:
-        speed = self.count / max(1e-9, time.monotonic() - self.since)
+        seconds = max(1e-9, time.monotonic() - self.since)
+        speed, waiting = self.count / seconds, self.waited / seconds
         means = {name: statistics.fmean(values) for name, values in self.found.items()}
         self._reset()
-        return StepReport(step, self.num_steps, means, rate, speed, validation_loss)
+        return StepReport(step, self.num_steps, means, rate, speed, validation_loss, waiting)
 
 
 class _Stop:

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+_GPU_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Not cuDNN's, which prepares every new length of a row for seconds."""
+
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 are faster than in float32: GPUs that have it, CPUs with AVX-512 BF16 or AMX."""
@@ -32,5 +35,5 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
         with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             yield
     else:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(_GPU_ATTENTION):
             yield

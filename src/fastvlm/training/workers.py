@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fastvlm.errors import FastVLMError
@@ -49,7 +53,7 @@ def prepared(batches: Batches[Any], numbers: range, num_workers: int) -> Iterato
         num_workers=num_workers,
         prefetch_factor=4,
         worker_init_fn=_settle,
-        collate_fn=_as_it_is,
+        collate_fn=_packed if torch.cuda.is_available() else _as_it_is,
         generator=torch.Generator(),
     )
     with _stop_requests_held():
@@ -109,6 +113,8 @@ class _Attempts(Dataset[object]):
 
 
 def _result_of(attempt: object) -> object:
+    if isinstance(attempt, _Packed):
+        attempt = attempt.open()
     if isinstance(attempt, FastVLMError):
         raise attempt
     return attempt
@@ -144,3 +150,36 @@ def _end_with_parent() -> None:
         if request is not None and request.si_pid == parent.pid:
             break
     os._exit(0)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A batch whose arrays lie in memory that both processes see.
+
+    A GPU takes batches faster than a pipe gives them. Elsewhere they go through the pipe, since containers have little
+    of such memory.
+    """
+
+    frame: bytes
+    arrays: Tensor
+    ends: tuple[int, ...]
+
+    def open(self) -> object:
+        """The batch; its arrays stay where they lie."""
+        memory = memoryview(self.arrays.numpy())  # type: ignore[arg-type]  # an array is a buffer
+        starts = (0, *self.ends)
+        buffers = [memory[start:end] for start, end in zip(starts, self.ends, strict=False)]
+        return pickle.loads(self.frame, buffers=buffers)
+
+
+def _packed(batch: object) -> object:
+    buffers: list[pickle.PickleBuffer] = []
+    frame = pickle.dumps(batch, protocol=5, buffer_callback=buffers.append)
+    views = [buffer.raw() for buffer in buffers]
+    ends = tuple(np.cumsum([view.nbytes for view in views], dtype=np.int64).tolist())
+    arrays = torch.empty(max(1, sum(view.nbytes for view in views)), dtype=torch.uint8)
+    arrays.share_memory_()  # type: ignore[no-untyped-call]  # torch does not say
+    whole = arrays.numpy()
+    for view, end in zip(views, ends, strict=True):
+        whole[end - view.nbytes : end] = np.frombuffer(view, np.uint8)
+    return _Packed(frame, arrays, ends)

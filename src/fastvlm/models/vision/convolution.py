@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastvlm.models.vision import kernels
+from fastvlm.models.vision import gpu_convolution, kernels
 
 _LARGE = 7
 """The kernel size whose gradient is slow in torch where a convolution is depthwise; that of 3 x 3 is fast."""
@@ -31,6 +31,8 @@ class Convolution(nn.Conv2d):
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, groups: int) -> Tensor:
     """Map B x in x H x W to B x out x H/stride x W/stride. weight: out x in/groups x k x k, k odd."""
     num_out, num_in = weight.shape[0], x.shape[1]
+    if groups == 1 and gpu_convolution.suit(x):
+        return gpu_convolution.convolve(x, weight, bias, stride=stride, groups=1)
     if not torch.is_grad_enabled() or groups != num_in or groups == 1:
         out: Tensor = F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
         return out
@@ -42,11 +44,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, gro
     for index in range(multiplier):
         own_bias = None if bias is None else bias[index::multiplier]
         outputs.append(_depthwise(x, weight[index::multiplier], own_bias, stride))
+    if gpu_convolution.suit(x):
+        return torch.stack(outputs, 2).flatten(1, 2)
     # Joined with the channels innermost, as training and fast convolutions have them.
     return torch.stack([output.movedim(1, -1) for output in outputs], -1).flatten(-2).movedim(-1, 1)
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    if gpu_convolution.suit(x):
+        return gpu_convolution.convolve(x, weight, bias, stride=stride, groups=x.shape[1])
     if weight.shape[-1] == _LARGE and kernels.suit(x) and x.shape[1] % 8 == 0 and weight.dtype == x.dtype:
         out: Tensor = _LargeDepthwise.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
         return out

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from fastvlm.models import recompute
 from fastvlm.models.vision.config import FastViTHDConfig, Form, TokenMixer
+from fastvlm.models.vision.convolution import Convolution
 from fastvlm.models.vision.multi_scale import MultiScaleAggregation
 from fastvlm.models.vision.reparameterizable import (
     ConvNorm,
@@ -185,8 +186,8 @@ class ConvFeedForward(nn.Module):
         super().__init__()
         hidden = int(width * ratio)
         self.spatial = ConvNorm(width, width, 7, groups=width)
-        self.expand = nn.Conv2d(width, hidden, 1)
-        self.contract = nn.Conv2d(hidden, width, 1)
+        self.expand = Convolution(width, hidden, 1, bias=True)
+        self.contract = Convolution(hidden, width, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x C x H x W to the same shape."""
@@ -250,8 +251,8 @@ class SqueezeExcite(nn.Module):
     def __init__(self, channels: int, *, ratio: float) -> None:
         super().__init__()
         squeezed = int(channels * ratio)
-        self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.reduce = Convolution(channels, squeezed, 1, bias=True)
+        self.expand = Convolution(squeezed, channels, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x C x H x W to the same shape."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastvlm.batches import DenseLabels
 from fastvlm.models.vision.config import FastViTHDConfig
+from fastvlm.models.vision.convolution import Convolution
 from fastvlm.training.losses import weighted_class_loss
 from fastvlm.training.task import TaskLoss
 
@@ -47,7 +48,7 @@ class CharacterHeads(nn.Module):
         self.targets, self.last = targets, max(widths)
         self.cells = nn.ModuleDict(
             {
-                str(stage): nn.Conv2d(widths[stage], rows * columns * targets.cell_width, 1)
+                str(stage): Convolution(widths[stage], rows * columns * targets.cell_width, 1, bias=True)
                 for stage, (rows, columns) in targets.grids.items()
             }
         )

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.errors import DataError
 from fastvlm.models.vision.config import FastViTHDConfig
+from fastvlm.models.vision.convolution import Convolution
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.losses import feature_loss, weighted_class_loss
 from fastvlm.training.task import TaskLoss
+from fastvlm.training.tasks.shown import encoder_precision, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class DenseHeads(nn.Module):
             for index, (_, weight) in enumerate(kinds)
         ]
         self.class_maps = nn.ModuleList(
-            nn.Conv2d(vision.widths[stage], num_classes, 1)
+            Convolution(vision.widths[stage], num_classes, 1, bias=True)
             for stage, kinds in targets.class_maps.items()
             for num_classes, _ in kinds
         )
@@ -79,8 +81,9 @@ class DenseTask:
         if batch.dense is None:
             raise DataError(f"Expected dense labels with every picture, {batch.sample_ids[0]} has none.")
         device = next(self.encoder.parameters()).device
-        pixels = torch.from_numpy(batch.pixels).to(device, memory_format=torch.channels_last)
-        loss: TaskLoss = self.heads(self.encoder.forward_stages(pixels), batch.dense)
+        with encoder_precision(device):
+            maps = self.encoder.forward_stages(shown(batch.pixels, device))
+        loss: TaskLoss = self.heads([one.float() for one in maps], batch.dense)
         return loss
 
     def weight(self, batch: TrainingBatch) -> float:

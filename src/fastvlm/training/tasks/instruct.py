@@ -17,6 +17,7 @@ from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.characters import CharacterHeads
 from fastvlm.training.tasks.dense import DenseHeads
 from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, reading_loss, watch
+from fastvlm.training.tasks.shown import encoder_precision, shown
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ class InstructTask:
         """The encoder's maps of all pictures; text alone skips it: made-up pictures would disturb its statistics."""
         if batch.features is not None or not len(batch.pixels):
             return None
-        pixels = torch.from_numpy(batch.pixels).to(_device(self.model), memory_format=torch.channels_last)
-        return self.model.vision.forward_stages(pixels)
+        device = _device(self.model)
+        with encoder_precision(device):
+            maps = self.model.vision.forward_stages(shown(batch.pixels, device))
+        return [one.float() for one in maps]
 
     def weight(self, batch: TrainingBatch) -> float:
         """The sum of the weights of its supervised tokens."""
