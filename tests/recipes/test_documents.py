@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 from fastvlm.recipes.document_settings import NO_PICTURE_ANSWER, OUTSIDE_ANSWER, SPECIAL_TOKENS, documents, smoke
-from fastvlm.recipes.documents import PLAN_FILE, SCORES_FILE, _batches, planned, run
+from fastvlm.recipes.documents import SCORES_FILE, _batches, run, timed
 from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE, Interrupted, StepReport
 from fastvlm.training.mixture import Mixture
@@ -138,15 +139,19 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Pat
         run(replace(smoke(), seed=1), tmp_path)
 
 
-def test_a_run_can_be_planned_by_its_time(tmp_path: Path) -> None:
-    recipe = planned(smoke(), tmp_path, minutes=0.02)
-    plan = json.loads((tmp_path / PLAN_FILE).read_text())
-    assert [stage.num_steps for stage in recipe.stages] == plan["num_steps"]
+def test_a_run_ends_by_its_time_and_is_then_done(tmp_path: Path) -> None:
     assert sum(stage.time_share for stage in documents().stages) == pytest.approx(1)
-    assert planned(smoke(), tmp_path, minutes=0.02) == recipe, "measured once"
-    assert replace(recipe, stages=smoke().stages) == smoke(), "nothing else changes"
-    with pytest.raises(TrainingError, match=r"the 0\.02 minutes .* got 5\."):
-        planned(smoke(), tmp_path, minutes=5)
+    recipe = timed(smoke(), minutes=0.1)
+    assert [stage.seconds for stage in recipe.stages] == [pytest.approx(6 * one.time_share) for one in smoke().stages]
+    begin = time.monotonic()
+    model = run(recipe, tmp_path) / "model.safetensors"
+    assert time.monotonic() - begin > 6
+    written, steps = model.read_bytes(), {stage: len(losses(tmp_path, stage)) for stage in STAGES}
+    assert all(0 < number < recipe.stages[0].num_steps for number in steps.values())
+    run(recipe, tmp_path)
+    assert model.read_bytes() == written and {stage: len(losses(tmp_path, stage)) for stage in STAGES} == steps
+    with pytest.raises(TrainingError, match="other settings"):
+        run(timed(smoke(), minutes=5), tmp_path)
 
 
 def test_batches_are_the_same_everywhere_and_of_one_size(collator: Collator) -> None:

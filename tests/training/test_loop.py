@@ -397,3 +397,25 @@ def test_waiting_for_batches_is_told(batches: Steps, is_slow: bool, tmp_path: Pa
     train(Regression(), batches, replace(SETTINGS, log_every=6), tmp_path, report=told.append)
     assert len(told) == 1 and 0 <= told[0].waiting <= 1
     assert (told[0].waiting > 0.5) == is_slow
+
+
+def test_a_run_ends_by_its_time_and_its_rate_with_it(tmp_path: Path) -> None:
+    """A stop in between counts as no time; what is over stays over."""
+    settings = replace(SETTINGS, optimizer=replace(OPTIMIZER, warmup_steps=1), seconds=1.0)
+    batches = SlowSteps(10_000)
+    train(Regression(), batches, settings, tmp_path, max_steps=4)
+    time.sleep(1)
+    told: list[StepReport] = []
+    train(Regression(), batches, settings, tmp_path, report=told.append)
+    assert told[0].step == 5 and 10 <= told[-1].step <= 25
+    assert told[-1].num_steps == told[-1].step and told[-1].seconds_left == 0
+    assert all(told[-1].step / 2 < one.num_steps < 2 * told[-1].step for one in told)
+    assert told[-1].learning_rate < 0.1 * told[0].learning_rate
+    task = Regression()
+    train(task, batches, settings, tmp_path, report=lambda _: pytest.fail("it was over"))
+    assert not task.module.training
+
+
+def test_time_is_for_one_process(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="one process"):
+        train(Regression(), Steps(2), replace(SETTINGS, seconds=1.0, is_sharded=True), tmp_path)

@@ -99,7 +99,7 @@ def _reading(name: str) -> click.Command:
     @click.option(
         "--minutes",
         type=click.FloatRange(min=0, min_open=True),
-        help="As many steps as take so long here, measured once, instead of the recipe's.",
+        help="Every stage ends when its share of this time is over, instead of after the recipe's steps.",
     )
     @save_every_option
     @output_option
@@ -108,14 +108,14 @@ def _reading(name: str) -> click.Command:
     def command(minutes: float | None, save_every: int | None, output: Path | None, resume: bool) -> None:
         require_extra("torch", "torch")
         from fastvlm.recipes.document_settings import RECIPES
-        from fastvlm.recipes.documents import planned, run
+        from fastvlm.recipes.documents import run, timed
 
         folder = run_folder(name, output, resume=resume)
         recipe = RECIPES[name]()
         if save_every is not None:
             recipe = replace(recipe, save_every=save_every)
         if minutes is not None:
-            recipe = planned(recipe, folder, minutes=minutes)
+            recipe = timed(recipe, minutes=minutes)
         with progress() as report:
             tell_result(run(recipe, folder, report=report, tell=note))
 

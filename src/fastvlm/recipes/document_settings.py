@@ -55,8 +55,8 @@ class DocumentStage:
     pictures an encoder forgets at a large rate what it knows. is_frozen: the encoder keeps what it has learned.
     dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
     stage ends.
-    large_share: of documents that are larger than those that are judged. time_share: of a run that is planned by its
-    time (see `planned`).
+    large_share: of documents that are larger than those that are judged. time_share: of a run that ends by its time.
+    seconds: after which the stage ends, however many steps it has made (see LoopSettings).
     """
 
     name: str
@@ -73,6 +73,7 @@ class DocumentStage:
     ema_decay: float | None = None
     large_share: float = 0.0
     time_share: float = 0.25
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

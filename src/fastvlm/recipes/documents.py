@@ -10,9 +10,7 @@ answer (stages 1.5 and 2). Sizes, rates and lengths are our own.
 from __future__ import annotations
 
 import json
-import statistics
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, repeat
@@ -29,7 +27,6 @@ from fastvlm.data.synthetic.documents.corpus import document_corpus
 from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION
 from fastvlm.data.synthetic.samples import tokenizer_corpus
-from fastvlm.errors import TrainingError
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
@@ -69,68 +66,14 @@ from fastvlm.training.workers import Batches
 
 SCORES_FILE = "scores.json"
 
-PLAN_FILE = "plan.json"
-_TIMED_STEPS = 6
+_MOST_STEPS = 1_000_000
+"""Of a stage that ends by its time."""
 
 
-@gpu_convolution.many_sizes()
-def planned(recipe: DocumentsRecipe, folder: Path, *, minutes: float) -> DocumentsRecipe:
-    """The recipe with as many steps in each stage as take its share of so many minutes on this machine.
-
-    The steps are measured once, on throwaway weights, and kept in `folder`, so that a resumed run has the same.
-    Raises TrainingError where the run in `folder` was planned for another time.
-    """
-    path = folder / PLAN_FILE
-    if path.is_file():
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        if plan["minutes"] != minutes:
-            raise TrainingError(
-                f"Expected the {plan['minutes']:g} minutes that the run in {folder} was planned for, got {minutes:g}. "
-                "Give the same, or another output folder."
-            )
-        return _with_steps(recipe, plan["num_steps"])
-    tokenizer = _tokenizer(recipe, folder)
-    num_steps = [
-        max(1, int(60 * minutes * stage.time_share / _seconds_a_step(recipe, stage, tokenizer)))
-        for stage in recipe.stages
-    ]
-    write_whole(path, json.dumps({"minutes": minutes, "num_steps": num_steps}) + "\n")
-    return _with_steps(recipe, num_steps)
-
-
-def _with_steps(recipe: DocumentsRecipe, num_steps: Sequence[int]) -> DocumentsRecipe:
-    stages = (replace(stage, num_steps=number) for stage, number in zip(recipe.stages, num_steps, strict=True))
+def timed(recipe: DocumentsRecipe, *, minutes: float) -> DocumentsRecipe:
+    """The recipe whose stages end when their shares of so many minutes have passed."""
+    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=60 * minutes * stage.time_share) for stage in recipe.stages)
     return replace(recipe, stages=tuple(stages))
-
-
-def _seconds_a_step(recipe: DocumentsRecipe, stage: DocumentStage, tokenizer: Tokenizer) -> float:
-    """Of all sources of a stage by their shares."""
-    few = replace(stage, num_steps=_TIMED_STEPS)
-    batches = _batches(recipe, few, tokenizer, 1, 0)
-    if not isinstance(batches, Mixture):
-        return _seconds_of(recipe, few, tokenizer, batches)
-    seconds = (_seconds_of(recipe, few, tokenizer, source) for source in batches.sources)
-    return sum(share * own for share, own in zip(batches.shares, seconds, strict=True)) / sum(batches.shares)
-
-
-def _seconds_of(
-    recipe: DocumentsRecipe, few: DocumentStage, tokenizer: Tokenizer, batches: Batches[TrainingBatch]
-) -> float:
-    """The median of a few steps, the first of which, with all that is prepared for it, does not count."""
-    model, heads = _fresh(recipe, tokenizer)
-    if few.is_frozen:
-        freeze(model.vision)
-    settings = replace(_loop_settings(recipe, few), log_every=1, save_every=_TIMED_STEPS)
-    rates: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        train(
-            _task(recipe, few, model, heads),
-            batches,
-            settings,
-            Path(folder),
-            report=lambda step: rates.append(step.steps_per_second),
-        )
-    return 1 / statistics.median(rates[1:])
 
 
 _FEATURE_GAIN = 5.0
@@ -304,6 +247,7 @@ def _loop_settings(recipe: DocumentsRecipe, stage: DocumentStage) -> LoopSetting
         log_every=max(1, min(20, stage.num_steps // 20)),
         num_workers=recipe.num_workers,
         save_every=recipe.save_every,
+        seconds=stage.seconds,
         ema_decay=stage.ema_decay,
         # What batches of such different pictures have in common is too little to normalise by: from then on it is what
         # the lines had.

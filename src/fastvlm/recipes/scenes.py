@@ -40,7 +40,6 @@ from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.recipes.fused import padded, save_fused
-from fastvlm.runtimes.openvino.calibration import measure_ranges
 from fastvlm.training.loop import LoopSettings, StepReport, train
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import refuse_several
@@ -304,6 +303,9 @@ def _save(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Pa
     if not folder.is_dir():
         save_fused(folder, model, tokenizer, name="scenes", processing=recipe.processing, template=recipe.template)
     if not (folder / RANGES_FILE).is_file():
+        # Recipes that take their scenes from here also train where OpenVINO is not.
+        from fastvlm.runtimes.openvino.calibration import measure_ranges
+
         stored = read_checkpoint(folder)
         ranges = measure_ranges(stored.config.vlm, stored.tensors, calibration_tiles(recipe))
         write_whole(folder / RANGES_FILE, json.dumps(ranges, indent=2) + "\n")

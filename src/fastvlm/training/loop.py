@@ -6,14 +6,12 @@ import itertools
 import json
 import math
 import os
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 import torch
@@ -52,6 +50,7 @@ from fastvlm.training.resume import (
     save_weights,
     truncate_log,
 )
+from fastvlm.training.stop import stop_requests
 from fastvlm.training.task import Task
 from fastvlm.training.workers import Batches, prepared
 
@@ -69,7 +68,8 @@ class LoopSettings:
     ema_decay: of a running mean of the weights, which the module holds when the run is over, or None.
     keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`). is_sharded: each of several processes
     holds a piece of the model and of what the optimizer remembers (see `sharding`). writes_events: what is reported
-    goes to event files of TensorBoard too.
+    goes to event files of TensorBoard too. seconds: the run ends when so much time has passed, counted over all calls
+    that resume it, or with its last batch; rates follow the steps that are to be expected. For one process.
     """
 
     optimizer: OptimizerSettings
@@ -82,6 +82,7 @@ class LoopSettings:
     keeps_statistics: bool = False
     is_sharded: bool = False
     writes_events: bool = False
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,13 @@ def train(
     run = _Run(task, batches, settings, folder, identity=identity or {}, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
-    meter = _Meter(run.num_steps)
+    if run.is_over():
+        last = done
+    meter = _Meter()
     numbers = run.batches_of(range(done, last))
     with (
         event_files(folder, num_steps=done, is_wanted=settings.writes_events and is_first()) as write_events,
-        _stop_requests() as stop,
+        stop_requests() as stop,
         _log(folder) as log,
         prepared(batches, numbers, settings.num_workers) as loaded,
     ):
@@ -166,18 +169,24 @@ def train(
             line = run.step(own, step)
             log.write(json.dumps({"step": step, **line}) + "\n")
             meter.add({name: value for name, value in line.items() if name not in ("learning_rate", VALIDATION_LOSS)})
-            is_last = step + 1 == last
+            is_over = run.is_over()
+            is_last = step + 1 == last or is_over
             is_stopped = total(float(stop.requested)) > 0
             if is_first() and (is_last or (step + 1) % settings.log_every == 0 or VALIDATION_LOSS in line):
-                told = meter.report(step + 1, line["learning_rate"], line.get(VALIDATION_LOSS))
+                num_steps = run.expected_steps(step + 1)
+                told = meter.report(step + 1, num_steps, line["learning_rate"], line.get(VALIDATION_LOSS))
                 report(told)
                 write_events(told.step, told.numbers())
             if is_last or is_stopped or (step + 1) % settings.save_every == 0:
                 log.flush()
                 run.save(step + 1)
             if is_stopped:
-                raise Interrupted(f"Stopped after step {step + 1} of {run.num_steps}; the state is saved in {folder}.")
-    if last == run.num_steps:
+                raise Interrupted(
+                    f"Stopped after step {step + 1} of {run.expected_steps(step + 1)}; the state is saved in {folder}."
+                )
+            if is_over:
+                break
+    if last == run.num_steps or run.is_over():
         run.finish()
 
 
@@ -208,6 +217,8 @@ class _Run:
                 f"Expected batches for a step of {num_processes()} process(es), got {self.num_batches}. Give more "
                 "data, smaller batches, or fewer processes."
             )
+        if settings.seconds is not None and (is_parallel() or settings.is_sharded):
+            raise TrainingError("Expected one process for a run that ends by its time, got several. Give it steps.")
         every = None if validation is None else validation.every
         own = {
             "num_processes": num_processes(),
@@ -217,6 +228,7 @@ class _Run:
             "steps_between_validations": every,
             "seed": settings.seed,
             "is_sharded": settings.is_sharded,
+            "seconds": settings.seconds,
         }
         self.identity = {
             **identity,
@@ -233,6 +245,21 @@ class _Run:
         if settings.ema_decay is not None:
             self.average = WeightAverage(task.module, decay=settings.ema_decay)
         self.best_loss = math.inf
+        self.spent_before, self.started = 0.0, time.monotonic()
+
+    def spent(self) -> float:
+        """Seconds of this call and of those before it."""
+        return self.spent_before + time.monotonic() - self.started
+
+    def is_over(self) -> bool:
+        """Whether the run has had its time."""
+        return self.settings.seconds is not None and self.spent() >= self.settings.seconds
+
+    def expected_steps(self, num_done: int) -> int:
+        """How many steps the run will have made in the end, by what it has made so far where it ends by its time."""
+        if self.settings.seconds is None or not num_done:
+            return self.num_steps
+        return min(self.num_steps, max(num_done, round(num_done * self.settings.seconds / max(1e-9, self.spent()))))
 
     def _network(self) -> nn.Module:
         network = _LossOf(self.task)
@@ -250,7 +277,7 @@ class _Run:
                 )
             load = sharding.load_shards if self.settings.is_sharded else load_state
             progress = load(self.folder, self.task.module, self.optimizer, run=self.identity, average=self.average)
-            done, self.best_loss = progress.step, progress.best_loss
+            done, self.best_loss, self.spent_before = progress.step, progress.best_loss, progress.seconds
             if self.settings.is_sharded or not is_first():
                 # A state has the first process's random numbers, in pieces nobody's; others draw new ones of their own.
                 torch.manual_seed(hash((self.settings.seed, process_number(), done)))
@@ -268,7 +295,7 @@ class _Run:
 
     def step(self, batches: Sequence[Any], step: int) -> dict[str, float]:
         """One optimisation step, and a validation where it is due; returns what is logged of it."""
-        rate = learning_rate(self.settings.optimizer, step=step, num_steps=self.num_steps)
+        rate = learning_rate(self.settings.optimizer, step=step, num_steps=self.expected_steps(step))
         set_rate(self.optimizer, rate)
         line = {"learning_rate": rate, **self._move(batches)}
         if self.average is not None:
@@ -315,7 +342,7 @@ class _Run:
 
     def save(self, num_done: int) -> None:
         """Write the state, all processes together or the first one while the others wait."""
-        progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss)
+        progress = Progress(step=num_done, run=self.identity, best_loss=self.best_loss, seconds=self.spent())
         if self.settings.is_sharded:
             together(
                 lambda: sharding.save_shards(
@@ -382,8 +409,7 @@ class _LossOf(nn.Module):
 class _Meter:
     """Means of losses since the last report, of each over the steps that have it, and the rate."""
 
-    def __init__(self, num_steps: int) -> None:
-        self.num_steps = num_steps
+    def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
@@ -402,16 +428,12 @@ class _Meter:
         yield
         self.waited += time.monotonic() - begin
 
-    def report(self, step: int, rate: float, validation_loss: float | None) -> StepReport:
+    def report(self, step: int, num_steps: int, rate: float, validation_loss: float | None) -> StepReport:
         seconds = max(1e-9, time.monotonic() - self.since)
         speed, waiting = self.count / seconds, self.waited / seconds
         means = {name: statistics.fmean(values) for name, values in self.found.items()}
         self._reset()
-        return StepReport(step, self.num_steps, means, rate, speed, validation_loss, waiting)
-
-
-class _Stop:
-    requested = False
+        return StepReport(step, num_steps, means, rate, speed, validation_loss, waiting)
 
 
 @contextmanager
@@ -419,19 +441,3 @@ def _log(folder: Path) -> Iterator[IO[str]]:
     """The log of a run, which the first process writes."""
     with (folder / METRICS_FILE if is_first() else Path(os.devnull)).open("a") as log:
         yield log
-
-
-@contextmanager
-def _stop_requests() -> Iterator[_Stop]:
-    """Turn SIGTERM and Ctrl-C into a request that the loop answers between two steps."""
-    stop = _Stop()
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        stop.requested = True
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

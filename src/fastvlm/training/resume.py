@@ -41,11 +41,16 @@ _MAX_SHOWN, _CONTEXT = 40, 12
 
 @dataclass(frozen=True)
 class Progress:
-    """step: the number of finished steps. run: what they depend on. best_loss: the lowest on validation data so far."""
+    """How far a run is.
+
+    step: the number of finished steps. run: what they depend on. best_loss: the lowest on validation data so far.
+    seconds: that they took.
+    """
 
     step: int
     run: Identity
     best_loss: float = math.inf
+    seconds: float = 0.0
 
 
 def identity_of(settings: Any, *, without: tuple[str, ...] = ()) -> dict[str, str]:
@@ -119,6 +124,7 @@ def save_state(
         "step": str(progress.step),
         "run": json.dumps(dict(progress.run)),
         "best_loss": repr(progress.best_loss),
+        "seconds": repr(progress.seconds),
         **arithmetic(),
     }
     _write(folder / STATE_FILE, tensors, metadata)
@@ -160,7 +166,8 @@ def load_state(
         average.restore(_below("average.", tensors))
     torch.set_rng_state(tensors["random"])
     restore_arithmetic(metadata)
-    return Progress(step=int(metadata["step"]), run=run, best_loss=float(metadata["best_loss"]))
+    best_loss, seconds = float(metadata["best_loss"]), float(metadata["seconds"])
+    return Progress(step=int(metadata["step"]), run=run, best_loss=best_loss, seconds=seconds)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
