@@ -205,7 +205,7 @@ class _Attention:
         positions = torch.from_numpy(batch.positions).to(self.device)
         config = decoder.config
         self.angles = rotary_angles(positions, head_dim=config.head_dim, theta=config.rope_theta)
-        self.mask = segment_mask(torch.from_numpy(batch.segments))[:, 0].to(self.device)
+        self.mask = segment_mask(torch.from_numpy(batch.segments).to(self.device))[:, 0]
         self.first_visual = torch.from_numpy(batch.is_visual).to(self.device).float().argmax(1)
 
     def __call__(self, layer: int, heads: range, rows: Tensor, positions: Tensor) -> Tensor:

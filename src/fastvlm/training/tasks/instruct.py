@@ -213,7 +213,7 @@ def word_logits(model: FastVLM, visual_tokens: Tensor | None, batch: TrainingBat
         token_ids=torch.from_numpy(batch.token_ids).to(device),
         is_visual=torch.from_numpy(batch.is_visual),
         positions=torch.from_numpy(batch.positions).to(device),
-        mask=segment_mask(torch.from_numpy(batch.segments)).to(device),
+        mask=segment_mask(torch.from_numpy(batch.segments).to(device)),
         rows=_before(torch.from_numpy(batch.supervised)),
     )
     return logits
