@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from fastvlm.errors import DataError
+from fastvlm.training import workers
 from fastvlm.training.workers import prepared
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="signals of Linux")
@@ -68,8 +69,15 @@ class Pictures:
         return {"levels": levels, "ids": np.arange(step), "nothing": np.zeros((0, 4), np.float32), "name": f"{step}"}
 
 
-def test_for_a_gpu_arrays_are_shared_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("least", "is_shared"), [(0, True), (2**62, False)])
+def test_for_a_gpu_arrays_are_shared_where_there_is_memory_for_it(
+    least: int, is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(workers, "_LEAST_SHARED", least)
+    opened: list[object] = []
+    open_packed = workers._Packed.open
+    monkeypatch.setattr(workers._Packed, "open", lambda packed: opened.append(packed) or open_packed(packed))
     with prepared(Pictures(), range(8), 2) as batches:
         for step in range(7):
             batch = next(batches)
@@ -77,7 +85,7 @@ def test_for_a_gpu_arrays_are_shared_and_not_sent(monkeypatch: pytest.MonkeyPatc
             for name in ("levels", "ids", "nothing"):
                 assert np.array_equal(batch[name], Pictures()[step][name])  # type: ignore[arg-type]  # an array
             assert batch["levels"].dtype == np.uint8 and batch["nothing"].shape == (0, 4)
-            assert not batch["levels"].flags.owndata
+            assert len(opened) == (step + 1 if is_shared else 0)
         with pytest.raises(DataError, match="sample-7"):
             next(batches)
 

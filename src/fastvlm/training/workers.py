@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -53,7 +55,7 @@ def prepared(batches: Batches[Any], numbers: range, num_workers: int) -> Iterato
         num_workers=num_workers,
         prefetch_factor=4,
         worker_init_fn=_settle,
-        collate_fn=_packed if torch.cuda.is_available() else _as_it_is,
+        collate_fn=_packed if _shares_memory() else _as_it_is,
         generator=torch.Generator(),
     )
     with _stop_requests_held():
@@ -152,12 +154,23 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
+_SHARED_MEMORY = Path("/dev/shm")
+_LEAST_SHARED = 2**30
+"""Bytes of it that have to be free: containers often have a sixteenth of that, and who finds none is killed."""
+
+
+def _shares_memory() -> bool:
+    """Whether batches are for a GPU and there is memory for several of them that processes can share."""
+    if not torch.cuda.is_available():
+        return False
+    return not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free >= _LEAST_SHARED
+
+
 @dataclass(frozen=True)
 class _Packed:
     """A batch whose arrays lie in memory that both processes see.
 
-    A GPU takes batches faster than a pipe gives them. Elsewhere they go through the pipe, since containers have little
-    of such memory.
+    A GPU takes batches faster than a pipe gives them; elsewhere they go through the pipe.
     """
 
     frame: bytes
