@@ -19,6 +19,13 @@ def test_dense_kernels_are_products(size: int, stride: int, num_in: int, num_out
     assert convolve(x, weight, bias, stride=stride, groups=1) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (5, 1)])
+def test_depthwise_kernels_of_other_sizes_are_not_tritons(size: int, stride: int) -> None:
+    x, weight, bias = torch.randn(2, 6, 10, 14), torch.randn(6, 1, size, size), torch.randn(6)
+    expected = F.conv2d(x, weight, bias, stride, size // 2, groups=6)
+    assert convolve(x, weight, bias, stride=stride, groups=6) == pytest.approx(expected, abs=1e-5)
+
+
 def test_processors_never_use_them() -> None:
     """The compiled kernels of processors and torch's own are faster there, and Triton has none."""
     x = torch.randn(1, 8, 16, 16)
@@ -30,7 +37,7 @@ def test_processors_never_use_them() -> None:
 
 def test_maps_of_gpus_are_for_them_inside_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
-    monkeypatch.setattr(gpu_convolution, "triton_kernels", object())
+    monkeypatch.setattr(gpu_convolution, "_has_triton", lambda: True)
     assert gpu_convolution.memory_format(gpu) is torch.channels_last
     with many_sizes():
         assert gpu_convolution.memory_format(gpu) is torch.contiguous_format
@@ -38,7 +45,7 @@ def test_maps_of_gpus_are_for_them_inside_alone(monkeypatch: pytest.MonkeyPatch)
             pass
         assert gpu_convolution.memory_format(gpu) is torch.contiguous_format
     assert gpu_convolution.memory_format(gpu) is torch.channels_last
-    monkeypatch.setattr(gpu_convolution, "triton_kernels", None)
+    monkeypatch.setattr(gpu_convolution, "_has_triton", lambda: False)
     with many_sizes():
         assert gpu_convolution.memory_format(gpu) is torch.channels_last
 

@@ -416,6 +416,8 @@ def test_a_run_ends_by_its_time_and_its_rate_with_it(tmp_path: Path) -> None:
     assert not task.module.training
 
 
-def test_time_is_for_one_process(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="one process"):
-        train(Regression(), Steps(2), replace(SETTINGS, seconds=1.0, is_sharded=True), tmp_path)
+def test_time_is_for_one_process_without_validation(tmp_path: Path) -> None:
+    for validation, is_sharded in ((None, True), (Validation(lambda: 1.0, every=1), False)):
+        settings = replace(SETTINGS, seconds=1.0, is_sharded=is_sharded)
+        with pytest.raises(TrainingError, match="one process and no validation"):
+            train(Regression(), Steps(2), settings, tmp_path, validation=validation)

@@ -41,7 +41,7 @@ CATALOGUE: dict[str, RecipeEntry] = {
         summary="The same for a GPU: eight times the pictures in a step.",
         paper="none",
         data="generated",
-        hardware="1 GPU and 16 CPU cores, an hour",
+        hardware="1 GPU and 16 CPU cores",
     ),
     "documents-smoke": RecipeEntry(
         summary="The same run in miniature, for tests.",

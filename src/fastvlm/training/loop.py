@@ -69,7 +69,8 @@ class LoopSettings:
     keeps_statistics: BatchNorm keeps its statistics (see `set_training_mode`). is_sharded: each of several processes
     holds a piece of the model and of what the optimizer remembers (see `sharding`). writes_events: what is reported
     goes to event files of TensorBoard too. seconds: the run ends when so much time has passed, counted over all calls
-    that resume it, or with its last batch; rates follow the steps that are to be expected. For one process.
+    that resume it, or with its last batch; rates follow the steps that are to be expected. For one
+    process, without validation.
     """
 
     optimizer: OptimizerSettings
@@ -148,8 +149,6 @@ def train(
     """
     if own_device().type == "cpu":
         kernels.load(warns=is_first())
-    else:
-        torch.set_float32_matmul_precision("high")
     run = _Run(task, batches, settings, folder, identity=identity or {}, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
@@ -217,8 +216,10 @@ class _Run:
                 f"Expected batches for a step of {num_processes()} process(es), got {self.num_batches}. Give more "
                 "data, smaller batches, or fewer processes."
             )
-        if settings.seconds is not None and (is_parallel() or settings.is_sharded):
-            raise TrainingError("Expected one process for a run that ends by its time, got several. Give it steps.")
+        if settings.seconds is not None and (is_parallel() or settings.is_sharded or validation is not None):
+            raise TrainingError(
+                "Expected one process and no validation for a run that ends by its time, got others. Give it steps."
+            )
         every = None if validation is None else validation.every
         own = {
             "num_processes": num_processes(),

@@ -55,7 +55,7 @@ def prepared(batches: Batches[Any], numbers: range, num_workers: int) -> Iterato
         num_workers=num_workers,
         prefetch_factor=4,
         worker_init_fn=_settle,
-        collate_fn=_packed if _shares_memory() else _as_it_is,
+        collate_fn=_packed if torch.cuda.is_available() else _as_it_is,
         generator=torch.Generator(),
     )
     with _stop_requests_held():
@@ -159,11 +159,9 @@ _LEAST_SHARED = 2**30
 """Bytes of it that have to be free: containers often have a sixteenth of that, and who finds none is killed."""
 
 
-def _shares_memory() -> bool:
-    """Whether batches are for a GPU and there is memory for several of them that processes can share."""
-    if not torch.cuda.is_available():
-        return False
-    return not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free >= _LEAST_SHARED
+def _has_room(num_bytes: int) -> bool:
+    """Whether so much more can be shared, and a reserve is left for what others share at the same time."""
+    return not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free >= num_bytes + _LEAST_SHARED
 
 
 @dataclass(frozen=True)
@@ -175,24 +173,32 @@ class _Packed:
 
     frame: bytes
     arrays: Tensor
-    ends: tuple[int, ...]
+    places: tuple[tuple[int, int], ...]
 
     def open(self) -> object:
         """The batch; its arrays stay where they lie."""
         memory = memoryview(self.arrays.numpy())  # type: ignore[arg-type]  # an array is a buffer
-        starts = (0, *self.ends)
-        buffers = [memory[start:end] for start, end in zip(starts, self.ends, strict=False)]
+        buffers = [memory[start:stop] for start, stop in self.places]
         return pickle.loads(self.frame, buffers=buffers)
 
 
+_ALIGNMENT = 64
+
+
 def _packed(batch: object) -> object:
+    """A batch for a GPU's process, through shared memory where there is room."""
     buffers: list[pickle.PickleBuffer] = []
     frame = pickle.dumps(batch, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
-    ends = tuple(np.cumsum([view.nbytes for view in views], dtype=np.int64).tolist())
-    arrays = torch.empty(max(1, sum(view.nbytes for view in views)), dtype=torch.uint8)
+    places, end = [], 0
+    for view in views:
+        places.append((end, end + view.nbytes))
+        end = -(-(end + view.nbytes) // _ALIGNMENT) * _ALIGNMENT
+    if not _has_room(end):
+        return batch
+    arrays = torch.empty(max(1, end), dtype=torch.uint8)
     arrays.share_memory_()  # type: ignore[no-untyped-call]  # torch does not say
     whole = arrays.numpy()
-    for view, end in zip(views, ends, strict=True):
-        whole[end - view.nbytes : end] = np.frombuffer(view, np.uint8)
-    return _Packed(frame, arrays, ends)
+    for view, (start, stop) in zip(views, places, strict=True):
+        whole[start:stop] = np.frombuffer(view, np.uint8)
+    return _Packed(frame, arrays, tuple(places))

@@ -39,7 +39,7 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map B x in x H x W to B x out x H/stride x W/stride."""
         if _learns_as_one(self):
-            return _as_one(x, self.merged_kernel(x.dtype), stride=self.conv.stride[0], groups=self.conv.groups)
+            return _as_one(x, self.merged_kernel(_sum_dtype(x)), stride=self.conv.stride[0], groups=self.conv.groups)
         return normalised_sum([self.conv(x)], [Branch(0, self.norm)])
 
     def merged_kernel(self, dtype: torch.dtype = torch.float64) -> Kernel:
@@ -88,7 +88,7 @@ class MobileOneBlock(nn.Module):
             fused: Tensor = self.fused(x)
             return fused
         if _learns_as_one(self):
-            return _as_one(x, self.merged_kernel(x.dtype), stride=self.stride, groups=self.groups)
+            return _as_one(x, self.merged_kernel(_sum_dtype(x)), stride=self.stride, groups=self.groups)
         return normalised_sum(*self.branches(x))
 
     def branches(self, x: Tensor) -> tuple[list[Tensor], list[Branch]]:
@@ -135,7 +135,7 @@ class LargeKernelConv(nn.Module):
             fused: Tensor = self.fused(x)
             return fused
         if _learns_as_one(self):
-            return _as_one(x, self.merged_kernel(x.dtype), stride=2, groups=x.shape[1])
+            return _as_one(x, self.merged_kernel(_sum_dtype(x)), stride=2, groups=x.shape[1])
         return normalised_sum(
             [self.large.conv(x), self.small.conv(x)], [Branch(0, self.large.norm), Branch(1, self.small.norm)]
         )
@@ -166,7 +166,7 @@ class RepMixer(nn.Module):
             fused: Tensor = self.fused(x)
             return fused
         if _learns_as_one(self):
-            return _as_one(x, self.merged_kernel(x.dtype), stride=1, groups=self.channels)
+            return _as_one(x, self.merged_kernel(_sum_dtype(x)), stride=1, groups=self.channels)
         assert self.norm.skip is not None
         maps, branches = self.mixer.branches(x)
         share = self.layer_scale.flatten()
@@ -230,8 +230,13 @@ def _learns_as_one(block: nn.Module) -> bool:
     )
 
 
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """What branches are added up in: eight bits would lose of the sum what each of them keeps."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def _as_one(x: Tensor, kernel: Kernel, *, stride: int, groups: int) -> Tensor:
-    return convolve(x, kernel.weight, kernel.bias, stride=stride, groups=groups)
+    return convolve(x, kernel.weight.to(x.dtype), kernel.bias.to(x.dtype), stride=stride, groups=groups)
 
 
 def _norm_scale_and_shift(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
