@@ -22,7 +22,7 @@ from fastvlm.models.vision.config import PRESETS
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.parallel import own_device
 from fastvlm.training.parts import set_training_mode
-from fastvlm.training.tasks.shown import encoder_precision
+from fastvlm.training.precision import encoder_precision
 
 SIZES = ((64, 512, 768), (63, 512, 768), (64, 576, 576), (64, 768, 512))
 """Pictures in a batch, their height and their width."""

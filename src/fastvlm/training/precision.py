@@ -27,7 +27,7 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
     """Compute products in bfloat16 where that is fast; a no-op elsewhere.
 
     Weights stay in float32. On CPUs attention is computed step by step too, since torch's fused kernel is slower than
-    that in bfloat16 with a mask. Callers choose what runs inside; the encoder's convolutions gain nothing there.
+    that in bfloat16 with a mask. Callers choose what runs inside.
     """
     if not has_fast_bfloat16(device):
         yield
@@ -37,3 +37,13 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
     else:
         with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(_GPU_ATTENTION):
             yield
+
+
+@contextmanager
+def encoder_precision(device: torch.device) -> Iterator[None]:
+    """Compute an encoder in bfloat16 where its convolutions gain by that, which they do on GPUs alone."""
+    if device.type == "cpu":
+        yield
+        return
+    with mixed_precision(device):
+        yield

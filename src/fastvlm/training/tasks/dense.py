@@ -18,8 +18,9 @@ from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vision.convolution import Convolution
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.losses import feature_loss, weighted_class_loss
+from fastvlm.training.precision import encoder_precision
 from fastvlm.training.task import TaskLoss
-from fastvlm.training.tasks.shown import encoder_precision, shown
+from fastvlm.training.tasks.shown import shown
 
 
 @dataclass(frozen=True, kw_only=True)

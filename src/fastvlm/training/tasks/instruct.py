@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from fastvlm.batches import TrainingBatch
 from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
-from fastvlm.training.precision import mixed_precision
+from fastvlm.training.precision import encoder_precision, mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.characters import CharacterHeads
 from fastvlm.training.tasks.dense import DenseHeads
 from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, reading_loss, watch
-from fastvlm.training.tasks.shown import encoder_precision, shown
+from fastvlm.training.tasks.shown import shown
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.models.vision import gpu_convolution
-from fastvlm.training.precision import mixed_precision
 
 
 def shown(pixels: Float32Array | UInt8Array, device: torch.device) -> Tensor:
@@ -20,13 +16,3 @@ def shown(pixels: Float32Array | UInt8Array, device: torch.device) -> Tensor:
     if pixels.dtype == np.uint8:
         placed = placed.permute(0, 3, 1, 2).float().div_(255)
     return placed.contiguous(memory_format=gpu_convolution.memory_format(device))
-
-
-@contextmanager
-def encoder_precision(device: torch.device) -> Iterator[None]:
-    """Compute an encoder in bfloat16 where its convolutions gain by that, which they do on GPUs alone."""
-    if device.type == "cpu":
-        yield
-        return
-    with mixed_precision(device):
-        yield
