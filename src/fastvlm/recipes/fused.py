@@ -22,7 +22,7 @@ _CHECKED_PX = (128, 192)
 def save_fused(
     folder: Path, model: FastVLM, tokenizer: Tokenizer, *, name: str, processing: ProcessingConfig, template: str
 ) -> None:
-    """Fuse the encoder and write the checkpoint in bfloat16.
+    """Fuse the encoder and write the checkpoint in bfloat16; the model is on the processor afterwards.
 
     Raises TrainingError where the fused encoder does not give the maps of the trained one, within 1e-3 of their size.
     """

@@ -52,7 +52,7 @@ def input_gradient(
     found = tl.zeros((ROWS, COLUMNS), tl.float32)
     for down in range(SIZE):
         for right in tl.static_range(SIZE):
-            # Twice the stride is added so that nothing that is divided is below zero.
+            # So many strides are added that nothing that is divided is below zero, and taken off again.
             up = row + (SIZE // 2 - down + SIZE * STRIDE)
             left = column + (SIZE // 2 - right + SIZE * STRIDE)
             y, z = up // STRIDE - SIZE, left // STRIDE - SIZE
