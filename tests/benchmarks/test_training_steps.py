@@ -12,12 +12,15 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from fastvlm.benchmarks import training_steps
 from fastvlm.benchmarks.plain_encoder import plain, without_kernels
 from fastvlm.benchmarks.report import write_json
 from fastvlm.benchmarks.training_steps import (
     CHANNELS_LAST,
+    CHANNELS_LAST_BFLOAT16,
     NO_KERNELS,
     OURS,
+    OURS_BFLOAT16,
     TORCH,
     GradientDifference,
     largest_difference,
@@ -28,6 +31,7 @@ from fastvlm.errors import TrainingError
 from fastvlm.models.vision import kernels
 from fastvlm.models.vision.config import PRESETS
 from fastvlm.models.vision.fastvithd import FastViTHD
+from fastvlm.training import precision
 
 TINY = replace(
     PRESETS["fastvithd-nano"], form="train", depths=(1, 1, 1, 1, 1), widths=(8, 16, 16, 32, 32), multi_scale="depthwise"
@@ -92,19 +96,23 @@ def test_the_largest_difference_is_found_and_small_gradients_do_not_count_as_lar
 
 
 @pytest.mark.usefixtures("same_threads_afterwards", "compiled")
+@pytest.mark.parametrize("is_fast", [True, False], ids=["bfloat16", "float32 alone"])
 def test_every_way_is_measured_in_turn_from_the_same_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    is_fast: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (training_steps, precision):
+        monkeypatch.setattr(module, "has_fast_bfloat16", lambda _device: is_fast)
     told: list[str] = []
     result = measure_training_steps(
         batch_size=4, size_px=128, num_runs=3, num_threads=1, config=TINY, report=told.append
     )
-    assert [row.way for row in result.rows] == [TORCH, CHANNELS_LAST, NO_KERNELS, OURS]
+    rounded = [CHANNELS_LAST_BFLOAT16, OURS_BFLOAT16] if is_fast else []
+    assert [row.way for row in result.rows] == [TORCH, CHANNELS_LAST, NO_KERNELS, OURS, *rounded]
     assert [text.partition(": ")[2] for text in told if text.startswith("run")] == [row.way for row in result.rows] * 5
     for row in result.rows:
         assert 0 < row.step_s.low <= row.step_s.median <= row.step_s.high and row.step_s.n == 3
         assert row.pictures_per_second == pytest.approx(4 / row.step_s.median)
-        assert row.gradients.relative < 0.01, row
+        assert (row.gradients.relative > 0.01) == (row.way in rounded), row
     assert result.rows[0].over_torch.median == result.rows[1].over_channels_last.median == 1
     assert 0 < result.ours_from_torch.relative < 0.01
     assert result.num_parameters == sum(own.numel() for own in FastViTHD(TINY).parameters())
@@ -115,7 +123,7 @@ def test_every_way_is_measured_in_turn_from_the_same_weights(
     Console(width=160).print(result)
     printed = capsys.readouterr().out
     assert all(row.way in printed for row in result.rows) and "3 alternating runs" in printed
-    assert training_steps_markdown(result).count("\n") == 6
+    assert training_steps_markdown(result).count("\n") == 2 + len(result.rows)
 
 
 def test_without_kernels_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:

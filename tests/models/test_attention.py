@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fastvlm.models import attention
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.language.decoder import Attention, rotary_angles
 from fastvlm.models.language.kv_cache import KVCache
@@ -143,3 +144,24 @@ def test_pitfall_b17_the_encoders_attention_is_that_of_the_definition() -> None:
             expected = torch.cat(mixed) @ module.output.weight.double().T + module.output.bias.double()
             found = ours[batch, :, position // 3, position % 3].double()
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_masked", [True, False], ids=["masked", "open"])
+@pytest.mark.parametrize("groups", [4, 2])
+def test_learning_in_bfloat16_on_a_processor_takes_plain_steps(
+    groups: int, is_masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    shapes = ((BATCH, 4, LENGTH, 8), (BATCH, groups, LENGTH, 8), (BATCH, groups, LENGTH, 8))
+    exact = [torch.randn(shape, generator=generator).bfloat16().float().requires_grad_() for shape in shapes]
+    rounded = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    mask = torch.ones(BATCH, 1, LENGTH, LENGTH, dtype=torch.bool).tril() if is_masked else None
+    wanted = attention.attend(*exact, mask)
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", None)
+    found = attention.attend(*rounded, mask)
+    assert found.dtype == torch.bfloat16
+    found.float().square().sum().backward()
+    wanted.square().sum().backward()
+    for one, other in [(found, wanted), *((one.grad, other.grad) for one, other in zip(rounded, exact, strict=True))]:
+        assert one is not None and other is not None
+        assert float((one.float() - other).detach().norm() / other.detach().norm()) < 0.02

@@ -302,7 +302,9 @@ def test_shares_tell_their_spread() -> None:
         Measured(name="x", seed=seed, num_tokens=9, parameters=1, accuracy=Accuracy(right, 10), machine="a")
         for seed, right in enumerate((2, 3, 7))
     ]
-    assert str(Shares.of(measured)) == "40.0 (20.0 to 70.0)"
+    assert str(Shares.of(measured)) == "40.0 (20.0 to 70.0)" and Shares.of(measured).bar == (20.0, 70.0)
+    low, high = Shares.of(measured[:1]).bar  # of two right of ten
+    assert low == pytest.approx(5.67, abs=0.01) and high == pytest.approx(50.98, abs=0.01)
 
 
 def test_first_tokens_are_timed_in_turn() -> None:

@@ -45,7 +45,8 @@ from fastvlm.processing.tokenizer import train_byte_level_bpe
 from fastvlm.recipes.document_settings import NO_PICTURE_ANSWER, OUTSIDE_ANSWER, SPECIAL_TOKENS, documents, smoke
 from fastvlm.recipes.documents import SCORES_FILE, _batches, run, timed
 from fastvlm.training import precision
-from fastvlm.training.loop import METRICS_FILE, Interrupted, StepReport
+from fastvlm.training.loop import METRICS_FILE, Interrupted
+from fastvlm.training.meter import StepReport
 from fastvlm.training.mixture import Mixture
 from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask

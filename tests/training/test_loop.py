@@ -18,7 +18,8 @@ from torch import nn
 from fastvlm.errors import DataError, MissingExtraError, TrainingError
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.events import EVENTS_FOLDER
-from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, StepReport, Validation, train
+from fastvlm.training.loop import BEST_FILE, METRICS_FILE, Interrupted, LoopSettings, Validation, train
+from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate
 from fastvlm.training.parts import freeze
 from fastvlm.training.resume import STATE_FILE, Progress, identity_of, load_state, require_same, save_state
@@ -343,7 +344,7 @@ def test_tensorboard_gets_what_is_reported_and_forgets_what_a_kill_left_behind(t
     train(Regression(), Steps(6), settings, tmp_path)
     events = EventAccumulator(str(tmp_path / EVENTS_FOLDER))
     events.Reload()
-    assert {"loss", "learning_rate", "steps_per_second"} <= set(events.Tags()["scalars"])
+    assert {"loss", "learning_rate", "steps_per_second", "waiting"} <= set(events.Tags()["scalars"])
     drawn = [(event.step, event.value) for event in events.Scalars("loss")]
     assert [step for step, _ in drawn] == [1, 2, 3, 4, 5, 6]
     assert [value for _, value in drawn] == pytest.approx(_losses(tmp_path), rel=1e-6)

@@ -22,7 +22,7 @@ from fastvlm.models.vision.config import PRESETS
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.parallel import own_device
 from fastvlm.training.parts import set_training_mode
-from fastvlm.training.precision import encoder_precision
+from fastvlm.training.precision import mixed_precision
 
 SIZES = ((64, 512, 768), (63, 512, 768), (64, 576, 576), (64, 768, 512))
 """Pictures in a batch, their height and their width."""
@@ -53,9 +53,9 @@ def measure(
             layout = gpu_convolution.memory_format(device)
             encoder = FastViTHD(_SHAPE).to(device=device, memory_format=layout)  # type: ignore[call-overload]  # as torch documents it
             set_training_mode(encoder, keeps_statistics=True)
-            for size in sizes:
-                seconds = [_step(encoder, size, device) for _ in range(1 + num_steps)]
-                yield SizeTimes(way, size, seconds[0], tuple(1000 * one for one in seconds[1:]))
+            seconds = [[_step(encoder, size, device) for _ in range(1 + num_steps)] for size in sizes]
+        for size, (first, *later) in zip(sizes, seconds, strict=True):
+            yield SizeTimes(way, size, first, tuple(1000 * one for one in later))
 
 
 def _step(encoder: FastViTHD, size: tuple[int, int, int], device: torch.device) -> float:
@@ -64,7 +64,7 @@ def _step(encoder: FastViTHD, size: tuple[int, int, int], device: torch.device) 
     pixels = pixels.contiguous(memory_format=gpu_convolution.memory_format(device))
     _wait(device)
     begin = time.perf_counter()
-    with encoder_precision(device):
+    with mixed_precision(device):
         maps = encoder.forward_stages(pixels)
     torch.stack([one.float().mean() for one in maps]).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
     _wait(device)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer
 from fastvlm.training.parts import set_training_mode
+from fastvlm.training.precision import has_fast_bfloat16, mixed_precision
 
 ENCODER = "fastvithd-nano"
 """The embedded model's."""
@@ -36,6 +38,8 @@ TORCH = "torch, as it comes"
 CHANNELS_LAST = "torch, channels last"
 NO_KERNELS = "ours without the compiled kernels"
 OURS = "ours"
+CHANNELS_LAST_BFLOAT16 = "torch, channels last, bfloat16"
+OURS_BFLOAT16 = "ours, products in bfloat16"
 
 _NUM_WARM_UPS = 2
 _LEAST_SHARE = 1e-3
@@ -57,7 +61,7 @@ class StepRow:
     """One way to compute a step.
 
     over_torch and over_channels_last: how many times as fast as torch as it comes, and with its channels innermost, by
-    the times of the same round. gradients: how far off they are, in float32 at the first step, from torch's in float64.
+    the times of the same round. gradients: how far off they are at the first step from torch's in float64.
     """
 
     way: str
@@ -222,7 +226,8 @@ class _Way:
     def _backward(self) -> None:
         self._optimizer.zero_grad()
         with self._within():
-            F.mse_loss(self._network(self._pixels), self._target).backward()  # type: ignore[no-untyped-call]
+            output = self._network(self._pixels)
+        F.mse_loss(output.to(self._target.dtype), self._target).backward()  # type: ignore[no-untyped-call]
 
 
 def _ways(config: FastViTHDConfig, *, batch_size: int, size_px: int) -> dict[str, _Way]:
@@ -232,15 +237,23 @@ def _ways(config: FastViTHDConfig, *, batch_size: int, size_px: int) -> dict[str
     pixels = torch.rand(batch_size, 3, size_px, size_px)
     target = torch.randn(batch_size, config.output_width, *[size_px // config.stride_px] * 2)
     innermost = pixels.contiguous(memory_format=torch.channels_last)
-    ours, without = _channels_last(copy.deepcopy(encoder)), _channels_last(copy.deepcopy(encoder))
-    for network in (ours, without):
+
+    def own() -> nn.Module:
+        network = _channels_last(copy.deepcopy(encoder))
         set_training_mode(network)  # as the loop does
-    return {
+        return network
+
+    ways = {
         TORCH: _Way(plain(encoder), pixels, target),
         CHANNELS_LAST: _Way(_channels_last(plain(encoder)), innermost, target),
-        NO_KERNELS: _Way(without, innermost, target, within=without_kernels),
-        OURS: _Way(ours, innermost, target),
+        NO_KERNELS: _Way(own(), innermost, target, within=without_kernels),
+        OURS: _Way(own(), innermost, target),
     }
+    if has_fast_bfloat16(pixels.device):
+        mixed = partial(mixed_precision, pixels.device)
+        ways[CHANNELS_LAST_BFLOAT16] = _Way(_channels_last(plain(encoder)), innermost, target, within=mixed)
+        ways[OURS_BFLOAT16] = _Way(own(), innermost, target, within=mixed)
+    return ways
 
 
 def _channels_last(network: nn.Module) -> nn.Module:

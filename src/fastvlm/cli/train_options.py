@@ -15,7 +15,7 @@ from fastvlm.cli.output import note
 from fastvlm.errors import TrainingError
 
 if TYPE_CHECKING:
-    from fastvlm.training.loop import StepReport
+    from fastvlm.training.meter import StepReport
 
     Report = Callable[[str, StepReport], None]
 

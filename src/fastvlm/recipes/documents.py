@@ -50,7 +50,8 @@ from fastvlm.recipes.document_settings import (
     DocumentStage,
 )
 from fastvlm.recipes.fused import padded, save_fused
-from fastvlm.training.loop import LoopSettings, StepReport, train
+from fastvlm.training.loop import LoopSettings, train
+from fastvlm.training.meter import StepReport
 from fastvlm.training.mixture import Mixture
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import own_device, refuse_several

@@ -40,8 +40,9 @@ from fastvlm.models.vision import kernels
 from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.training.events import require_events
-from fastvlm.training.loop import LoopSettings, StepReport, Validation, count_steps, train
+from fastvlm.training.loop import LoopSettings, Validation, count_steps, train
 from fastvlm.training.lora import LoraSettings, save_adapter
+from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import from_first, is_first, num_processes, own_device
 from fastvlm.training.parts import Parts, choose_parts, set_training_mode

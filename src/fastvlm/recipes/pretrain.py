@@ -28,7 +28,8 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.recipes.tower_scores import TowerScorer, TowerScores, class_pictures
 from fastvlm.tiles import ENCODER_STRIDE_PX
-from fastvlm.training.loop import LoopSettings, StepReport, train
+from fastvlm.training.loop import LoopSettings, train
+from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import from_first, num_processes, own_device
 from fastvlm.training.resume import Identity, identity_of

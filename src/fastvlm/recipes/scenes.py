@@ -40,7 +40,8 @@ from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.recipes.fused import padded, save_fused
-from fastvlm.training.loop import LoopSettings, StepReport, train
+from fastvlm.training.loop import LoopSettings, train
+from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import refuse_several
 from fastvlm.training.resume import Identity, identity_of

@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,6 +22,7 @@ from fastvlm.models.vision import kernels
 from fastvlm.training import sharding
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.events import event_files
+from fastvlm.training.meter import VALIDATION_LOSS, Meter, StepReport
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
     is_first,
@@ -56,7 +56,6 @@ from fastvlm.training.workers import Batches, prepared
 
 METRICS_FILE = "metrics.jsonl"
 BEST_FILE = "best.safetensors"
-VALIDATION_LOSS = "validation_loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,32 +93,6 @@ class Validation:
     every: int
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """What is known after a step: losses are means since the last report, seconds_left an estimate.
-
-    waiting: share of the time since then in which no batch was ready.
-    """
-
-    step: int
-    num_steps: int
-    losses: dict[str, float]
-    learning_rate: float
-    steps_per_second: float
-    validation_loss: float | None = None
-    waiting: float = 0.0
-
-    def numbers(self) -> dict[str, float]:
-        """Everything that can be drawn over steps, by name."""
-        found = {**self.losses, "learning_rate": self.learning_rate, "steps_per_second": self.steps_per_second}
-        return found if self.validation_loss is None else {**found, VALIDATION_LOSS: self.validation_loss}
-
-    @property
-    def seconds_left(self) -> float:
-        """Remaining steps at the present rate."""
-        return (self.num_steps - self.step) / self.steps_per_second
-
-
 class Interrupted(TrainingError):
     """The run was asked to stop; its state is saved."""
 
@@ -154,7 +127,7 @@ def train(
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)
     if run.is_over():
         last = done
-    meter = _Meter()
+    meter = Meter()
     numbers = run.batches_of(range(done, last))
     with (
         event_files(folder, num_steps=done, is_wanted=settings.writes_events and is_first()) as write_events,
@@ -405,36 +378,6 @@ class _LossOf(nn.Module):
         if isinstance(self, FSDPModule):
             total = total + sharding.nothing_of_all(self)
         return total, dict(loss.parts)
-
-
-class _Meter:
-    """Means of losses since the last report, of each over the steps that have it, and the rate."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self.found: dict[str, list[float]] = {}
-        self.count, self.waited, self.since = 0, 0.0, time.monotonic()
-
-    def add(self, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            self.found.setdefault(name, []).append(value)
-        self.count += 1
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time inside as waited."""
-        begin = time.monotonic()
-        yield
-        self.waited += time.monotonic() - begin
-
-    def report(self, step: int, num_steps: int, rate: float, validation_loss: float | None) -> StepReport:
-        seconds = max(1e-9, time.monotonic() - self.since)
-        speed, waiting = self.count / seconds, self.waited / seconds
-        means = {name: statistics.fmean(values) for name, values in self.found.items()}
-        self._reset()
-        return StepReport(step, num_steps, means, rate, speed, validation_loss, waiting)
 
 
 @contextmanager

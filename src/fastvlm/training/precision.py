@@ -32,18 +32,8 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
     if not has_fast_bfloat16(device):
         yield
     elif device.type == "cpu":
-        with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
             yield
     else:
         with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(_GPU_ATTENTION):
             yield
-
-
-@contextmanager
-def encoder_precision(device: torch.device) -> Iterator[None]:
-    """Compute an encoder in bfloat16 where its convolutions gain by that, which they do on GPUs alone."""
-    if device.type == "cpu":
-        yield
-        return
-    with mixed_precision(device):
-        yield

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastvlm.models import recompute
+from fastvlm.models.attention import attend
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.language.kv_cache import KVCache
 
@@ -53,7 +54,6 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
-        self.is_grouped = config.num_key_value_heads != config.num_heads
         query_width = config.num_heads * config.head_dim
         key_value_width = config.num_key_value_heads * config.head_dim
         self.query = nn.Linear(config.width, query_width, bias=config.has_attention_bias)
@@ -71,9 +71,7 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
         is_causal = mask is None and query.shape[2] > 1
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=is_causal, enable_gqa=self.is_grouped
-        )
+        mixed = attend(query, key, value, mask, is_causal=is_causal)
         projected: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return projected
 

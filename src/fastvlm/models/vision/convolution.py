@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,13 +31,18 @@ class Convolution(nn.Conv2d):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, groups: int) -> Tensor:
-    """Map B x in x H x W to B x out x H/stride x W/stride. weight: out x in/groups x k x k, k odd."""
+    """Map B x in x H x W to B x out x H/stride x W/stride. weight: out x in/groups x k x k, k odd.
+
+    Under autocast on a processor products, which gain by it, are computed in the lower precision, and all else, which
+    would lose, as it is; what comes out has the precision of x.
+    """
     num_out, num_in = weight.shape[0], x.shape[1]
     if groups == 1 and gpu_convolution.suit(x):
         return gpu_convolution.convolve(x, weight, bias, stride=stride, groups=1)
+    if groups == 1 and weight.shape[-1] == stride == 1 and _is_product_faster(x):
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1).to(x.dtype)
     if not torch.is_grad_enabled() or groups != num_in or groups == 1:
-        out: Tensor = F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
-        return out
+        return _conv2d(x, weight, bias, stride, groups)
     multiplier = num_out // num_in
     if multiplier == 1:
         return _depthwise(x, weight, bias, stride)
@@ -50,13 +57,40 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, gro
     return torch.stack([output.movedim(1, -1) for output in outputs], -1).flatten(-2).movedim(-1, 1)
 
 
+def rounded(x: Tensor) -> Tensor:
+    """What products alone are made of, in their precision, so that what they give each other is not converted."""
+    is_rounded = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return x.to(torch.get_autocast_dtype("cpu")) if is_rounded else x
+
+
+def _is_product_faster(x: Tensor) -> bool:
+    """Whether a matrix product stands in for a 1 x 1 convolution: on processors, whose backward of it is slow."""
+    return x.device.type == "cpu" and (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+
+
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     if gpu_convolution.suit(x):
         return gpu_convolution.convolve(x, weight, bias, stride=stride, groups=x.shape[1])
     if weight.shape[-1] == _LARGE and kernels.suit(x) and x.shape[1] % 8 == 0 and weight.dtype == x.dtype:
         out: Tensor = _LargeDepthwise.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
         return out
-    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=x.shape[1])
+    return _conv2d(x, weight, bias, stride, x.shape[1])
+
+
+def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, groups: int) -> Tensor:
+    with _as_it_is(x):
+        out: Tensor = F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
+    return out
+
+
+@contextmanager
+def _as_it_is(x: Tensor) -> Iterator[None]:
+    """No autocast inside for what lies on a processor."""
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            yield
+    else:
+        yield
 
 
 class _LargeDepthwise(torch.autograd.Function):
@@ -67,7 +101,7 @@ class _LargeDepthwise(torch.autograd.Function):
         """Map B x C x H x W to B x C x H/stride x W/stride."""
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=x.shape[1])
+        return _conv2d(x, weight, bias, stride, x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

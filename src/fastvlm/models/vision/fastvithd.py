@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastvlm.models import recompute
+from fastvlm.models.attention import attend
 from fastvlm.models.vision.config import FastViTHDConfig, Form, TokenMixer
-from fastvlm.models.vision.convolution import Convolution
+from fastvlm.models.vision.convolution import Convolution, rounded
 from fastvlm.models.vision.multi_scale import MultiScaleAggregation
 from fastvlm.models.vision.reparameterizable import (
     ConvNorm,
@@ -191,7 +192,7 @@ class ConvFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x C x H x W to the same shape."""
-        out: Tensor = self.contract(F.gelu(self.expand(self.spatial(x))))
+        out: Tensor = self.contract(F.gelu(self.expand(rounded(self.spatial(x)))))
         return out
 
 
@@ -210,7 +211,7 @@ class SelfAttention(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         qkv = self.qkv(tokens).view(batch, height * width, 3, channels // self.head_dim, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        mixed = attend(query, key, value).transpose(1, 2).flatten(2)
         out: Tensor = self.output(mixed).transpose(1, 2).unflatten(2, (height, width))
         return out
 

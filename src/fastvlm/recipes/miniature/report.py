@@ -83,18 +83,26 @@ def _measured(values: dict[str, Any]) -> Measured:
 
 @dataclass(frozen=True)
 class Shares:
-    """Per cent of right answers: the mean over seeds, the least and the most."""
+    """Per cent of right answers: the mean over seeds, the least and the most.
+
+    bar: what is drawn about the mean, the same two, or of a single seed the 95 % interval of its questions.
+    """
 
     mean: float
     low: float
     high: float
     num_seeds: int
+    bar: tuple[float, float]
 
     @classmethod
     def of(cls, measured: Sequence[Measured]) -> Shares:
         """Those of the seeds of one variant."""
         found = [100 * one.accuracy.share for one in measured]
-        return cls(statistics.mean(found), min(found), max(found), len(found))
+        bar = (min(found), max(found))
+        if len(measured) == 1:
+            interval = measured[0].accuracy.interval
+            bar = (100 * interval.low, 100 * interval.high)
+        return cls(statistics.mean(found), min(found), max(found), len(found), bar)
 
     def __str__(self) -> str:
         return f"{self.mean:.1f} ({self.low:.1f} to {self.high:.1f})"
@@ -165,16 +173,19 @@ def draw(results: Results, folder: Path) -> list[Path]:
     for comparison in COMPARISONS:
         if not _is_there(results, comparison):
             continue
-        figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(6.4, 5.2 if comparison == "pruning" else 4.2), layout="constrained")
         if comparison in ("resolution", "encoders", "tiles"):
             _over_time(axes, results, comparison)
         elif comparison == "pruning":
             _over_tokens(axes, results)
         else:
             _bars(axes, results, comparison)
-        axes.set_ylim(0, 100)
+        axes.set_ylim(0, 105)
         axes.grid(visible=True, alpha=0.3)
-        found_on = f"{results.machine}, {results.num_threads} threads; bars: least to most of the seeds"
+        found_on = (
+            f"{results.machine}, {results.num_threads} threads; bars: least to most of the seeds, or of one seed the "
+            "95 % interval of its questions"
+        )
         figure.supxlabel(found_on, x=0.01, ha="left", fontsize=6, color="grey")
         path = folder / f"miniature-{comparison}.svg"
         figure.savefig(path, metadata={"Date": None})
@@ -197,12 +208,11 @@ def _over_time(axes: Axes, results: Results, comparison: str) -> None:
             times, [one.mean for one in shares], yerr=_errors(shares), marker="o", capsize=3, label=group
         )  # fmt: skip
         for name, time, share in zip(names, times, shares, strict=True):
-            label = f"{name.split()[1]} px, {results.of(name)[0].num_tokens} tokens"
-            axes.annotate(label, (time, share.mean), textcoords="offset points", xytext=(6, -10), fontsize=7)
+            label = f"{name.split()[1]} px,\n{results.of(name)[0].num_tokens} tokens"
+            axes.annotate(label, (time, share.mean), textcoords="offset points", xytext=(7, -14), fontsize=7)
     axes.set(title=_TITLES[comparison], xlabel="time to first token, milliseconds, median", ylabel=_RIGHT)
-    axes.set_xlim(left=0)
-    axes.margins(x=0.2)
-    axes.legend(fontsize=8)
+    axes.set_xlim(0, 1.15 * max(results.first_tokens[name].median_ms for name in COMPARISONS[comparison]))
+    axes.legend(fontsize=8, loc="lower left")
 
 
 def _over_tokens(axes: Axes, results: Results) -> None:
@@ -225,7 +235,7 @@ def _over_tokens(axes: Axes, results: Results) -> None:
         axes.plot([results.of(name)[0].num_tokens], [whole.mean], marker="s", linestyle="", label=f"{name}, all tokens")
     axes.set(title=_TITLES["pruning"], xlabel="visual tokens that the decoder reads", ylabel=_RIGHT, xscale="log")
     axes.set_xticks([4, 9, 16, 36, 144], ["4", "9", "16", "36", "144"])
-    axes.legend(fontsize=6, ncols=2)
+    axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _bars(axes: Axes, results: Results, comparison: str) -> None:
@@ -240,7 +250,7 @@ def _bars(axes: Axes, results: Results, comparison: str) -> None:
 
 def _errors(shares: Iterable[Shares]) -> list[list[float]]:
     known = list(shares)
-    return [[one.mean - one.low for one in known], [one.high - one.mean for one in known]]
+    return [[one.mean - one.bar[0] for one in known], [one.bar[1] - one.mean for one in known]]
 
 
 _TITLES = {

@@ -23,7 +23,7 @@ from fastvlm.recipes.miniature.study import (
     measure_model,
     train_model,
 )
-from fastvlm.training.loop import StepReport
+from fastvlm.training.meter import StepReport
 from fastvlm.training.parallel import refuse_several
 
 RESULTS_FILE = "results.json"

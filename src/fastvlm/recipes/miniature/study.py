@@ -44,7 +44,8 @@ from fastvlm.recipes.miniature.cards import (
 from fastvlm.recipes.miniature.encoders import FASTVITHD, EncoderName, EncoderShape, build_encoder
 from fastvlm.recipes.miniature.pruning import METHODS, Method, Pruned
 from fastvlm.recipes.miniature.sheets import SheetBatches
-from fastvlm.training.loop import LoopSettings, StepReport, train
+from fastvlm.training.loop import LoopSettings, train
+from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets

@@ -54,7 +54,6 @@ def suit(map_: Tensor) -> bool:
         and map_.dtype == torch.float32
         and map_.is_contiguous(memory_format=torch.channels_last)
         and map_.numel() > channels
-        and not torch.is_autocast_enabled("cpu")
         and (channels % LANES == 0 or (LANES % channels == 0 and map_.numel() % LANES == 0))
         and not torch.compiler.is_compiling()
     )
