@@ -146,19 +146,19 @@ def test_pitfall_b17_the_encoders_attention_is_that_of_the_definition() -> None:
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("is_masked", [True, False], ids=["masked", "open"])
+@pytest.mark.parametrize("kind", ["masked", "open", "causal"])
 @pytest.mark.parametrize("groups", [4, 2])
 def test_learning_in_bfloat16_on_a_processor_takes_plain_steps(
-    groups: int, is_masked: bool, monkeypatch: pytest.MonkeyPatch
+    groups: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = torch.Generator().manual_seed(4)
     shapes = ((BATCH, 4, LENGTH, 8), (BATCH, groups, LENGTH, 8), (BATCH, groups, LENGTH, 8))
     exact = [torch.randn(shape, generator=generator).bfloat16().float().requires_grad_() for shape in shapes]
     rounded = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
-    mask = torch.ones(BATCH, 1, LENGTH, LENGTH, dtype=torch.bool).tril() if is_masked else None
-    wanted = attention.attend(*exact, mask)
+    mask = torch.ones(BATCH, 1, LENGTH, LENGTH, dtype=torch.bool).tril(3) if kind == "masked" else None
+    wanted = attention.attend(*exact, mask, is_causal=kind == "causal")
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", None)
-    found = attention.attend(*rounded, mask)
+    found = attention.attend(*rounded, mask, is_causal=kind == "causal")
     assert found.dtype == torch.bfloat16
     found.float().square().sum().backward()
     wanted.square().sum().backward()

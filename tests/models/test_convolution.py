@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastvlm.models.vision import kernels
 from fastvlm.models.vision.config import PRESETS
 from fastvlm.models.vision.convolution import Convolution
 from fastvlm.models.vision.fastvithd import FastViTHD, fuse
@@ -65,6 +66,7 @@ def test_an_encoder_learns_in_bfloat16_what_it_learns_in_float32(form: str) -> N
     encoder = fuse(FastViTHD(NANO)) if form == "fused" else FastViTHD(NANO).train(form == "learning")
     exact = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rounded = copy.deepcopy(exact)
+    kernels.load()
     pixels = torch.rand(4, 3, 128, 128).to(memory_format=torch.channels_last)
     maps = exact.forward_stages(pixels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -76,7 +78,17 @@ def test_an_encoder_learns_in_bfloat16_what_it_learns_in_float32(form: str) -> N
     for one, output in ((exact, maps[-1]), (rounded, rounded_maps[-1])):
         (output * torch.arange(output.numel()).view_as(output).sin()).sum().backward()
         assert all(parameter.grad is None or parameter.grad.dtype == torch.float32 for parameter in one.parameters())
-    for name in ("stages.0.blocks.0.feed_forward.expand", "stages.4.blocks.0.feed_forward.contract"):
-        found, wanted = (one.get_submodule(name).get_parameter("weight").grad for one in (rounded, exact))
-        assert found is not None and wanted is not None
-        assert float(F.cosine_similarity(found.flatten(), wanted.flatten(), 0)) > 0.99
+    found, wanted = (dict(one.named_parameters()) for one in (rounded, exact))
+    largest = max(float(one.grad.norm()) for one in wanted.values() if one.grad is not None)
+    for name, parameter in wanted.items():
+        gradient, own = parameter.grad, found[name].grad
+        assert gradient is not None and own is not None
+        # Of what a norm takes out again rounding is all that is left.
+        assert float((own - gradient).norm()) < 0.05 * float(gradient.norm()) + 0.005 * largest, name
+
+
+def test_a_graph_for_another_engine_keeps_its_convolutions() -> None:
+    layer = Convolution(4, 8, 1, bias=True)
+    graph = torch.export.export(layer, (torch.rand(1, 4, 6, 6),)).graph
+    called = {str(node.target) for node in graph.nodes if node.op == "call_function"}
+    assert any("conv2d" in name for name in called) and not any("linear" in name for name in called), called

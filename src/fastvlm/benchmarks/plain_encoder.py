@@ -14,10 +14,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fastvlm.models.vision import kernels
 from fastvlm.models.vision.convolution import Convolution
-from fastvlm.models.vision.fastvithd import FastViTHD
+from fastvlm.models.vision.fastvithd import FastViTHD, SelfAttention
 from fastvlm.models.vision.reparameterizable import ConvNorm, LargeKernelConv, MobileOneBlock, RepMixer
 
 
@@ -81,11 +82,25 @@ class _PlainRepMixer(nn.Module):
         return out
 
 
+class _PlainSelfAttention(nn.Module):
+    def __init__(self, like: SelfAttention) -> None:
+        super().__init__()
+        self.qkv, self.output, self.head_dim = like.qkv, like.output, like.head_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x.flatten(2).transpose(1, 2)).unflatten(2, (3, -1, self.head_dim))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        out: Tensor = self.output(mixed).transpose(1, 2).view_as(x)
+        return out
+
+
 _TWINS = {
     ConvNorm: _PlainConvNorm,
     MobileOneBlock: _PlainMobileOneBlock,
     LargeKernelConv: _PlainLargeKernelConv,
     RepMixer: _PlainRepMixer,
+    SelfAttention: _PlainSelfAttention,
 }
 
 

@@ -22,7 +22,7 @@ from fastvlm.models.vision.config import PRESETS
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.parallel import own_device
 from fastvlm.training.parts import set_training_mode
-from fastvlm.training.precision import mixed_precision
+from fastvlm.training.precision import encoder_precision
 
 SIZES = ((64, 512, 768), (63, 512, 768), (64, 576, 576), (64, 768, 512))
 """Pictures in a batch, their height and their width."""
@@ -64,7 +64,7 @@ def _step(encoder: FastViTHD, size: tuple[int, int, int], device: torch.device) 
     pixels = pixels.contiguous(memory_format=gpu_convolution.memory_format(device))
     _wait(device)
     begin = time.perf_counter()
-    with mixed_precision(device):
+    with encoder_precision(encoder, device):
         maps = encoder.forward_stages(pixels)
     torch.stack([one.float().mean() for one in maps]).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
     _wait(device)

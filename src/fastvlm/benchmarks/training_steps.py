@@ -1,4 +1,4 @@
-"""What the encoder's compiled kernels are worth: one training step with them, without them, and with torch alone.
+"""What the encoder's ways to learn are worth: a training step with the compiled kernels and without, and torch's alone.
 
 All ways start from the same random weights, learn from the same pictures, and take turns in one process.
 """
@@ -134,11 +134,13 @@ def measure_training_steps(
     size_px: int,
     num_runs: int,
     num_threads: int,
-    config: FastViTHDConfig = PRESETS[ENCODER],
+    encoder: str = ENCODER,
+    config: FastViTHDConfig | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> TrainingStepsReport:
     """Measure a training step of an encoder with random weights in each way, on this many threads.
 
+    encoder: a preset. config: what is measured under that name instead of it.
     report: told what is done next, for progress. Raises TrainingError where the kernels cannot be had, or for a batch
     that is too small to normalise by.
     """
@@ -147,7 +149,7 @@ def measure_training_steps(
     kernels.load()
     if not kernels.are_loaded():
         raise TrainingError("Expected the compiled kernels to measure them, found none: the line above says why.")
-    ways = _ways(config, batch_size=batch_size, size_px=size_px)
+    ways = _ways(config or PRESETS[encoder], batch_size=batch_size, size_px=size_px)
     report("comparing gradients")
     exact = ways[TORCH].in_float64().gradients()
     found = {name: way.gradients() for name, way in ways.items()}
@@ -164,7 +166,7 @@ def measure_training_steps(
         for name, own_s in times_s.items()
     )
     return TrainingStepsReport(
-        encoder=ENCODER,
+        encoder=encoder,
         num_parameters=sum(gradient.numel() for gradient in exact.values()),
         size_px=size_px,
         batch_size=batch_size,

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fastvlm.models.vision.fastvithd import FastViTHD
 
 _GPU_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Not cuDNN's, which prepares every new length of a row for seconds."""
@@ -26,8 +29,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> Iterator[None]:
     """Compute products in bfloat16 where that is fast; a no-op elsewhere.
 
-    Weights stay in float32. On CPUs attention is computed step by step too, since torch's fused kernel is slower than
-    that in bfloat16 with a mask. Callers choose what runs inside.
+    Weights stay in float32. On processors a convolution and attention choose for themselves what they compute how (see
+    `vision.convolution` and `attention` of the models). Callers choose what runs inside.
     """
     if not has_fast_bfloat16(device):
         yield
@@ -37,3 +40,16 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
     else:
         with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(_GPU_ATTENTION):
             yield
+
+
+@contextmanager
+def encoder_precision(encoder: nn.Module, device: torch.device) -> Iterator[None]:
+    """Compute an encoder in mixed precision where it gains by that: on GPUs, and FastViTHD while it learns.
+
+    On processors the convolutions of others, and what none learns from, stay in float32.
+    """
+    if device.type == "cpu" and not (isinstance(encoder, FastViTHD) and torch.is_grad_enabled()):
+        yield
+        return
+    with mixed_precision(device):
+        yield

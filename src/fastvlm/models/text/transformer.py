@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastvlm.models.attention import attend
 from fastvlm.models.text.config import TextConfig
 
 
@@ -34,7 +35,7 @@ class TextLayer(nn.Module):
         batch, length, width = hidden.shape
         heads = self.query_key_value(hidden).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
+        mixed = attend(query, key, value, is_causal=self.is_causal)
         attended: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, width))
         return attended
 

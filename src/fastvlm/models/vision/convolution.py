@@ -1,4 +1,4 @@
-"""Convolutions that torch has slow paths for, with the same numbers from faster ones."""
+"""Convolutions that torch has slow paths for, from faster ones: the same numbers, but what autocast asks to round."""
 
 from __future__ import annotations
 
@@ -57,15 +57,18 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int, gro
     return torch.stack([output.movedim(1, -1) for output in outputs], -1).flatten(-2).movedim(-1, 1)
 
 
-def rounded(x: Tensor) -> Tensor:
+def for_products(x: Tensor) -> Tensor:
     """What products alone are made of, in their precision, so that what they give each other is not converted."""
-    is_rounded = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    is_rounded = _is_product_faster(x) and x.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
     return x.to(torch.get_autocast_dtype("cpu")) if is_rounded else x
 
 
 def _is_product_faster(x: Tensor) -> bool:
-    """Whether a matrix product stands in for a 1 x 1 convolution: on processors, whose backward of it is slow."""
-    return x.device.type == "cpu" and (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+    """Whether a matrix product stands in for a 1 x 1 convolution: on processors, where its gradient is slow.
+
+    Where a graph is made of the network, for a compiler or another engine, it stays what it is.
+    """
+    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
@@ -78,13 +81,13 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, groups: int) -> Tensor:
-    with _as_it_is(x):
+    with as_it_is(x):
         out: Tensor = F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
     return out
 
 
 @contextmanager
-def _as_it_is(x: Tensor) -> Iterator[None]:
+def as_it_is(x: Tensor) -> Iterator[None]:
     """No autocast inside for what lies on a processor."""
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fastvlm.models import recompute
 from fastvlm.models.attention import attend
 from fastvlm.models.vision.config import FastViTHDConfig, Form, TokenMixer
-from fastvlm.models.vision.convolution import Convolution, rounded
+from fastvlm.models.vision.convolution import Convolution, for_products
 from fastvlm.models.vision.multi_scale import MultiScaleAggregation
 from fastvlm.models.vision.reparameterizable import (
     ConvNorm,
@@ -192,7 +192,7 @@ class ConvFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B x C x H x W to the same shape."""
-        out: Tensor = self.contract(F.gelu(self.expand(rounded(self.spatial(x)))))
+        out: Tensor = self.contract(F.gelu(self.expand(for_products(self.spatial(x)))))
         return out
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastvlm.models.vision.config import MultiScale
+from fastvlm.models.vision.convolution import as_it_is
 
 
 class MultiScaleAggregation(nn.Module):
@@ -29,8 +30,9 @@ class MultiScaleAggregation(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], last: Tensor) -> Tensor:
         """Append the pooled `maps` to `last`, B x C x H x W."""
-        pooled = [
-            F.adaptive_avg_pool2d(pool(features), (last.shape[2], last.shape[3]))
-            for pool, features in zip(self.pools, maps, strict=True)
-        ]
+        with as_it_is(last):
+            pooled = [
+                F.adaptive_avg_pool2d(pool(features), (last.shape[2], last.shape[3]))
+                for pool, features in zip(self.pools, maps, strict=True)
+            ]
         return torch.cat([last, *pooled], dim=1)

@@ -18,7 +18,7 @@ from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vision.convolution import Convolution
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.training.losses import feature_loss, weighted_class_loss
-from fastvlm.training.precision import mixed_precision
+from fastvlm.training.precision import encoder_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.shown import shown
 
@@ -82,7 +82,7 @@ class DenseTask:
         if batch.dense is None:
             raise DataError(f"Expected dense labels with every picture, {batch.sample_ids[0]} has none.")
         device = next(self.encoder.parameters()).device
-        with mixed_precision(device):
+        with encoder_precision(self.encoder, device):
             maps = self.encoder.forward_stages(shown(batch.pixels, device))
         loss: TaskLoss = self.heads([one.float() for one in maps], batch.dense)
         return loss

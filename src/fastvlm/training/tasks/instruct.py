@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fastvlm.batches import TrainingBatch
 from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
-from fastvlm.training.precision import mixed_precision
+from fastvlm.training.precision import encoder_precision, mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.characters import CharacterHeads
 from fastvlm.training.tasks.dense import DenseHeads
@@ -104,7 +104,7 @@ class InstructTask:
         if batch.features is not None or not len(batch.pixels):
             return None
         device = _device(self.model)
-        with mixed_precision(device):
+        with encoder_precision(self.model.vision, device):
             maps = self.model.vision.forward_stages(shown(batch.pixels, device))
         return [one.float() for one in maps]
 
