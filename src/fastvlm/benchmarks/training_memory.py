@@ -56,7 +56,7 @@ class TrainingPlan:
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSteps:
     """What a process tells of its steps. loaded_memory_mb: the most that it held before the first; memory is the
-    process's, or what torch held of the GPU where device names one. products: the precision of the decoder's."""
+    process's, or what torch held of the GPU where device names one. products: their precision."""
 
     num_learning: int
     times_s: list[float]
@@ -117,7 +117,7 @@ class TrainingReport:
             own = (f"{row.parts} from {row.pictures}, {row.activations}" for row in self.rows if row.error == error)
             yield f"Not had: {'; '.join(own)}: {error}"
         if self.device is not None:
-            yield f"On {self.device}, weights in float32, the decoder's products in {self.products}."
+            yield f"On {self.device}, weights in float32, products in {self.products}."
         yield ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
 

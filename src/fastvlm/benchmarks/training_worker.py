@@ -1,6 +1,6 @@
 """One way to train in a process of its own: `python -m fastvlm.benchmarks.training_worker`, a request in, a reply out.
 
-Everything is as `recipes/finetune` has it: float32 weights, products of the decoder in the machine's fastest precision,
+Everything is as `recipes/finetune` has it: float32 weights, products in the machine's fastest precision,
 BatchNorm that keeps its statistics. Only the pictures, the words and the weights are random.
 """
 
