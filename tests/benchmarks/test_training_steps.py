@@ -102,9 +102,10 @@ def test_every_way_is_measured_in_turn_from_the_same_weights(
 ) -> None:
     for module in (training_steps, precision):
         monkeypatch.setattr(module, "has_fast_bfloat16", lambda _device: is_fast)
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
     told: list[str] = []
     result = measure_training_steps(
-        batch_size=4, size_px=128, num_runs=3, num_threads=1, config=TINY, report=told.append
+        batch_size=4, size_px=128, num_runs=3, num_threads=1, encoder="tiny", report=told.append
     )
     rounded = [CHANNELS_LAST_BFLOAT16, OURS_BFLOAT16] if is_fast else []
     assert [row.way for row in result.rows] == [TORCH, CHANNELS_LAST, NO_KERNELS, OURS, *rounded]
@@ -130,4 +131,4 @@ def test_every_way_is_measured_in_turn_from_the_same_weights(
 def test_without_kernels_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "are_loaded", lambda: False)
     with pytest.raises(TrainingError, match="Expected the compiled kernels"):
-        measure_training_steps(batch_size=4, size_px=64, num_runs=1, num_threads=torch.get_num_threads(), config=TINY)
+        measure_training_steps(batch_size=4, size_px=64, num_runs=1, num_threads=torch.get_num_threads())

@@ -12,7 +12,7 @@ from fastvlm.data.sources import SceneBatches
 from fastvlm.models.language.decoder import Attention, rotary_angles
 from fastvlm.models.vlm import FastVLM
 from fastvlm.training import precision
-from fastvlm.training.precision import has_fast_bfloat16, mixed_precision
+from fastvlm.training.precision import encoder_precision, has_fast_bfloat16, mixed_precision
 from fastvlm.training.tasks.instruct import InstructTask, SymbolTask
 
 CPU = torch.device("cpu")
@@ -85,6 +85,14 @@ def test_precision_is_mixed_only_inside(is_fast: bool) -> None:
         assert torch.is_autocast_enabled("cpu") == is_fast
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if is_fast else torch.float32)
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_on_processors_fastvithd_alone_gains_and_while_it_learns(is_fast: bool, model: FastVLM) -> None:
+    for encoder, learns in ((model.vision, True), (model.vision, False), (nn.Conv2d(3, 8, 3), True)):
+        with torch.set_grad_enabled(learns), encoder_precision(encoder, CPU):
+            is_rounded = torch.is_autocast_enabled("cpu")
+        assert is_rounded == (is_fast and learns and encoder is model.vision)
+        assert not torch.is_autocast_enabled("cpu")
 
 
 def test_an_error_inside_leaves_no_precision_behind(is_fast: bool) -> None:

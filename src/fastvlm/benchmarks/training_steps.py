@@ -135,21 +135,19 @@ def measure_training_steps(
     num_runs: int,
     num_threads: int,
     encoder: str = ENCODER,
-    config: FastViTHDConfig | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> TrainingStepsReport:
     """Measure a training step of an encoder with random weights in each way, on this many threads.
 
-    encoder: a preset. config: what is measured under that name instead of it.
-    report: told what is done next, for progress. Raises TrainingError where the kernels cannot be had, or for a batch
-    that is too small to normalise by.
+    encoder: the name of its preset. report: told what is done next, for progress. Raises TrainingError where the
+    kernels cannot be had, or for a batch that is too small to normalise by.
     """
     torch.set_num_threads(num_threads)
     report("compiling the kernels")
     kernels.load()
     if not kernels.are_loaded():
         raise TrainingError("Expected the compiled kernels to measure them, found none: the line above says why.")
-    ways = _ways(config or PRESETS[encoder], batch_size=batch_size, size_px=size_px)
+    ways = _ways(PRESETS[encoder], batch_size=batch_size, size_px=size_px)
     report("comparing gradients")
     exact = ways[TORCH].in_float64().gradients()
     found = {name: way.gradients() for name, way in ways.items()}

@@ -22,7 +22,7 @@ from fastvlm.models.vision import kernels
 from fastvlm.training import sharding
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.events import event_files
-from fastvlm.training.meter import VALIDATION_LOSS, Meter, StepReport
+from fastvlm.training.meter import LEARNING_RATE, VALIDATION_LOSS, Meter, StepReport
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
     is_first,
@@ -140,13 +140,12 @@ def train(
                 own = list(itertools.islice(loaded, len(run.batches_of(range(step, step + 1)))))
             line = run.step(own, step)
             log.write(json.dumps({"step": step, **line}) + "\n")
-            meter.add({name: value for name, value in line.items() if name not in ("learning_rate", VALIDATION_LOSS)})
+            meter.add(line)
             is_over = run.is_over()
             is_last = step + 1 == last or is_over
             is_stopped = total(float(stop.requested)) > 0
             if is_first() and (is_last or (step + 1) % settings.log_every == 0 or VALIDATION_LOSS in line):
-                num_steps = run.expected_steps(step + 1)
-                told = meter.report(step + 1, num_steps, line["learning_rate"], line.get(VALIDATION_LOSS))
+                told = meter.report(step + 1, run.expected_steps(step + 1))
                 report(told)
                 write_events(told.step, told.numbers())
             if is_last or is_stopped or (step + 1) % settings.save_every == 0:
@@ -271,7 +270,7 @@ class _Run:
         """One optimisation step, and a validation where it is due; returns what is logged of it."""
         rate = learning_rate(self.settings.optimizer, step=step, num_steps=self.expected_steps(step))
         set_rate(self.optimizer, rate)
-        line = {"learning_rate": rate, **self._move(batches)}
+        line = {LEARNING_RATE: rate, **self._move(batches)}
         if self.average is not None:
             self.average.update()
         if self.validation is not None and ((step + 1) % self.validation.every == 0 or step + 1 == self.num_steps):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+LEARNING_RATE = "learning_rate"
 VALIDATION_LOSS = "validation_loss"
 
 
@@ -30,7 +31,7 @@ class StepReport:
         """Everything that can be drawn over steps, by name."""
         found = {
             **self.losses,
-            "learning_rate": self.learning_rate,
+            LEARNING_RATE: self.learning_rate,
             "steps_per_second": self.steps_per_second,
             "waiting": self.waiting,
         }
@@ -52,8 +53,10 @@ class Meter:
         self.found: dict[str, list[float]] = {}
         self.count, self.waited, self.since = 0, 0.0, time.monotonic()
 
-    def add(self, losses: dict[str, float]) -> None:
-        """Take the losses of a step."""
+    def add(self, line: dict[str, float]) -> None:
+        """Take what is logged of a step: its losses, its rate and, where there was one, its validation."""
+        losses = dict(line)
+        self.rate, self.validation_loss = losses.pop(LEARNING_RATE), losses.pop(VALIDATION_LOSS, None)
         for name, value in losses.items():
             self.found.setdefault(name, []).append(value)
         self.count += 1
@@ -65,10 +68,10 @@ class Meter:
         yield
         self.waited += time.monotonic() - begin
 
-    def report(self, step: int, num_steps: int, rate: float, validation_loss: float | None) -> StepReport:
-        """Tell what was added since the last report, and begin anew. rate: the learning rate of the last step."""
+    def report(self, step: int, num_steps: int) -> StepReport:
+        """Tell what was added since the last report, which is something, and begin anew."""
         seconds = max(1e-9, time.monotonic() - self.since)
         speed, waiting = self.count / seconds, self.waited / seconds
         means = {name: statistics.fmean(values) for name, values in self.found.items()}
         self._reset()
-        return StepReport(step, num_steps, means, rate, speed, validation_loss, waiting)
+        return StepReport(step, num_steps, means, self.rate, speed, self.validation_loss, waiting)
