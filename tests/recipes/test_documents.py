@@ -34,6 +34,7 @@ from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, Drawing,
 from fastvlm.data.synthetic.documents.labels import asked
 from fastvlm.data.synthetic.documents.questions import DocumentQuestion
 from fastvlm.data.synthetic.documents.samples import document_sample
+from fastvlm.data.synthetic.unrelated import unrelated_picture
 from fastvlm.errors import TrainingError
 from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.models.vision.config import FastViTHDConfig
@@ -319,6 +320,39 @@ def test_what_no_picture_answers_is_said_to_be_so(collator: Collator) -> None:
         assert len(batch.pixels) == batch.is_visual.any(1).sum()
     assert outside / 240 == pytest.approx(1 / OUTSIDE_EVERY, abs=0.08)
     assert blind / 240 == pytest.approx(1 / BLIND_EVERY, abs=0.03) and blind + shown == 240
+
+
+def test_of_pictures_of_nothing_known_it_is_said_that_they_tell_nothing(collator: Collator) -> None:
+    """The others stay as they are; where nothing is written no letter is asked for and no place is looked at."""
+    batches = DocumentBatches(
+        collator=collator, num_steps=6, batch_size=8, questions_per_picture=2, grids={4: (8, 16)},
+        outside_answer=OUTSIDE_ANSWER, no_picture_answer=NO_PICTURE_ANSWER,
+    )  # fmt: skip
+    changed = replace(batches, unrelated_share=0.5)
+    num_unrelated = num_shown = 0
+    for step in range(len(batches)):
+        usual, batch = batches[step], changed[step]
+        assert usual.dense is not None and batch.dense is not None and usual.pixels.shape == batch.pixels.shape
+        rows = np.flatnonzero(batch.is_visual.any(1))
+        for picture, row in enumerate(rows):
+            is_usual = np.array_equal(usual.pixels[picture], batch.pixels[picture])
+            num_unrelated, num_shown = num_unrelated + (not is_usual), num_shown + 1
+            if is_usual:
+                continue
+            text = collator.tokenizer.decode(batch.token_ids[row][batch.supervised[row]].tolist())
+            assert OUTSIDE_ANSWER in text and not text.replace(OUTSIDE_ANSWER, "").replace("<|end|>", "").strip()
+            assert batch.dense.class_maps[4][picture].max() <= 0
+    assert num_unrelated / num_shown == pytest.approx(0.5, abs=0.2)
+
+
+def test_pictures_of_nothing_known_are_of_every_sort_and_never_flat() -> None:
+    generator, again = np.random.default_rng(3), np.random.default_rng(3)
+    for number in range(12):
+        width_px, height_px = 128 + 37 * number, 96 + 21 * number
+        picture = unrelated_picture(generator, width_px=width_px, height_px=height_px)
+        assert picture.shape == (height_px, width_px, 3) and picture.dtype == np.uint8
+        assert picture.std(axis=(0, 1)).max() > 3
+        assert np.array_equal(picture, unrelated_picture(again, width_px=width_px, height_px=height_px))
 
 
 def test_only_what_matters_is_asked_of_the_cells() -> None:

@@ -18,9 +18,9 @@ from fastvlm.errors import GenerationError
 def selftest_command(as_json: bool, **options: Unpack[ModelOptions]) -> None:
     """Check that the embedded model answers here as it should.
 
-    It is asked 200 frozen questions about generated pictures, some seconds' work. The share of right answers has to lie
-    in the 95 % interval of the one that its weights were measured with; other engines and precisions answer a few
-    questions otherwise. The exit code is 1 where it does not.
+    It is asked 200 frozen questions about generated scenes and documents, some seconds' work. The share of right
+    answers has to lie in the 95 % interval of the one that its weights were measured with; other engines and precisions
+    answer a few questions otherwise. The exit code is 1 where it does not.
     """
     if options["model"] is not None:
         raise click.UsageError(

@@ -1,5 +1,7 @@
 """Whether the embedded model answers on this machine as it did where it was measured: 200 frozen questions.
 
+Half are about scenes, which are drawn anew, half about documents, whose pictures are kept in the package.
+
 `python -m fastvlm.evaluation.selftest` measures anew, which belongs with new weights only.
 """
 
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastvlm.errors import DataError
+from fastvlm.evaluation.kept import kept_documents
 from fastvlm.evaluation.manifest import frozen_questions
 from fastvlm.evaluation.questions import EvaluationQuestion, questions_digest
 from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, evaluate
@@ -36,9 +39,10 @@ class SelfTest:
 
 
 def selftest_questions() -> list[EvaluationQuestion]:
-    """The questions, chosen from a frozen set by the digests of their names."""
-    questions = frozen_questions(25, "train")
-    return sorted(questions, key=lambda one: hashlib.sha256(one.question_id.encode()).hexdigest())[:NUM_QUESTIONS]
+    """The questions, chosen from the frozen sets by the digests of their names."""
+    documents = kept_documents()
+    scenes = sorted(frozen_questions(25, "train"), key=lambda one: hashlib.sha256(one.question_id.encode()).hexdigest())
+    return [*scenes[: NUM_QUESTIONS - len(documents)], *documents]
 
 
 def run_selftest(answerer: Answerer) -> SelfTest:

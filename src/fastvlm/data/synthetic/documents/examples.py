@@ -1,0 +1,76 @@
+"""The documents at the root of the repository, for people to ask about.
+
+`python -m fastvlm.data.synthetic.documents.examples examples` writes them anew; how they look depends on the typefaces
+of the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from fastvlm.data.synthetic.documents.document import Kind
+from fastvlm.data.synthetic.documents.samples import DocumentSample, document_sample
+from fastvlm.files import replacing, write_whole
+
+PAGE = "documents.md"
+_NUM_QUESTIONS = 6
+
+
+@dataclass(frozen=True)
+class ExampleDocument:
+    """Document `index` of the test split: its kind, and its canvas as (width, height) in pixels."""
+
+    kind: Kind
+    index: int
+    canvas: tuple[int, int]
+
+    def sample(self) -> DocumentSample:
+        """The document as it was set, not worsened, and questions about it."""
+        return document_sample(
+            "test",
+            self.index,
+            self.kind,
+            self.canvas,
+            num_questions=_NUM_QUESTIONS,
+            phrasing="train",
+            is_degraded=False,
+        )
+
+
+EXAMPLES: tuple[ExampleDocument, ...] = (
+    ExampleDocument("receipt", 0, (320, 448)),
+    ExampleDocument("form", 1, (384, 320)),
+    ExampleDocument("table", 2, (384, 256)),
+    ExampleDocument("chart", 3, (384, 256)),
+    ExampleDocument("sign", 4, (256, 192)),
+    ExampleDocument("page", 5, (384, 256)),
+)
+"""One of each kind that the embedded model knows."""
+
+
+def write_examples(folder: Path) -> None:
+    """Write the pictures as PNG, and a page that lists questions with their true answers."""
+    lines = [
+        "# Documents",
+        "",
+        "Of the test split, which no model was trained on. Made by "
+        "`python -m fastvlm.data.synthetic.documents.examples`; every answer is what is true of the picture.",
+    ]
+    for example in EXAMPLES:
+        sample = example.sample()
+        name = f"{example.kind}.png"
+        with replacing(folder / name) as temporary:
+            Image.fromarray(sample.image).save(temporary, format="PNG", optimize=True)
+        lines += ["", f"## {name}", "", f"![{example.kind}]({name})", "", "| question | answer |", "|---|---|"]
+        lines += [f"| {question.text} | {' / '.join(question.answer.splitlines())} |" for question in sample.questions]
+    write_whole(folder / PAGE, "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("Expected the folder of the examples, got something else.")
+    write_examples(Path(sys.argv[1]))
