@@ -34,7 +34,7 @@ def test_any_words_for_there_is_none_are_right() -> None:
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="^Expected pictures in"):
+    with pytest.raises(DataError, match=r"^Expected pictures in"):
         photograph_questions(tmp_path, limit_per_family=1, phrasing="train")
-    with pytest.raises(DataError, match="^Expected the folder of the pictures for the task photographs"):
+    with pytest.raises(DataError, match=r"^Expected the folder of the pictures for the task photographs"):
         question_set("photographs", data=None, limit_per_family=1)
