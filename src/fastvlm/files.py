@@ -13,6 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder that have the name of a picture, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES)
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:

@@ -7,9 +7,9 @@ from typing import Literal
 
 import click
 
-from fastvlm.cli.options import PICTURE_SUFFIXES
 from fastvlm.cli.output import debug_option
 from fastvlm.errors import CheckpointError, require_extra
+from fastvlm.files import pictures_in
 
 
 @click.command("convert", short_help="Rewrite a checkpoint in another layout.")
@@ -65,7 +65,7 @@ def _calibrated(source: str, folder: Path) -> dict[str, float]:
     from fastvlm.checkpoints.stored import read_checkpoint
     from fastvlm.runtimes.openvino.calibration import calibrate
 
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = pictures_in(folder)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("calibrating", total=None)

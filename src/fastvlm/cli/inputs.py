@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import click
 
-from fastvlm.cli.options import PICTURE_SUFFIXES, STANDARD_INPUT, ModelOptions, load_assistant, picture_source
+from fastvlm.cli.options import STANDARD_INPUT, ModelOptions, load_assistant, picture_source
 from fastvlm.cli.output import check_place, note, print_json
 from fastvlm.errors import DataError, ImageError
-from fastvlm.files import write_whole
+from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
 Work = Callable[[object], Mapping[str, object]]
 """What is done to one picture, as an assistant takes it; what it returns is its record."""

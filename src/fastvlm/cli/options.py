@@ -13,13 +13,13 @@ import click
 
 from fastvlm.cli.output import waiting
 from fastvlm.errors import GenerationError
+from fastvlm.files import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from fastvlm.inference.assistant import Assistant
     from fastvlm.inference.settings import SettingsOverrides
 
 STANDARD_INPUT = "-"
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"}
 
 
 class ModelOptions(TypedDict):

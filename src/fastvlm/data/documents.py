@@ -33,6 +33,7 @@ from fastvlm.data.synthetic.documents.samples import (
 )
 from fastvlm.data.synthetic.documents.words import WordSplit
 from fastvlm.data.synthetic.outside import unrelated_question
+from fastvlm.data.synthetic.unrelated import unrelated_picture
 from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.tiles import ENCODER_STRIDE_PX
@@ -116,7 +117,8 @@ class DocumentBatches:
     questions_per_picture: each a conversation of its own about the same picture; one picture in `OUTSIDE_EVERY` is also
     asked what no document answers, and one in `BLIND_EVERY` is not shown. outside_answer, no_picture_answer: what is
     said then. first_index: number of the first document of the training split, so that the stages of a run see
-    different ones. large_share: of pictures that are larger than those that are judged.
+    different ones. large_share: of pictures that are larger than those that are judged. unrelated_share: of documents
+    in whose place a picture of nothing that is known is shown; all questions are answered by outside_answer then.
     The same step gives the same batch everywhere, on the same typefaces.
     """
 
@@ -129,6 +131,7 @@ class DocumentBatches:
     grids: Grids = field(default_factory=dict)
     first_index: int = 0
     large_share: float = 0.0
+    unrelated_share: float = 0.0
 
     def __len__(self) -> int:
         return self.num_steps
@@ -163,6 +166,10 @@ class DocumentBatches:
             generator,
             keeps_colors=[keeps_colors(sample.document) for sample in samples],
         )
+        for number in range(self.batch_size):
+            if rng.random() < self.unrelated_share:
+                samples[number] = self._without_text(samples[number])
+                pictures[number] = unrelated_picture(generator, width_px=drawn[0], height_px=drawn[1])
         examples = [
             self._example(start + number, sample, picture, generator)
             for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
@@ -173,6 +180,12 @@ class DocumentBatches:
             for sample, example in zip(samples, examples, strict=True)
         ]
         return replace(batch, reading=reading_places(batch, rows, self.collator.tokenizer))
+
+    def _without_text(self, sample: DocumentSample) -> DocumentSample:
+        """Nothing written anywhere, and questions that cannot be answered."""
+        drawing = replace(sample.document.drawing, marks=())
+        questions = (replace(question, answer=self.outside_answer) for question in sample.questions)
+        return replace(sample, document=replace(sample.document, drawing=drawing), questions=tuple(questions))
 
     def _example(
         self, index: int, sample: DocumentSample, picture: UInt8Array, generator: np.random.Generator

@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from fastvlm.inference.reading import is_refusal
+
 Z_95 = 1.959963984540054
 """Standard deviations on both sides of the mean that hold 95 % of a normal distribution."""
 
@@ -91,9 +93,18 @@ def _as_number(text: str) -> float | None:
         return None
 
 
-ScoreName = Literal["exact", "relaxed"]
+def refusal_match(answer: str, _expected: str) -> bool:
+    """Whether an answer says that there is none, in whatever words the model has for it."""
+    return is_refusal(answer)
 
-SCORES: Mapping[ScoreName, Callable[[str, str], bool]] = {"exact": exact_match, "relaxed": relaxed_match}
+
+ScoreName = Literal["exact", "relaxed", "refusal"]
+
+SCORES: Mapping[ScoreName, Callable[[str, str], bool]] = {
+    "exact": exact_match,
+    "relaxed": relaxed_match,
+    "refusal": refusal_match,
+}
 """What decides whether an answer is right: called with it and with what is expected."""
 
 

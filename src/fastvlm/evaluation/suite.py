@@ -31,6 +31,7 @@ from fastvlm.evaluation.runner import Answerer, AssistantAnswerer, Baseline, Out
 from fastvlm.evaluation.scores import Accuracy, similarity
 from fastvlm.evaluation.tasks.box_scenes import HUMAN_FAMILY, box_questions
 from fastvlm.evaluation.tasks.documents import document_questions
+from fastvlm.evaluation.tasks.photographs import photograph_questions
 from fastvlm.evaluation.tasks.receipts import receipt_questions
 from fastvlm.evaluation.tasks.rendered import rendered_questions
 from fastvlm.evaluation.tasks.scenes import scene_questions
@@ -39,12 +40,12 @@ from fastvlm.inference.reading import is_refusal
 
 Task = Literal[
     "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-combined", "documents-rendered",
-    "documents-dev", "receipts",
+    "documents-dev", "receipts", "photographs",
 ]  # fmt: skip
 """scenes, documents: the test split, for reports. scenes-dev, documents-dev: another, for choosing between models.
 documents-unseen: designs of type, words, layouts and some numbers that training never shows. documents-combined:
 kinds in formats that training shows of other kinds. documents-rendered: by other programs, laid out by another author.
-boxes, receipts: a folder."""
+boxes, receipts: a folder. photographs: a folder of pictures of anything else, about which nothing is known."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -53,6 +54,12 @@ _DOCUMENT_SPLITS: Mapping[Task, DocumentSplit] = {
     "documents-unseen": "unseen",
     "documents-combined": "combined",
     "documents-dev": "dev",
+}
+
+_FOLDER_TASKS: Mapping[Task, Callable[..., list[EvaluationQuestion]]] = {
+    "boxes": box_questions,
+    "receipts": receipt_questions,
+    "photographs": photograph_questions,
 }
 
 Phase = Literal["answers", "unseen phrasings", "grey pictures", "shuffled pictures"]
@@ -108,9 +115,9 @@ def run_suite(
 ) -> Report:
     """Evaluate a model.
 
-    data: the folder of the task `boxes`. limit_per_family: questions of each family at most. with_baselines: whether
-    to ask again with grey and with shuffled pictures, which takes three times as long. report: called with progress.
-    model: what the assistant was loaded from, for its name and the checksums of its weights.
+    data: the folder of a task about other people's pictures. limit_per_family: questions of each family at most.
+    with_baselines: whether to ask again with grey and with shuffled pictures, which takes three times as long. report:
+    called with progress. model: what the assistant was loaded from, for its name and the checksums of its weights.
     Raises DataError for a task without its data.
     """
     identity = identify_model(model)
@@ -132,31 +139,10 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
         raise DataError(f"Expected a task of {', '.join(TASKS)}, got {task!r}.")
     if limit_per_family < 1:
         raise DataError(f"Expected at least 1 question for each family, got {limit_per_family}.")
-    if task == "boxes":
+    if task in _FOLDER_TASKS:
         if data is None:
-            raise DataError("Expected the folder of the pictures for the task boxes, got none. Give it with --data.")
-        asked = box_questions(data, limit_per_family=limit_per_family, phrasing="train")
-        unseen = box_questions(data, limit_per_family=limit_per_family, phrasing="held_out")
-        # No training data has the frequencies of these pictures; no constant guess does better than this.
-        return QuestionSet(
-            asked,
-            unseen,
-            most_frequent_answers(asked),
-            "these questions themselves, in hindsight",
-            apart=frozenset({HUMAN_FAMILY}),
-            overall_name="all from boxes",
-        )
-    if task == "receipts":
-        if data is None:
-            raise DataError("Expected the folder of the receipts, got none. Give it with --data.")
-        asked = receipt_questions(data, limit_per_family=limit_per_family, phrasing="train")
-        return QuestionSet(
-            asked,
-            receipt_questions(data, limit_per_family=limit_per_family, phrasing="held_out"),
-            most_frequent_answers(asked),
-            "these questions themselves, in hindsight",
-            is_read=True,
-        )
+            raise DataError(f"Expected the folder of the pictures for the task {task}, got none. Give it with --data.")
+        return _questions_of_a_folder(task, data, limit_per_family)
     if data is not None:
         raise DataError(f"Expected no folder for the task {task}, whose pictures are generated. Leave --data out.")
     if task == "documents-rendered" or task in _DOCUMENT_SPLITS:
@@ -178,6 +164,18 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
         _training_guesses(),
         "the training split",
     )
+
+
+def _questions_of_a_folder(task: Task, data: Path, limit_per_family: int) -> QuestionSet:
+    make = _FOLDER_TASKS[task]
+    asked = make(data, limit_per_family=limit_per_family, phrasing="train")
+    unseen = make(data, limit_per_family=limit_per_family, phrasing="held_out")
+    # No training data has the frequencies of other people's pictures; no constant guess does better than this.
+    guesses, source = most_frequent_answers(asked), "these questions themselves, in hindsight"
+    if task == "boxes":
+        apart = frozenset({HUMAN_FAMILY})
+        return QuestionSet(asked, unseen, guesses, source, apart=apart, overall_name="all from boxes")
+    return QuestionSet(asked, unseen, guesses, source, is_read=task == "receipts")
 
 
 def measure(

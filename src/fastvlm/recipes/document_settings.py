@@ -55,7 +55,9 @@ class DocumentStage:
     pictures an encoder forgets at a large rate what it knows. is_frozen: the encoder keeps what it has learned.
     dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
     stage ends.
-    large_share: of documents that are larger than those that are judged. time_share: of a run that ends by its time.
+    large_share: of documents that are larger than those that are judged. unrelated_share: of documents in whose place a
+    picture of nothing that is known is shown. time_share: of a run that ends by its time, beside those of the other
+    stages.
     seconds: after which the stage ends, however many steps it has made (see LoopSettings).
     """
 
@@ -72,7 +74,8 @@ class DocumentStage:
     warmup_steps: int = 60
     ema_decay: float | None = None
     large_share: float = 0.0
-    time_share: float = 0.25
+    unrelated_share: float = 0.0
+    time_share: float = 1.0
     seconds: float | None = None
 
 
@@ -84,7 +87,7 @@ class DocumentsRecipe:
     that is read letter by letter. row_positions: tokens of a packed row: a picture and some questions. mixture: shares
     of documents, of scenes and of lines among the batches. answer_exponent: between every token counting the same (0)
     and every answer (1). grounding_weight: of what words of a question point at and where answers are read, beside
-    the words.
+    the words. compiles_decoder: on processors, see `compiled_layers`.
     """
 
     vision: FastViTHDConfig
@@ -95,7 +98,7 @@ class DocumentsRecipe:
     template: str = "compact"
     vocabulary_size: int = 1536
     tokenizer_texts: int = 20_000
-    row_positions: int = 352
+    row_positions: int = 384
     mixture: tuple[float, float, float] = (0.56, 0.24, 0.2)
     answer_exponent: float = 0.5
     grounding_weight: float = 0.5
@@ -106,6 +109,7 @@ class DocumentsRecipe:
     num_workers: int = 1
     save_every: int = 100
     num_scored: int = 512
+    compiles_decoder: bool = True
 
 
 def documents() -> DocumentsRecipe:
@@ -122,28 +126,33 @@ def documents() -> DocumentsRecipe:
             vocabulary_size=1024, width=256, num_layers=6, num_heads=8, num_key_value_heads=8,
             feed_forward_width=704, head_dim=32, max_positions=768, rope_theta=10_000.0,
         ),
-        processing=ProcessingConfig(mode="fit", max_visual_tokens=96, max_enlargement=2.0),
+        processing=ProcessingConfig(mode="fit", max_visual_tokens=128, max_enlargement=2.0),
         targets=CharacterTargets(num_classes=NUM_CHARACTER_CLASSES),
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
-                time_share=0.18,
+                time_share=55,
+            ),
+            DocumentStage(
+                name="see-on", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=6e-3,
+                time_share=30,
             ),
             DocumentStage(
                 name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
-                time_share=0.06,
+                time_share=28,
             ),
             DocumentStage(
                 name="connect", task="instruct", data="short lines", num_steps=1800, batch_size=64, learning_rate=4e-3,
-                is_frozen=True, time_share=0.14,
+                is_frozen=True, time_share=30,
             ),
             DocumentStage(
                 name="find", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=3e-3,
-                is_frozen=True, time_share=0.4, large_share=0.2,
+                is_frozen=True, time_share=96, large_share=0.2, unrelated_share=0.06,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
-                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=0.22, ema_decay=0.995, large_share=0.2,
+                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=75, ema_decay=0.995, large_share=0.2,
+                unrelated_share=0.06,
             ),
         ),
     )  # fmt: skip
@@ -152,7 +161,7 @@ def documents() -> DocumentsRecipe:
 def documents_on_a_gpu() -> DocumentsRecipe:
     """A little more of a model and eight times the pictures in a step: for one GPU, whose processors draw for it."""
     small = documents()
-    see, look, connect, find, answer = small.stages
+    see, _, look, connect, find, answer = small.stages
     return replace(
         small,
         vision=replace(small.vision, depths=(2, 3, 6, 2, 2), widths=(24, 48, 96, 192, 384)),
@@ -183,6 +192,7 @@ def smoke() -> DocumentsRecipe:
         num_workers=0,
         save_every=2,
         num_scored=8,
+        compiles_decoder=False,
     )
 
 

@@ -50,6 +50,7 @@ from fastvlm.recipes.document_settings import (
     DocumentStage,
 )
 from fastvlm.recipes.fused import padded, save_fused
+from fastvlm.training.compiled import compiled_layers
 from fastvlm.training.loop import LoopSettings, train
 from fastvlm.training.meter import StepReport
 from fastvlm.training.mixture import Mixture
@@ -73,7 +74,8 @@ _MOST_STEPS = 1_000_000
 
 def timed(recipe: DocumentsRecipe, *, minutes: float) -> DocumentsRecipe:
     """The recipe whose stages end when their shares of so many minutes have passed."""
-    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=60 * minutes * stage.time_share) for stage in recipe.stages)
+    unit = 60 * minutes / sum(stage.time_share for stage in recipe.stages)
+    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=unit * stage.time_share) for stage in recipe.stages)
     return replace(recipe, stages=tuple(stages))
 
 
@@ -132,22 +134,24 @@ def run(
     tokenizer = _tokenizer(recipe, folder)
     model, heads = _fresh(recipe, tokenizer)
     first_index = 0
-    for number, stage in enumerate(recipe.stages, start=1):
-        name = f"{number}-{stage.name}"
-        model.vision.requires_grad_(True)
-        if stage.is_frozen:
-            freeze(model.vision)
-        train(
-            _task(recipe, stage, model, heads),
-            _batches(recipe, stage, tokenizer, number, first_index),
-            _loop_settings(recipe, stage),
-            folder / name,
-            identity=_identity(recipe, number),
-            report=partial(report, name),
-        )
-        first_index += stage.num_steps * stage.batch_size
-        if stage.task == "instruct":
-            _tell_scores(recipe, model, tokenizer, folder, name, tell)
+    is_compiled = recipe.compiles_decoder and own_device().type == "cpu"
+    with compiled_layers(model.decoder.layers if is_compiled else ()):
+        for number, stage in enumerate(recipe.stages, start=1):
+            name = f"{number}-{stage.name}"
+            model.vision.requires_grad_(True)
+            if stage.is_frozen:
+                freeze(model.vision)
+            train(
+                _task(recipe, stage, model, heads),
+                _batches(recipe, stage, tokenizer, number, first_index),
+                _loop_settings(recipe, stage),
+                folder / name,
+                identity=_identity(recipe, number),
+                report=partial(report, name),
+            )
+            first_index += stage.num_steps * stage.batch_size
+            if stage.task == "instruct":
+                _tell_scores(recipe, model, tokenizer, folder, name, tell)
     model.vision.requires_grad_(True)
     result = folder / "model"
     if not result.is_dir():
@@ -160,7 +164,7 @@ def run(
 def _identity(recipe: DocumentsRecipe, number: int) -> Identity:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
     return {
-        **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "stages")),
+        **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "compiles_decoder", "stages")),
         "stages": repr([replace(stage, time_share=0.0) for stage in recipe.stages[:number]]),
         "generator": repr(DOCUMENTS_VERSION),
         "fonts": fonts_digest(),
@@ -219,6 +223,7 @@ def _batches(
         no_picture_answer=NO_PICTURE_ANSWER,
         first_index=first_index,
         large_share=stage.large_share,
+        unrelated_share=stage.unrelated_share,
     )
     scenes = SceneBatches(
         collator=collator,

@@ -17,7 +17,7 @@ from fastvlm.data.captioned_scenes import ZERO_SHOT_PHRASES, classes, pictures_o
 from fastvlm.data.image_text_shards import num_samples, read_captioned
 from fastvlm.errors import DataError
 from fastvlm.evaluation.zero_shot import RANKS, Retrieval, class_embeddings, retrieval, zero_shot_accuracy
-from fastvlm.files import write_whole
+from fastvlm.files import pictures_in, write_whole
 from fastvlm.models.clip import CLIP
 from fastvlm.processing.augmentation import whole
 from fastvlm.processing.captions import caption_tokens
@@ -27,7 +27,6 @@ from fastvlm.processing.tokenizer import Tokenizer
 CLASS_PHRASES = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}.")
 """What is said of a class by its name; our choice."""
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _BATCH = 32
 _TOLD_EVERY = 1000
 
@@ -71,11 +70,7 @@ class TowerScores:
 
 def class_pictures(folder: Path) -> dict[str, list[Path]]:
     """The pictures of each class, by the name of their folder. Raises DataError for fewer than two classes."""
-    found = {
-        inner.name: sorted(path for path in inner.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
-        for inner in sorted(folder.iterdir())
-        if inner.is_dir()
-    }
+    found = {inner.name: pictures_in(inner) for inner in sorted(folder.iterdir()) if inner.is_dir()}
     found = {name: paths for name, paths in found.items() if paths}
     if len(found) < 2:
         raise DataError(f"Expected a folder of pictures for each of several classes in {folder}, got {len(found)}.")
