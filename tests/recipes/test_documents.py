@@ -53,7 +53,7 @@ from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask
 from fastvlm.training.tasks.sight import SightHeads
 
-STAGES = ("1-see", "2-look", "3-connect", "4-find", "5-answer")
+STAGES = ("1-see", "2-see-on", "3-look", "4-connect", "5-find", "6-answer")
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +80,22 @@ def losses(folder: Path, stage: str) -> list[float]:
 
 
 def test_it_learns_to_see_then_to_read_then_to_answer(finished: Path) -> None:
-    assert [stage.name for stage in documents().stages] == ["see", "look", "connect", "find", "answer"]
-    assert [stage.is_frozen for stage in documents().stages] == [False, False, True, True, False]
+    assert [stage.name for stage in documents().stages] == ["see", "see-on", "look", "connect", "find", "answer"]
+    assert [stage.is_frozen for stage in documents().stages] == [False, False, False, True, True, False]
     for stage in STAGES:
         found = losses(finished, stage)
         assert len(found) == 6
-        if stage in ("1-see", "3-connect"):  # of one sort of pictures
+        if stage in ("1-see", "4-connect"):  # of one sort of pictures
             assert found[-1] < found[0]
 
 
 FIRST_LOSSES = {
     "1-see": (4.574, 4.536),
-    "2-look": (11.923, 10.963),
-    "3-connect": (14.657, 14.353),
-    "4-find": (12.793, 19.952),
-    "5-answer": (31.274, 30.581),
+    "2-see-on": (4.449, 4.384),
+    "3-look": (15.412, 15.185),
+    "4-connect": (14.701, 14.698),
+    "5-find": (20.783, 19.634),
+    "6-answer": (31.740, 31.058),
 }
 """Of each stage in miniature, in the one face that is the same on every machine."""
 
@@ -115,7 +116,7 @@ def test_the_first_losses_are_as_they_were(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_model_can_be_asked(finished: Path) -> None:
     scores = json.loads((finished / SCORES_FILE).read_text())
-    assert scores.keys() == {"3-connect", "4-find", "5-answer"}
+    assert scores.keys() == {"4-connect", "5-find", "6-answer"}
     assert all(total == 8 for stage in scores.values() for _, total in stage.values())
     picture = document_sample("test", 0, "sign", (192, 128), num_questions=0, phrasing="train").image
     assert (
@@ -128,7 +129,7 @@ def test_the_model_can_be_asked(finished: Path) -> None:
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Path) -> None:
     def stop(name: str, step: StepReport) -> None:
-        if (name, step.step) == ("3-connect", 3):
+        if (name, step.step) == ("4-connect", 3):
             raise Interrupted("now")
 
     with pytest.raises(Interrupted):
@@ -142,9 +143,10 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Pat
 
 
 def test_a_run_ends_by_its_time_and_is_then_done(tmp_path: Path) -> None:
-    assert sum(stage.time_share for stage in documents().stages) == pytest.approx(1)
     recipe = timed(smoke(), minutes=0.1)
-    assert [stage.seconds for stage in recipe.stages] == [pytest.approx(6 * one.time_share) for one in smoke().stages]
+    seconds = [stage.seconds for stage in recipe.stages if stage.seconds]
+    shares = [stage.time_share for stage in smoke().stages]
+    assert sum(seconds) == pytest.approx(6) and seconds[0] / seconds[1] == pytest.approx(shares[0] / shares[1])
     begin = time.monotonic()
     model = run(recipe, tmp_path) / "model.safetensors"
     assert time.monotonic() - begin > 6
@@ -260,7 +262,7 @@ def test_heads_learn_what_the_labels_of_a_batch_are_about() -> None:
     heads = SightHeads(recipe.vision, recipe.targets, recipe.objects, num_looks=NUM_COLORS + NUM_EDGES)
     model = FastViTHD(recipe.vision)
     tokenizer = train_byte_level_bpe(["a"], vocabulary_size=300, special_tokens=SPECIAL_TOKENS)
-    batches = _batches(recipe, recipe.stages[1], tokenizer, 2, 0)
+    batches = _batches(recipe, recipe.stages[2], tokenizer, 3, 0)
     assert isinstance(batches, Mixture)
     parts = [set(DenseTask(model, heads).loss(source[0]).parts) for source in batches.sources]
     reading = {f"characters_{stage}" for stage in (1, 2, 3, 4)} | {"told"}

@@ -55,8 +55,9 @@ class DocumentStage:
     pictures an encoder forgets at a large rate what it knows. is_frozen: the encoder keeps what it has learned.
     dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
     stage ends.
-    large_share: of documents that are larger than those that are judged. time_share: of a run that ends by its time.
-    unrelated_share: of documents in whose place a picture of nothing that is known is shown.
+    large_share: of documents that are larger than those that are judged. unrelated_share: of documents in whose place a
+    picture of nothing that is known is shown. time_share: of a run that ends by its time, beside those of the other
+    stages.
     seconds: after which the stage ends, however many steps it has made (see LoopSettings).
     """
 
@@ -74,7 +75,7 @@ class DocumentStage:
     ema_decay: float | None = None
     large_share: float = 0.0
     unrelated_share: float = 0.0
-    time_share: float = 0.25
+    time_share: float = 1.0
     seconds: float | None = None
 
 
@@ -130,27 +131,27 @@ def documents() -> DocumentsRecipe:
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
-                time_share=0.22,
+                time_share=55,
             ),
             DocumentStage(
                 name="see-on", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=6e-3,
-                time_share=0.12,
+                time_share=30,
             ),
             DocumentStage(
                 name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
-                time_share=0.112,
+                time_share=28,
             ),
             DocumentStage(
                 name="connect", task="instruct", data="short lines", num_steps=1800, batch_size=64, learning_rate=4e-3,
-                is_frozen=True, time_share=0.06,
+                is_frozen=True, time_share=30,
             ),
             DocumentStage(
                 name="find", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=3e-3,
-                is_frozen=True, time_share=0.14, large_share=0.2, unrelated_share=0.06,
+                is_frozen=True, time_share=96, large_share=0.2, unrelated_share=0.06,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
-                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=0.16, ema_decay=0.995, large_share=0.2,
+                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=75, ema_decay=0.995, large_share=0.2,
                 unrelated_share=0.06,
             ),
         ),

@@ -74,7 +74,8 @@ _MOST_STEPS = 1_000_000
 
 def timed(recipe: DocumentsRecipe, *, minutes: float) -> DocumentsRecipe:
     """The recipe whose stages end when their shares of so many minutes have passed."""
-    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=60 * minutes * stage.time_share) for stage in recipe.stages)
+    unit = 60 * minutes / sum(stage.time_share for stage in recipe.stages)
+    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=unit * stage.time_share) for stage in recipe.stages)
     return replace(recipe, stages=tuple(stages))
 
 
