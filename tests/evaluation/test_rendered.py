@@ -273,3 +273,4 @@ def test_questions_are_asked_in_the_words_of_the_other_tasks() -> None:
 
 def test_the_command_knows_every_task() -> None:
     assert set(eval_command.TASKS) == set(suite.TASKS)
+    assert set(eval_command.FOLDER_TASKS) == set(suite.FOLDER_TASKS)

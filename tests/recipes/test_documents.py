@@ -34,7 +34,6 @@ from fastvlm.data.synthetic.documents.drawing import CHARACTER_NUMBERS, Drawing,
 from fastvlm.data.synthetic.documents.labels import asked
 from fastvlm.data.synthetic.documents.questions import DocumentQuestion
 from fastvlm.data.synthetic.documents.samples import document_sample
-from fastvlm.data.synthetic.unrelated import unrelated_picture
 from fastvlm.errors import TrainingError
 from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.models.vision.config import FastViTHDConfig
@@ -43,8 +42,16 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import train_byte_level_bpe
-from fastvlm.recipes.document_settings import NO_PICTURE_ANSWER, OUTSIDE_ANSWER, SPECIAL_TOKENS, documents, smoke
-from fastvlm.recipes.documents import SCORES_FILE, _batches, run, timed
+from fastvlm.recipes.document_settings import (
+    NO_PICTURE_ANSWER,
+    OUTSIDE_ANSWER,
+    SPECIAL_TOKENS,
+    DocumentsRecipe,
+    documents,
+    documents_on_a_gpu,
+    smoke,
+)
+from fastvlm.recipes.documents import SCORES_FILE, _batches, _identity, run, timed
 from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE, Interrupted
 from fastvlm.training.meter import StepReport
@@ -95,7 +102,7 @@ FIRST_LOSSES = {
     "3-look": (15.412, 15.185),
     "4-connect": (14.701, 14.698),
     "5-find": (20.783, 19.634),
-    "6-answer": (31.740, 31.058),
+    "6-answer": (32.966, 31.028),
 }
 """Of each stage in miniature, in the one face that is the same on every machine."""
 
@@ -112,6 +119,22 @@ def test_the_first_losses_are_as_they_were(tmp_path: Path, monkeypatch: pytest.M
             cached.cache_clear()
     found = {stage: tuple(losses(tmp_path, stage)[:2]) for stage in STAGES}
     assert found == {stage: pytest.approx(wanted, rel=1e-2) for stage, wanted in FIRST_LOSSES.items()}, found
+
+
+@pytest.mark.parametrize("recipe", [documents(), documents_on_a_gpu()], ids=["processors", "gpu"])
+def test_stages_share_all_of_a_time(recipe: DocumentsRecipe) -> None:
+    assert sum(stage.time_share for stage in recipe.stages) == pytest.approx(1)
+    assert [stage.name for stage in recipe.stages if stage.is_frozen] == ["connect", "find"]
+    assert recipe.processing.max_visual_tokens == 128
+
+
+def test_what_comes_later_may_change_before_a_run_is_resumed() -> None:
+    recipe = timed(documents(), minutes=100)
+    *before, last = documents().stages
+    changed = timed(replace(documents(), stages=(*before, replace(last, time_share=0.5))), minutes=100)
+    number = len(recipe.stages)
+    assert _identity(changed, number - 1) == _identity(recipe, number - 1)
+    assert _identity(changed, number) != _identity(recipe, number)
 
 
 def test_the_model_can_be_asked(finished: Path) -> None:
@@ -144,9 +167,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished: Path, tmp_path: Pat
 
 def test_a_run_ends_by_its_time_and_is_then_done(tmp_path: Path) -> None:
     recipe = timed(smoke(), minutes=0.1)
-    seconds = [stage.seconds for stage in recipe.stages if stage.seconds]
-    shares = [stage.time_share for stage in smoke().stages]
-    assert sum(seconds) == pytest.approx(6) and seconds[0] / seconds[1] == pytest.approx(shares[0] / shares[1])
+    assert [stage.seconds for stage in recipe.stages] == [pytest.approx(6 * one.time_share) for one in smoke().stages]
     begin = time.monotonic()
     model = run(recipe, tmp_path) / "model.safetensors"
     assert time.monotonic() - begin > 6
@@ -322,39 +343,6 @@ def test_what_no_picture_answers_is_said_to_be_so(collator: Collator) -> None:
         assert len(batch.pixels) == batch.is_visual.any(1).sum()
     assert outside / 240 == pytest.approx(1 / OUTSIDE_EVERY, abs=0.08)
     assert blind / 240 == pytest.approx(1 / BLIND_EVERY, abs=0.03) and blind + shown == 240
-
-
-def test_of_pictures_of_nothing_known_it_is_said_that_they_tell_nothing(collator: Collator) -> None:
-    """The others stay as they are; where nothing is written no letter is asked for and no place is looked at."""
-    batches = DocumentBatches(
-        collator=collator, num_steps=6, batch_size=8, questions_per_picture=2, grids={4: (8, 16)},
-        outside_answer=OUTSIDE_ANSWER, no_picture_answer=NO_PICTURE_ANSWER,
-    )  # fmt: skip
-    changed = replace(batches, unrelated_share=0.5)
-    num_unrelated = num_shown = 0
-    for step in range(len(batches)):
-        usual, batch = batches[step], changed[step]
-        assert usual.dense is not None and batch.dense is not None and usual.pixels.shape == batch.pixels.shape
-        rows = np.flatnonzero(batch.is_visual.any(1))
-        for picture, row in enumerate(rows):
-            is_usual = np.array_equal(usual.pixels[picture], batch.pixels[picture])
-            num_unrelated, num_shown = num_unrelated + (not is_usual), num_shown + 1
-            if is_usual:
-                continue
-            text = collator.tokenizer.decode(batch.token_ids[row][batch.supervised[row]].tolist())
-            assert OUTSIDE_ANSWER in text and not text.replace(OUTSIDE_ANSWER, "").replace("<|end|>", "").strip()
-            assert batch.dense.class_maps[4][picture].max() <= 0
-    assert num_unrelated / num_shown == pytest.approx(0.5, abs=0.2)
-
-
-def test_pictures_of_nothing_known_are_of_every_sort_and_never_flat() -> None:
-    generator, again = np.random.default_rng(3), np.random.default_rng(3)
-    for number in range(12):
-        width_px, height_px = 128 + 37 * number, 96 + 21 * number
-        picture = unrelated_picture(generator, width_px=width_px, height_px=height_px)
-        assert picture.shape == (height_px, width_px, 3) and picture.dtype == np.uint8
-        assert picture.std(axis=(0, 1)).max() > 3
-        assert np.array_equal(picture, unrelated_picture(again, width_px=width_px, height_px=height_px))
 
 
 def test_only_what_matters_is_asked_of_the_cells() -> None:

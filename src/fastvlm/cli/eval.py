@@ -20,6 +20,7 @@ TASKS = (
     "scenes", "scenes-dev", "boxes", "documents", "documents-unseen", "documents-combined", "documents-rendered",
     "documents-dev", "receipts", "photographs",
 )  # fmt: skip
+FOLDER_TASKS = ("boxes", "receipts", "photographs")
 """As `evaluation.suite` has them, known without it."""
 
 PIPE_WIDTH = 120
@@ -34,13 +35,13 @@ PIPE_WIDTH = 120
     show_default=True,
     help="Generated scenes or documents of the test split, of the one for choosing (-dev), documents in unseen "
     "typefaces, words and layouts, in formats of other kinds (-combined), those of other programs (-rendered), or a "
-    "folder of pictures with boxes, of receipts, or of photographs, which nothing is known about.",
+    "folder of pictures with boxes, of receipts, or of photographs, which a model that reads should refuse.",
 )
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The folder of the tasks boxes, receipts and photographs.",
+    help=f"The folder of the tasks {', '.join(FOLDER_TASKS)}.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Questions for each family.")
 @click.option("--baselines/--no-baselines", default=True, help="Ask again with grey and with shuffled pictures.")
@@ -66,7 +67,7 @@ def eval_command(
     Prints, for each family of questions, the accuracy with its 95 % interval, the majority answer, the model on grey
     and on shuffled pictures, and the same questions in words that training never used.
     """
-    if task in ("boxes", "receipts", "photographs") and data is None:
+    if task in FOLDER_TASKS and data is None:
         raise click.UsageError(f"The task {task} needs a folder: '--data'.", click.get_current_context())
     check_place(json_file, flag="--json")
     from rich.console import Console

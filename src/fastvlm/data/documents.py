@@ -161,15 +161,14 @@ class DocumentBatches:
             for sample in samples
         ]
         generator = np.random.default_rng(start)
+        samples = [
+            self._unrelated(sample, generator) if rng.random() < self.unrelated_share else sample for sample in samples
+        ]
         pictures = degrade(
             np.stack([sample.image for sample in samples]),
             generator,
             keeps_colors=[keeps_colors(sample.document) for sample in samples],
         )
-        for number in range(self.batch_size):
-            if rng.random() < self.unrelated_share:
-                samples[number] = self._without_text(samples[number])
-                pictures[number] = unrelated_picture(generator, width_px=drawn[0], height_px=drawn[1])
         examples = [
             self._example(start + number, sample, picture, generator)
             for number, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
@@ -181,32 +180,33 @@ class DocumentBatches:
         ]
         return replace(batch, reading=reading_places(batch, rows, self.collator.tokenizer))
 
-    def _without_text(self, sample: DocumentSample) -> DocumentSample:
-        """Nothing written anywhere, and questions that cannot be answered."""
-        drawing = replace(sample.document.drawing, marks=())
-        questions = (replace(question, answer=self.outside_answer) for question in sample.questions)
-        return replace(sample, document=replace(sample.document, drawing=drawing), questions=tuple(questions))
+    def _unrelated(self, sample: DocumentSample, generator: np.random.Generator) -> DocumentSample:
+        """A picture without text in the place of a document, whose questions it cannot answer."""
+        height_px, width_px, _ = sample.image.shape
+        return DocumentSample(
+            replace(sample.document, drawing=replace(sample.document.drawing, marks=())),
+            unrelated_picture(generator, width_px=width_px, height_px=height_px),
+            tuple(replace(question, answer=self.outside_answer) for question in sample.questions),
+        )
 
     def _example(
         self, index: int, sample: DocumentSample, picture: UInt8Array, generator: np.random.Generator
     ) -> Example:
         height_px, width_px, _ = picture.shape
         sample_id = f"{sample.document.kind}/{width_px}x{height_px}/train/{index}"
-        turns = [(question.text, question.answer) for question in sample.questions]
+        # What is asked, and what is answered where the picture is shown and where it is not.
+        turns = [(question.text, question.answer, self.no_picture_answer) for question in sample.questions]
         rng = random.Random(sample_id)
         if rng.random() < 1 / OUTSIDE_EVERY:
             text, _ = unrelated_question(rng, phrasing="train")
-            turns.insert(rng.randrange(len(turns) + 1), (text, self.outside_answer))
+            turns.insert(rng.randrange(len(turns) + 1), (text, self.outside_answer, self.outside_answer))
         if rng.random() < 1 / BLIND_EVERY:
-            blind = (
-                (user(text), assistant(answer if answer == self.outside_answer else self.no_picture_answer))
-                for text, answer in turns
-            )
+            blind = ((user(text), assistant(answer)) for text, _, answer in turns)
             return Example(sample_id=sample_id, images=(), conversations=tuple(blind))
         return Example(
             sample_id=sample_id,
             images=(picture,),
-            conversations=tuple((user(ImagePart(picture), text), assistant(answer)) for text, answer in turns),
+            conversations=tuple((user(ImagePart(picture), text), assistant(answer)) for text, answer, _ in turns),
             dense=dense_characters(sample.document.drawing, self.grids, self.collator.processor, generator),
         )
 

@@ -31,8 +31,8 @@ class EvaluationQuestion:
     """One question with its only answer.
 
     family: the row of the report that it counts for. kind: the narrower sort of question within the family, for which
-    somebody who sees no picture would always guess the same answer. score: `exact`, or `relaxed` for numbers that are
-    read off a chart.
+    somebody who sees no picture would always guess the same answer. score: `exact`, `relaxed` for numbers that are
+    read off a chart, or `refusal` where every way to say that there is none is right.
     """
 
     question_id: str

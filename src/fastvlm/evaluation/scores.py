@@ -94,7 +94,7 @@ def _as_number(text: str) -> float | None:
 
 
 def refusal_match(answer: str, _expected: str) -> bool:
-    """Whether an answer says that there is none, in whatever words the model has for it."""
+    """Whether an answer begins as the embedded model says that there is none (`inference.reading.REFUSALS`)."""
     return is_refusal(answer)
 
 

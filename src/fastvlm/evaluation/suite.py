@@ -56,7 +56,7 @@ _DOCUMENT_SPLITS: Mapping[Task, DocumentSplit] = {
     "documents-dev": "dev",
 }
 
-_FOLDER_TASKS: Mapping[Task, Callable[..., list[EvaluationQuestion]]] = {
+FOLDER_TASKS: Mapping[Task, Callable[..., list[EvaluationQuestion]]] = {
     "boxes": box_questions,
     "receipts": receipt_questions,
     "photographs": photograph_questions,
@@ -79,7 +79,8 @@ class QuestionSet:
     asked: the questions. unseen: the same in held-out phrasings, as far as there are such. guesses: the majority
     answer of each kind of question, counted in majority_source. apart: families that do not count for the last row,
     overall_name. has_refusals: whether some have no answer, so that those that have one count as refused. is_read:
-    whether answers are read letter by letter, so that how near they come is told too.
+    whether answers are read letter by letter, so that how near they come is told too. has_baselines: whether grey and
+    other pictures have other right answers.
     """
 
     asked: Sequence[EvaluationQuestion]
@@ -91,6 +92,7 @@ class QuestionSet:
     generator_version: int = GENERATOR_VERSION
     has_refusals: bool = False
     is_read: bool = False
+    has_baselines: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
         raise DataError(f"Expected a task of {', '.join(TASKS)}, got {task!r}.")
     if limit_per_family < 1:
         raise DataError(f"Expected at least 1 question for each family, got {limit_per_family}.")
-    if task in _FOLDER_TASKS:
+    if task in FOLDER_TASKS:
         if data is None:
             raise DataError(f"Expected the folder of the pictures for the task {task}, got none. Give it with --data.")
         return _questions_of_a_folder(task, data, limit_per_family)
@@ -167,7 +169,7 @@ def question_set(task: Task, *, data: Path | None, limit_per_family: int) -> Que
 
 
 def _questions_of_a_folder(task: Task, data: Path, limit_per_family: int) -> QuestionSet:
-    make = _FOLDER_TASKS[task]
+    make = FOLDER_TASKS[task]
     asked = make(data, limit_per_family=limit_per_family, phrasing="train")
     unseen = make(data, limit_per_family=limit_per_family, phrasing="held_out")
     # No training data has the frequencies of other people's pictures; no constant guess does better than this.
@@ -175,7 +177,10 @@ def _questions_of_a_folder(task: Task, data: Path, limit_per_family: int) -> Que
     if task == "boxes":
         apart = frozenset({HUMAN_FAMILY})
         return QuestionSet(asked, unseen, guesses, source, apart=apart, overall_name="all from boxes")
-    return QuestionSet(asked, unseen, guesses, source, is_read=task == "receipts")
+    if task == "photographs":
+        source = "these questions: whoever always refuses is always right here, but see the false refusals of documents"
+        return QuestionSet(asked, unseen, guesses, source, has_baselines=False)
+    return QuestionSet(asked, unseen, guesses, source, is_read=True)
 
 
 def measure(
@@ -196,6 +201,7 @@ def measure(
             evaluate(answerer, asked, baseline=baseline, report=lambda done, total: report(phase, done, total))
         )
 
+    with_baselines = with_baselines and questions.has_baselines
     can_shuffle = len(pictures_of(questions.asked)) > 1
     found = _Outcomes(
         seen=ask("answers", questions.asked),

@@ -2,9 +2,9 @@
 
 The order is the paper's, scaled down; what stands in for its pretrained parts is marked. First the encoder learns to
 see (in place of contrastive pretraining): it reads lines cell by cell, since generated text knows where each character
-stands, then whole documents and scenes at the sizes that people ask about. Then the projector and a fresh decoder learn
-to write down what a frozen encoder sees (stage 1) and to find in it what is asked for, and at last everything learns to
-answer (stages 1.5 and 2). Sizes, rates and lengths are our own.
+stands, in two rounds of rising and falling rates, then whole documents and scenes at the sizes that people ask about.
+Then the projector and a fresh decoder learn to write down what a frozen encoder sees (stage 1) and to find in it what
+is asked for, and at last everything learns to answer (stages 1.5 and 2). Sizes, rates and lengths are our own.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ _MOST_STEPS = 1_000_000
 
 def timed(recipe: DocumentsRecipe, *, minutes: float) -> DocumentsRecipe:
     """The recipe whose stages end when their shares of so many minutes have passed."""
-    unit = 60 * minutes / sum(stage.time_share for stage in recipe.stages)
-    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=unit * stage.time_share) for stage in recipe.stages)
+    stages = (replace(stage, num_steps=_MOST_STEPS, seconds=60 * minutes * stage.time_share) for stage in recipe.stages)
     return replace(recipe, stages=tuple(stages))
 
 
@@ -135,7 +134,7 @@ def run(
     model, heads = _fresh(recipe, tokenizer)
     first_index = 0
     is_compiled = recipe.compiles_decoder and own_device().type == "cpu"
-    with compiled_layers(model.decoder.layers if is_compiled else ()):
+    with compiled_layers(list(model.decoder.layers) if is_compiled else []):
         for number, stage in enumerate(recipe.stages, start=1):
             name = f"{number}-{stage.name}"
             model.vision.requires_grad_(True)
@@ -164,7 +163,7 @@ def run(
 def _identity(recipe: DocumentsRecipe, number: int) -> Identity:
     """Everything that the numbers of stage `number` depend on: what comes later may change before a run is resumed."""
     return {
-        **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "compiles_decoder", "stages")),
+        **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "stages")),
         "stages": repr([replace(stage, time_share=0.0) for stage in recipe.stages[:number]]),
         "generator": repr(DOCUMENTS_VERSION),
         "fonts": fonts_digest(),

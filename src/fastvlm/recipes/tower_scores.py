@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from fastvlm.files import pictures_in, write_whole
 from fastvlm.models.clip import CLIP
 from fastvlm.processing.augmentation import whole
 from fastvlm.processing.captions import caption_tokens
-from fastvlm.processing.images import read_image
+from fastvlm.processing.images import image_size, read_image
 from fastvlm.processing.tokenizer import Tokenizer
 
 CLASS_PHRASES = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}.")
@@ -69,11 +69,16 @@ class TowerScores:
 
 
 def class_pictures(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of each class, by the name of their folder. Raises DataError for fewer than two classes."""
+    """The pictures of each class, by the name of their folder.
+
+    Raises DataError for fewer than two classes, ImageError for a file that is no picture.
+    """
     found = {inner.name: pictures_in(inner) for inner in sorted(folder.iterdir()) if inner.is_dir()}
     found = {name: paths for name, paths in found.items() if paths}
     if len(found) < 2:
         raise DataError(f"Expected a folder of pictures for each of several classes in {folder}, got {len(found)}.")
+    for path in chain.from_iterable(found.values()):
+        image_size(path)
     return found
 
 

@@ -13,16 +13,15 @@ from PIL import Image
 
 from fastvlm.batches import Float32Array, UInt8Array
 
-_COARSE = 2
-"""Pixels of a picture across one that is computed."""
-
 
 def unrelated_picture(generator: np.random.Generator, *, width_px: int, height_px: int) -> UInt8Array:
     """One picture as uint8 [height, width, 3]: a texture, a view in layers, things of soft outlines, or waves.
 
     The same state of the generator gives the same pixels.
     """
-    height, width = -(-height_px // _COARSE), -(-width_px // _COARSE)
+    # Some as sharp as a document is, so that sharpness alone does not tell what can be read.
+    coarseness = int(generator.integers(1, 4))
+    height, width = -(-height_px // coarseness), -(-width_px // coarseness)
     draw = _STYLES[int(generator.integers(len(_STYLES)))]
     picture = draw(generator, height, width)
     light = 1 + generator.uniform(0, 0.5) * _texture(generator, height, width, exponent=2.5)[..., None]

@@ -1,11 +1,19 @@
-"""The list of pictures in a folder that other people made."""
+"""What tasks about other people's pictures share: the list of a folder, and the words of a question."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
+from fastvlm.data.synthetic.documents.questions import Phrasing
 from fastvlm.errors import DataError
+
+
+def first_wording(intent: str, phrasing: Phrasing) -> str:
+    """The first template for an intent among those of training or those that only judge."""
+    wordings = PHRASINGS[intent]
+    return wordings.train[0] if phrasing == "train" else wordings.held_out[0]
 
 
 def read_entries(path: Path, *, what: str) -> list[tuple[object, str]]:

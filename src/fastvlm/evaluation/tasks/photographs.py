@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from fastvlm.data.synthetic.documents.phrasings import KIND_WORDS, PHRASINGS
+from fastvlm.data.synthetic.documents.phrasings import KIND_WORDS
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN, Phrasing
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
+from fastvlm.evaluation.tasks.entries import first_wording
 from fastvlm.files import pictures_in
-from fastvlm.processing.images import read_image
+from fastvlm.processing.images import image_size, read_image
 
 _ASKED = (("receipt", "total"), ("receipt", "date"), ("table", "title"), ("chart", "highest"), ("page", "kind"))
 """Kinds of documents that the question takes the picture for, with what it asks."""
@@ -19,18 +20,17 @@ _ASKED = (("receipt", "total"), ("receipt", "date"), ("table", "title"), ("chart
 def photograph_questions(folder: Path, *, limit_per_family: int, phrasing: Phrasing) -> list[EvaluationQuestion]:
     """Ask of each picture in a folder what only a document answers; right is every answer that says there is none.
 
-    Raises DataError for a folder without pictures.
+    Raises DataError for a folder without pictures, ImageError for a file that is none, before any is asked about.
     """
     paths = pictures_in(folder)
     if not paths:
         raise DataError(f"Expected pictures in {folder}, got none. Give a folder of photographs.")
     questions = []
     for path in paths[:limit_per_family]:
+        image_size(path)
         picture = Picture(f"photographs/{path.name}", "resized", partial(read_image, path))
         for kind, intent in _ASKED:
-            words = PHRASINGS[intent]
-            template = words.train[0] if phrasing == "train" else words.held_out[0]
-            text = template.format(doc=KIND_WORDS[kind][0])
+            text = first_wording(intent, phrasing).format(doc=KIND_WORDS[kind][0])
             name = f"photographs/{path.name}/{intent}/{phrasing}"
             questions.append(
                 EvaluationQuestion(name, picture, f"a {kind}'s {intent}", intent, text, NOT_SHOWN, "refusal")

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from fastvlm.batches import UInt8Array
-from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.questions import Phrasing
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
 from fastvlm.evaluation.tasks.documents import SHORT_LINE_CHARACTERS
-from fastvlm.evaluation.tasks.entries import read_entries
+from fastvlm.evaluation.tasks.entries import first_wording, read_entries
 from fastvlm.processing.images import read_image
 
 RECEIPTS_FILE = "receipts.json"
@@ -95,7 +94,7 @@ def receipt_questions(folder: Path, *, limit_per_family: int, phrasing: Phrasing
 def _about_line(receipt: ScannedReceipt, number: int, phrasing: Phrasing) -> EvaluationQuestion:
     name = f"receipts/{receipt.image.stem}/{number}"
     picture = Picture(name, "resized", partial(_cut_out, receipt.image, receipt.lines[number].box))
-    text = _words("says", phrasing).format(doc="line")
+    text = first_wording("says", phrasing).format(doc="line")
     return EvaluationQuestion(
         f"{name}/{phrasing}", picture, LINE_FAMILY, "says", text, receipt.lines[number].text.strip()
     )
@@ -105,13 +104,8 @@ def _about_whole(receipt: ScannedReceipt, phrasing: Phrasing) -> Iterator[Evalua
     name = f"receipts/{receipt.image.stem}"
     picture = Picture(name, "resized", partial(read_image, receipt.image))
     for intent, answer in (("total", receipt.total), ("date", receipt.date)):
-        text = _words(intent, phrasing).format(doc="receipt")
+        text = first_wording(intent, phrasing).format(doc="receipt")
         yield EvaluationQuestion(f"{name}/{intent}/{phrasing}", picture, f"receipt {intent}", intent, text, answer)
-
-
-def _words(intent: str, phrasing: Phrasing) -> str:
-    phrasings = PHRASINGS[intent]
-    return phrasings.train[0] if phrasing == "train" else phrasings.held_out[0]
 
 
 def _cut_out(image: Path, box: tuple[int, int, int, int]) -> UInt8Array:

@@ -59,14 +59,24 @@ def suit(map_: Tensor) -> bool:
     )
 
 
-def _failure() -> str | None:
-    """Load the kernels, compiled before or now; returns why that cannot be done, or None."""
+def reason_against_compiling() -> str | None:
+    """Why nothing is to be compiled for training: it is switched off, or there is no compiler; None where it can be."""
     if os.environ.get(SWITCH, "").lower() in ("off", "0", "no"):
         return f"{SWITCH} says so"
+    return None if _compiler() else f"no C++ compiler was found ({os.environ.get('CXX') or ', '.join(_COMPILERS)})"
+
+
+def _compiler() -> str | None:
     named = os.environ.get("CXX")
-    compiler = next(filter(shutil.which, [named] if named else _COMPILERS), None)
-    if compiler is None:
-        return f"no C++ compiler was found ({named or ', '.join(_COMPILERS)})"
+    return next(filter(shutil.which, [named] if named else _COMPILERS), None)
+
+
+def _failure() -> str | None:
+    """Load the kernels, compiled before or now; returns why that cannot be done, or None."""
+    compiler = _compiler()
+    reason = reason_against_compiling()
+    if reason is not None or compiler is None:
+        return reason
     command = [compiler, *_flags(), str(_SOURCE), *_libraries()]
     names = (_SOURCE.read_text(), torch.__version__, describe_processor(), *command)
     try:
