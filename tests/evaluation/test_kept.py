@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.errors import DataError
-from fastvlm.evaluation.kept import FOLDER, keep, kept_documents
+from fastvlm.evaluation.kept import FOLDER, chosen_documents, keep, kept_documents
+from fastvlm.evaluation.manifest import DOCUMENTS_PATH, read_manifest
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
 
 
@@ -40,5 +42,18 @@ def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
 
 
 def test_an_installation_without_them_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^Expected the pictures of the self-test"):
+    with pytest.raises(DataError, match=r"^Expected questions\.json in"):
         kept_documents(tmp_path)
+    (tmp_path / "questions.json").write_text('[{"picture": "a"}]')
+    with pytest.raises(DataError, match=r"^Expected a question with its picture in .* entry 1"):
+        kept_documents(tmp_path)
+
+
+@pytest.mark.skipif(
+    fonts_digest() != read_manifest(DOCUMENTS_PATH).fonts_sha256, reason="other typefaces than the frozen set's"
+)
+def test_what_is_kept_is_what_was_chosen_from_the_frozen_set() -> None:
+    chosen, kept = chosen_documents(), kept_documents()
+    assert chosen == kept, "pictures aside"
+    for one, other in zip(chosen[::20], kept[::20], strict=True):
+        assert np.abs(one.picture.load().astype(int) - other.picture.load()).mean() < 4
