@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import fastvlm
+
 from fastvlm.checkpoints import hub
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -48,3 +50,24 @@ def test_the_table_of_settings_is_complete() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for field in (*fields(GenerationSettings), *fields(Timings)):
         assert f"`{field.name}`" in page
+
+
+def asked_in_the_readme() -> list[tuple[str, str, str]]:
+    """Picture, question and answer of every row of README's table of questions."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `fastvlm ask (examples/\S+) \"(.+?)\"` \| (.+?) \|$", text, flags=re.MULTILINE)
+
+
+def test_what_the_readme_asks_is_answered_as_it_says() -> None:
+    """And truly: the pages of the examples say what is so."""
+    if not (CHECKOUT / "examples").is_dir():
+        pytest.skip("examples/ is not here")
+    rows = asked_in_the_readme()
+    assert {Path(picture).stem.split("-")[0] for picture, _, _ in rows} >= {"receipt", "form", "chart", "scene"}
+    first = re.search(r"fastvlm ask (examples/\S+) \"(.+?)\"", (CHECKOUT / "README.md").read_text(encoding="utf-8"))
+    assert first and first.groups() in {(picture, question) for picture, question, _ in rows}
+    truths = "".join((CHECKOUT / "examples" / name).read_text(encoding="utf-8") for name in ("README.md", "documents.md"))
+    assistant = fastvlm.load()
+    for picture, question, answer in rows:
+        assert f"| {question} | {answer} |" in truths
+        assert assistant.ask(question, images=CHECKOUT / picture).text == answer

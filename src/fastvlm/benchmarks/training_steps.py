@@ -32,7 +32,7 @@ from fastvlm.training.parts import set_training_mode
 from fastvlm.training.precision import has_fast_bfloat16, mixed_precision
 
 ENCODER = "fastvithd-nano"
-"""The embedded model's."""
+"""That of the recipe `scenes`."""
 
 TORCH = "torch, as it comes"
 CHANNELS_LAST = "torch, channels last"

@@ -69,7 +69,7 @@ def towers_command(tower: Path, steps: int, every: int, json_file: Path | None, 
     type=click.Choice(["fastvithd-nano", "fastvithd"]),
     default="fastvithd-nano",
     show_default=True,
-    help="The embedded model's, or that of the paper.",
+    help="That of the recipe `scenes`, or that of the paper.",
 )
 @click.option("--batch-size", type=click.IntRange(min=3), default=16, show_default=True, help="Pictures of a step.")
 @size_option(default=256)

@@ -54,7 +54,8 @@ class LazyGroup(click.Group):
 def cli(context: click.Context) -> None:
     """Ask a picture.
 
-    Without --model, a small model inside the package answers, offline; it knows simple drawn scenes.
+    Without --model, a small model inside the package answers, offline; it knows receipts, forms,
+    tables, charts, signs and drawn scenes.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

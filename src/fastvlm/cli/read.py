@@ -9,7 +9,7 @@ import click
 
 from fastvlm.cli.inputs import Work, input_options, run_over_pages
 from fastvlm.cli.options import ModelOptions, model_options
-from fastvlm.cli.output import debug_option, note
+from fastvlm.cli.output import debug_option
 
 
 def _fields_asked(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -48,12 +48,11 @@ def read_command(
     """Read the text, or the fields, of pictures and PDFs.
 
     Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
-    the exit code is 1 then. What can be read depends on the model: the embedded one knows drawn scenes and no text.
+    the exit code is 1 then. What can be read depends on the model: the embedded one knows clean type of a few lines, and
+    its card says how often it is right.
     """
     from fastvlm.inference.reading import READ_QUESTION, read_fields
 
-    if options["model"] is None:
-        note("warning: the embedded model knows drawn scenes and cannot read. Give a model that can with --model.")
     own = ", ".join(f"{name}={question}" for name, question in questions.items())
     wanted = own or ("fields" if fields else "text")
 

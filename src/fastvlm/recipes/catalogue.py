@@ -20,7 +20,7 @@ MINIATURE_COMPARISONS = ("resolution", "encoders", "pruning", "tiles", "multi-sc
 
 CATALOGUE: dict[str, RecipeEntry] = {
     "scenes": RecipeEntry(
-        summary="The embedded model, from nothing.",
+        summary="A model of drawn scenes, from nothing.",
         paper="none",
         data="generated",
         hardware="2 CPU cores, an hour",
@@ -32,7 +32,7 @@ CATALOGUE: dict[str, RecipeEntry] = {
         hardware="1 CPU core, seconds",
     ),
     "documents": RecipeEntry(
-        summary="A model that reads receipts, forms, tables, charts, signs and pages, from nothing.",
+        summary="The embedded model, which reads receipts, forms, tables, charts and signs, from nothing.",
         paper="none",
         data="generated",
         hardware="2 CPU cores, some hours",

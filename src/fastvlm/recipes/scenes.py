@@ -1,4 +1,4 @@
-"""The embedded model: a small FastVLM trained from nothing on generated scenes. It reproduces no table of the paper.
+"""A small FastVLM trained from nothing on generated scenes. It reproduces no table of the paper.
 
 The order is the paper's, scaled down. The parts are pretrained apart: the decoder learns to reason on numbers that say
 what each visual token should know, the encoder learns to predict these numbers (both stand in for the pretrained parts
@@ -125,7 +125,7 @@ class ScenesRecipe:
 
 
 def scenes() -> ScenesRecipe:
-    """The embedded model: less than an hour on two CPU cores."""
+    """A model of drawn scenes: less than an hour on two CPU cores."""
     return ScenesRecipe(
         vision=replace(PRESETS["fastvithd-nano"], form="train"),
         decoder=DecoderConfig(

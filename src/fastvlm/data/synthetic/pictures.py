@@ -261,7 +261,7 @@ EXAMPLES: tuple[Example, ...] = (
         ),
     ),
 )
-"""Pictures that show what the embedded model knows about."""
+"""Pictures that show what the embedded model knows of scenes."""
 
 
 def write_examples(folder: Path) -> None:
@@ -269,7 +269,8 @@ def write_examples(folder: Path) -> None:
     lines = [
         "# Examples",
         "",
-        "Made by `fastvlm.data.synthetic.pictures.write_examples`. Every answer is what is true of the picture.",
+        "Made by `fastvlm.data.synthetic.pictures.write_examples`. Every answer is what is true of the picture. "
+        "Documents have [a page of their own](documents.md).",
     ]
     for example in EXAMPLES:
         _save(render(example.scene, scale=example.scale), folder / f"{example.name}.png")

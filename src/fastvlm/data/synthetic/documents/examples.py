@@ -54,6 +54,7 @@ EXAMPLES: tuple[ExampleDocument, ...] = (
 
 def write_examples(folder: Path) -> None:
     """Write the pictures as PNG, and a page that lists questions with their true answers."""
+    folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Documents",
         "",
@@ -66,8 +67,13 @@ def write_examples(folder: Path) -> None:
         with replacing(folder / name) as temporary:
             Image.fromarray(sample.image).save(temporary, format="PNG", optimize=True)
         lines += ["", f"## {name}", "", f"![{example.kind}]({name})", "", "| question | answer |", "|---|---|"]
-        lines += [f"| {question.text} | {' / '.join(question.answer.splitlines())} |" for question in sample.questions]
+        lines += [f"| {_cell(question.text)} | {_cell(question.answer)} |" for question in sample.questions]
     write_whole(folder / PAGE, "\n".join(lines) + "\n")
+
+
+def _cell(text: str) -> str:
+    """A text as it stands in a cell of a table of Markdown."""
+    return " / ".join(text.splitlines()).replace("|", "\\|")
 
 
 if __name__ == "__main__":

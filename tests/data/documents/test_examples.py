@@ -1,0 +1,43 @@
+"""The documents in examples/: written whole, and what the page says of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import fastvlm.data.synthetic.documents.examples as documents
+from fastvlm.data.synthetic.documents.examples import EXAMPLES, PAGE, write_examples
+
+ROOT = Path(__file__).resolve().parents[3]
+ROW = re.compile(r"^\| (.+?) (?<!\\)\| (.+?) (?<!\\)\|$", re.MULTILINE)
+
+
+def test_every_kind_has_one_picture_and_six_questions(tmp_path: Path) -> None:
+    write_examples(tmp_path / "new")
+    page = (tmp_path / "new" / PAGE).read_text()
+    names = [f"{example.kind}.png" for example in EXAMPLES]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted([PAGE, *names])
+    sections = page.split("\n## ")[1:]
+    assert [section.splitlines()[0] for section in sections] == names
+    for example, section in zip(EXAMPLES, sections, strict=True):
+        assert len(ROW.findall(section)) == 6 + 2, "six questions under two lines of a head"
+        with Image.open(tmp_path / "new" / f"{example.kind}.png") as picture:
+            assert picture.size == example.canvas
+
+
+def test_bars_of_a_text_do_not_end_its_cell() -> None:
+    assert documents._cell("a | b\nc") == "a \\| b / c"
+
+
+def test_the_page_in_the_repository_shows_all_of_them() -> None:
+    folder = ROOT / "examples"
+    if not folder.is_dir():
+        pytest.skip("examples/ is not here")
+    page = (folder / PAGE).read_text()
+    for example in EXAMPLES:
+        assert f"![{example.kind}]({example.kind}.png)" in page
+        with Image.open(folder / f"{example.kind}.png") as picture:
+            assert picture.size == example.canvas
