@@ -34,6 +34,11 @@ class Weights:
         values = np.frombuffer(self._map(tensor.file), dtype, tensor.num_bytes // dtype.itemsize, tensor.offset)
         return values.reshape(tensor.shape)
 
+    @property
+    def maps(self) -> tuple[mmap.mmap, ...]:
+        """The maps of the files that were read until now."""
+        return tuple(self._maps.values())
+
     def exact(self, name: str) -> Float32Array:
         """The values as float32, which holds every one of float16 and bfloat16 exactly."""
         return to_float32(self.stored(name))

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import platform
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 
+from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError, one_line
 from fastvlm.files import write_whole
 from fastvlm.machine import describe_processor
+from fastvlm.runtimes.openvino.pages import released
 from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,22 +41,34 @@ _DEVICE = "CPU"
 _TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Compiled:
-    """A graph that can be run. memory: what it reads its weights from, and must outlive it."""
+    """A graph that can be run. memory: what it reads its weights from, and must outlive it. maps: of their files."""
 
     model: ov.CompiledModel
     memory: object
+    maps: tuple[mmap.mmap, ...] = ()
+    _is_packed: bool = field(default=False, init=False)
 
     def request(self) -> ov.InferRequest:
         """A run of the graph, with states of its own."""
         return self.model.create_infer_request()
 
+    def infer(self, request: ov.InferRequest, inputs: Any) -> Any:
+        """Run the graph. The first time it packs its weights, and lets go what it packs them from."""
+        if self._is_packed:
+            return request.infer(inputs)
+        with released(self.maps):
+            outputs = request.infer(inputs)
+        self._is_packed = True
+        return outputs
+
 
 class Engine:
     """Compiles graphs of one checkpoint in one precision.
 
-    about: what graphs depend on beside the weights, such as the configuration. precision: `auto` (bfloat16 where the
+    about: what graphs depend on beside the weights, such as the configuration. weights: what graphs are built from,
+    whose pages are let go when they are packed; None to leave that to the system. precision: `auto` (bfloat16 where the
     processor computes in it), `float32` or `bfloat16`. num_threads: of the processor, None for the engine's choice.
     cache_folder: where compiled graphs are kept, None to keep none. input_group: inputs of matrices in fewer bits are
     rounded to eight bits too, so many with a scale of their own; 0 leaves them as they are.
@@ -64,6 +80,7 @@ class Engine:
         tensors: Iterable[StoredTensor],
         *,
         about: str,
+        weights: Weights | None = None,
         precision: str = "auto",
         num_threads: int | None = None,
         cache_folder: Path | None = None,
@@ -76,6 +93,7 @@ class Engine:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
         self._num_threads = num_threads
         self._cache_folder = cache_folder
+        self._weights = weights
         self.compile_ms = 0.0
         self._depends_on = (about, _key_of_files({tensor.file for tensor in tensors}))
 
@@ -101,15 +119,20 @@ class Engine:
             _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
         try:
             graph = build()
-            compiled = self._core.compile_model(graph, _DEVICE, self._properties())
+            with released(self._maps()):
+                compiled = self._core.compile_model(graph, _DEVICE, self._properties())
         except (RuntimeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
                 f"Expected a configuration that OpenVINO can compile ({name}), got: {one_line(error, max_length=300)}. "
                 "Check config.json, or answer with torch (--runtime torch)."
             ) from error
         if path is not None:
-            self._keep(compiled, path)
-        return Compiled(compiled, graph)
+            with released(self._maps()):
+                self._keep(compiled, path)
+        return Compiled(compiled, graph, self._maps())
+
+    def _maps(self) -> tuple[mmap.mmap, ...]:
+        return () if self._weights is None else self._weights.maps
 
     def _properties(self) -> dict[str, object]:
         properties: dict[str, object] = {
@@ -133,9 +156,12 @@ class Engine:
 
     def _imported(self, path: Path) -> Compiled:
         # Mapped, not read: pages come when they are needed, and processes share them.
-        blob = np.memmap(path, dtype=np.uint8, mode="c")
-        model = self._core.import_model(ov.Tensor(blob, shared_memory=True), _DEVICE, self._properties())
-        return Compiled(model, blob)
+        with path.open("rb") as stream:
+            blob = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        values = ov.Tensor(np.frombuffer(blob, np.uint8), shared_memory=True)
+        with released((blob,)):
+            model = self._core.import_model(values, _DEVICE, self._properties())
+        return Compiled(model, values, (blob,))
 
     def _keep(self, compiled: ov.CompiledModel, path: Path) -> None:
         try:

@@ -103,8 +103,10 @@ class OpenVINORuntime:
         check_tensors(expected, wanted, folder)
         self._config = config
         ranges = None if weight_format is None else encoder_ranges
+        weights = Weights(wanted)
         self._engine = Engine(
             wanted.values(),
+            weights=weights,
             about=repr((config, weight_format, None if ranges is None else sorted(ranges.items()))),
             precision=dtype,
             num_threads=num_threads,
@@ -116,7 +118,6 @@ class OpenVINORuntime:
             for part, name in (("encoder", None if ranges is None else "int8"), ("decoder", weight_format))
             if name is not None
         )
-        weights = Weights(wanted)
         self._table = weights.stored("decoder.embed_tokens.weight")
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
@@ -162,10 +163,10 @@ class OpenVINORuntime:
         num_tiles, _, height_px, width_px = image.pixels.shape
         with self._lock:
             note("encode")
-            encoder = self._encoder_for(num_tiles, height_px, width_px, note)
-            features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
+            encoder, request = self._encoder_for(num_tiles, height_px, width_px, note)
+            features = encoder.infer(request, [np.ascontiguousarray(image.pixels)])[0]
             note("encode")
-            tokens = np.array(self._project.infer([features])[0], np.float32)
+            tokens = np.array(self._projector.infer(self._project, [features])[0], np.float32)
             tokens = tokens.reshape(-1, self._config.decoder.width)
             note("project")
         check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
@@ -173,8 +174,8 @@ class OpenVINORuntime:
 
     def _encoder_for(
         self, num_tiles: int, height_px: int, width_px: int, note: Callable[[EncodePhase], None] = ignore
-    ) -> Any:
-        """A run of the graph for pictures of this size, which is compiled where there is none yet."""
+    ) -> tuple[Compiled, Any]:
+        """The graph for pictures of this size, which is compiled where there is none yet, and a run of it."""
         size = (num_tiles, height_px, width_px)
         if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
             size = (-1, -1, -1)
@@ -186,7 +187,7 @@ class OpenVINORuntime:
             )
             self._encoders[size] = compiled, compiled.request()
             note("compile")
-        return self._encoders[size][1]
+        return self._encoders[size]
 
     def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
         """Look up the words and put the visual tokens into their slots.
@@ -257,7 +258,7 @@ class OpenVINORuntime:
                 logits = self._read_behind(request, inputs)
             else:
                 rows = np.arange(len(embeddings), dtype=np.int32)
-                logits = np.array(request.infer(inputs | {"rows": rows})["logits"], np.float32)
+                logits = np.array(self._decoder.infer(request, inputs | {"rows": rows})["logits"], np.float32)
         return logits
 
     def _read_behind(self, request: Any, inputs: dict[str, Any]) -> Float32Array:
@@ -266,9 +267,9 @@ class OpenVINORuntime:
             if self._plain is None:
                 compiled = self._engine.compiled("decoder-plain", lambda: self._graphs.build("plain"))
                 self._plain = compiled, compiled.request()
-            plain = self._plain[1]
+            compiled, plain = self._plain
             _hand_over(request, plain)
-            logits = np.array(plain.infer(inputs)["logits"], np.float32)
+            logits = np.array(compiled.infer(plain, inputs)["logits"], np.float32)
             _hand_over(plain, request)
         return logits
 
@@ -289,7 +290,7 @@ class OpenVINORuntime:
             "is_word": is_word,
             "rows": np.arange(batch_size, dtype=np.int32),
         }
-        logits = np.array(held.request.infer(inputs)["logits"], np.float32)
+        logits = np.array(self._decoder.infer(held.request, inputs)["logits"], np.float32)
         # Only now: a step that fails has added nothing.
         held.is_word = is_word
         return logits

@@ -1,0 +1,41 @@
+"""Pages of mapped files that weights are packed from: held beside what is packed, they would double it."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_INTERVAL_S = 0.02
+
+
+@contextmanager
+def released(maps: Sequence[mmap.mmap]) -> Iterator[None]:
+    """Release the pages of maps that nothing writes to, again and again, while a block runs that copies from them.
+
+    A page that is read again comes back from the system's cache of files. Only Linux is known to keep to that.
+    """
+    if not maps or sys.platform != "linux":
+        yield
+        return
+    is_over = threading.Event()
+
+    def release() -> None:
+        while not is_over.wait(_INTERVAL_S):
+            _release(maps)
+
+    thread = threading.Thread(target=release, name="fastvlm-pages", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        _release(maps)
+
+
+def _release(maps: Sequence[mmap.mmap]) -> None:
+    for mapped in maps:
+        mapped.madvise(mmap.MADV_DONTNEED)
