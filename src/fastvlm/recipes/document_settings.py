@@ -53,8 +53,8 @@ class DocumentStage:
     data: lines as they are; short lines as the model is shown pictures; or a mixture of documents, scenes and short
     lines, of which a batch has three times as many. part_rates: of modules that learn slower: with batches of a few
     pictures an encoder forgets at a large rate what it knows. is_frozen: the encoder keeps what it has learned.
-    dense_weight: of the dense losses beside that of words. ema_decay: of a running mean of the weights, with which the
-    stage ends.
+    mixture: shares of documents, of scenes and of lines among the batches of a mixture. dense_weight: of the dense losses
+    beside that of words. ema_decay: of a running mean of the weights, with which the stage ends.
     large_share: of documents that are larger than those that are judged. unrelated_share: of documents in whose place a
     picture of nothing that is known is shown. time_share: of a run that ends by its time; those of all stages are 1.
     seconds: after which the stage ends, however many steps it has made (see LoopSettings).
@@ -68,6 +68,7 @@ class DocumentStage:
     learning_rate: float
     part_rates: tuple[tuple[str, float], ...] = ()
     is_frozen: bool = False
+    mixture: tuple[float, float, float] = (0.56, 0.24, 0.2)
     dense_weight: float = 1.0
     questions_per_picture: int = 8
     warmup_steps: int = 60
@@ -83,10 +84,9 @@ class DocumentsRecipe:
     """The complete run; all that its numbers depend on, but the code and the typefaces, is in its fields.
 
     vocabulary_size: upper limit for the tokenizer, which learns its merges from questions, not from what documents say:
-    that is read letter by letter. row_positions: tokens of a packed row: a picture and some questions. mixture: shares
-    of documents, of scenes and of lines among the batches. answer_exponent: between every token counting the same (0)
-    and every answer (1). grounding_weight: of what words of a question point at and where answers are read, beside
-    the words. compiles_decoder: on processors, see `compiled_layers`.
+    that is read letter by letter. row_positions: tokens of a packed row: a picture and some questions. answer_exponent:
+    between every token counting the same (0) and every answer (1). grounding_weight: of what words of a question point
+    at and where answers are read, beside the words. compiles_decoder: on processors, see `compiled_layers`.
     """
 
     vision: FastViTHDConfig
@@ -98,7 +98,6 @@ class DocumentsRecipe:
     vocabulary_size: int = 1536
     tokenizer_texts: int = 20_000
     row_positions: int = 384
-    mixture: tuple[float, float, float] = (0.56, 0.24, 0.2)
     answer_exponent: float = 0.5
     grounding_weight: float = 0.5
     objects: DenseTargets = DENSE_TARGETS
@@ -130,27 +129,35 @@ def documents() -> DocumentsRecipe:
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
-                time_share=0.175,
+                time_share=0.114,
             ),
             DocumentStage(
                 name="see-on", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=6e-3,
-                time_share=0.096,
+                time_share=0.062,
             ),
             DocumentStage(
                 name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
-                time_share=0.089,
+                time_share=0.058,
             ),
             DocumentStage(
                 name="connect", task="instruct", data="short lines", num_steps=1800, batch_size=64, learning_rate=4e-3,
-                is_frozen=True, time_share=0.096,
+                is_frozen=True, time_share=0.062,
             ),
             DocumentStage(
                 name="find", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=3e-3,
-                is_frozen=True, time_share=0.305, large_share=0.2, unrelated_share=0.06,
+                is_frozen=True, time_share=0.198, large_share=0.2, unrelated_share=0.06,
+            ),
+            DocumentStage(
+                name="look-on", task="dense", data="mixture", num_steps=1700, batch_size=16, learning_rate=5e-3,
+                mixture=(0.48, 0.37, 0.15), time_share=0.155,
+            ),
+            DocumentStage(
+                name="find-on", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=1.2e-3,
+                is_frozen=True, mixture=(0.48, 0.32, 0.2), time_share=0.227, large_share=0.15, unrelated_share=0.06,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
-                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=0.239, ema_decay=0.995, large_share=0.2,
+                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=0.124, ema_decay=0.995, large_share=0.2,
                 unrelated_share=0.06,
             ),
         ),
@@ -160,21 +167,25 @@ def documents() -> DocumentsRecipe:
 def documents_on_a_gpu() -> DocumentsRecipe:
     """A little more of a model and eight times the pictures in a step: for one GPU, whose processors draw for it.
 
-    It sees once, four times as many lines in a step, for as long as the small one does twice.
+    It sees, looks and finds once, with more pictures in a step, for as long as the small one does twice.
     """
     small = documents()
     by_name = {stage.name: stage for stage in small.stages}
-    see, look, connect, find, answer = (by_name[name] for name in ("see", "look", "connect", "find", "answer"))
+
+    def stage(name: str) -> DocumentStage:
+        again = by_name.get(f"{name}-on")
+        return replace(by_name[name], time_share=by_name[name].time_share + (again.time_share if again else 0))
+
     return replace(
         small,
         vision=replace(small.vision, depths=(2, 3, 6, 2, 2), widths=(24, 48, 96, 192, 384)),
         decoder=replace(small.decoder, num_layers=8),
         stages=(
-            replace(see, num_steps=800, batch_size=256, time_share=see.time_share + by_name["see-on"].time_share),
-            replace(look, num_steps=400, batch_size=64),
-            replace(connect, num_steps=700, batch_size=256),
-            replace(find, batch_size=64, learning_rate=4e-3),
-            replace(answer, batch_size=64, part_rates=(("vision", 1e-3), ("projector", 1.5e-3))),
+            replace(stage("see"), num_steps=800, batch_size=256),
+            replace(stage("look"), num_steps=400, batch_size=64),
+            replace(stage("connect"), num_steps=700, batch_size=256),
+            replace(stage("find"), batch_size=64, learning_rate=4e-3),
+            replace(stage("answer"), batch_size=64, part_rates=(("vision", 1e-3), ("projector", 1.5e-3))),
         ),
         num_workers=15,
     )

@@ -236,7 +236,7 @@ def _batches(
         no_picture_answer=NO_PICTURE_ANSWER,
         first_index=first_index,
     )
-    return Mixture((documents, scenes, lines), recipe.mixture, seed=number - 1)
+    return Mixture((documents, scenes, lines), stage.mixture, seed=number - 1)
 
 
 def _loop_settings(recipe: DocumentsRecipe, stage: DocumentStage) -> LoopSettings:
