@@ -156,8 +156,8 @@ def documents() -> DocumentsRecipe:
                 is_frozen=True, mixture=(0.48, 0.32, 0.2), time_share=0.227, large_share=0.15, unrelated_share=0.06,
             ),
             DocumentStage(
-                name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=2e-3,
-                part_rates=(("vision", 4e-4), ("projector", 7e-4)), time_share=0.124, ema_decay=0.995, large_share=0.2,
+                name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=8e-4,
+                part_rates=(("vision", 2.5e-4), ("projector", 5e-4)), time_share=0.124, ema_decay=0.995, large_share=0.2,
                 unrelated_share=0.06,
             ),
         ),
@@ -185,10 +185,13 @@ def documents_on_a_gpu() -> DocumentsRecipe:
             replace(stage("look"), num_steps=400, batch_size=64),
             replace(stage("connect"), num_steps=700, batch_size=256),
             replace(stage("find"), batch_size=64, learning_rate=4e-3),
-            replace(stage("answer"), batch_size=64, part_rates=(("vision", 1e-3), ("projector", 1.5e-3))),
+            replace(
+                stage("answer"), batch_size=64, learning_rate=2e-3,
+                part_rates=(("vision", 1e-3), ("projector", 1.5e-3)),
+            ),
         ),
         num_workers=15,
-    )
+    )  # fmt: skip
 
 
 def smoke() -> DocumentsRecipe:
