@@ -56,7 +56,7 @@ ATTRIBUTE_PHRASINGS: dict[str, PhrasingSet] = {
             "Is each {thing} {color}?",
             "Are the {things} all {color}?",
             "Do all the {things} have the colour {color}?",
-            "Are there only {color} {things}{where}?",
+            "Are the {things} of no other colour than {color}{where}?",
             "Is {color} the colour of every {thing}?",
             "Is {color} the colour of all the {things}{where}?",
             "Do all {things} share the colour {color}?",

@@ -32,13 +32,13 @@ SUPERLATIVES: dict[str, tuple[str, ...]] = {
 
 PLACES: dict[str, tuple[str, ...]] = {
     "top left": ("at the top left", "in the top left corner", "in the upper left"),
-    "top": ("at the top", "at the top in the middle"),
+    "top": ("at the top in the middle", "at the top edge, in the middle"),
     "top right": ("at the top right", "in the top right corner", "in the upper right"),
     "left": ("at the left edge, halfway up", "at the left in the middle"),
     "centre": ("in the centre", "in the middle", "at the centre"),
     "right": ("at the right edge, halfway up", "at the right in the middle"),
     "bottom left": ("at the bottom left", "in the bottom left corner", "in the lower left"),
-    "bottom": ("at the bottom", "at the bottom in the middle"),
+    "bottom": ("at the bottom in the middle", "at the bottom edge, in the middle"),
     "bottom right": ("at the bottom right", "in the bottom right corner", "in the lower right"),
 }
 """The nine places of a picture and words for them, used as {place}."""

@@ -149,7 +149,7 @@ def _sample_panels(rng: random.Random, frame: Box) -> tuple[Background, list[Pan
         else:
             box = Box(frame.left + side, frame.top + start, frame.right - side, frame.top + start + length)
         panels.append(Panel(box, panel_rgb, border))
-    name = None if levels[0] == 225 or levels[1] == 255 or levels[0] == 255 else "grey"
+    name = "grey" if max(levels) < 225 else None  # near white boxes on a wall are not one background
     return Background(name, wall_rgb, wall_rgb), panels
 
 

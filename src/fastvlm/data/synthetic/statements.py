@@ -179,7 +179,7 @@ STATEMENTS: dict[str, PhrasingSet] = {
             "not one {thing} has a colour other than {color}",
         ),
         held_out=(
-            "one sees only {color} {things}",
+            "whichever {thing} one looks at, it is {color}",
             "no {thing} has another colour than {color}",
         ),
     ),

@@ -237,7 +237,7 @@ What does the heading say?
 Give me the title.
 title?
 How is this {doc} titled?
-What is written at the top?
+What does the title say?
 ~
 Tell me the heading.
 Can you read the title?

@@ -26,12 +26,18 @@ _META_WEIGHTS: Mapping[str, float] = {"kind": 0.05, "caption": 0.03, "read": 0.0
 
 
 FOREIGN: Mapping[str, tuple[Kind, ...]] = {
-    **dict.fromkeys(("total", "change", "tax", "shop", "dearest"), ("form", "table", "chart", "sign", "page", "line")),
-    **dict.fromkeys(("highest", "lowest", "trend", "num_series"), ("receipt", "form", "sign", "page", "line")),
+    **dict.fromkeys(("total", "shop"), ("table", "chart", "sign", "page", "line")),
+    **dict.fromkeys(("change", "tax", "dearest"), ("form", "table", "chart", "sign", "page", "line")),
+    **dict.fromkeys(("highest", "lowest"), ("form", "sign", "page", "line")),
+    **dict.fromkeys(("trend", "num_series"), ("receipt", "form", "sign", "page", "line")),
     "num_ticked": ("receipt", "table", "chart", "sign", "page", "line"),
     "arrow": ("receipt", "form", "table", "page", "line"),
 }
-"""Intents that are never answered by some kinds of documents, and which these are."""
+"""Intents that are never answered by some kinds of documents, and which these are.
+
+A form's company or amount may be meant by a question for the shop or the total, a receipt's dearest item by one for the
+highest: these are not asked.
+"""
 
 _FOREIGN_PROBABILITY = 0.3
 
