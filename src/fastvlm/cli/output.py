@@ -64,6 +64,12 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def note_if_cut(finish_reason: object, num_tokens: object, *, place: str = "") -> None:
+    """Tell a person that an answer would go on. place: which one, where there are several."""
+    if finish_reason == "length":
+        note(f"{place}Cut off after {num_tokens} tokens. A larger --max-tokens shows more, where the model has room.")
+
+
 def print_json(value: Mapping[str, object]) -> None:
     """Print one object on stdout, in ASCII, so that any terminal's encoding carries it."""
     click.echo(json.dumps(value))
