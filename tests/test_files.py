@@ -123,7 +123,7 @@ def test_a_folder_appears_with_all_its_files(tmp_path: Path, is_there: bool) -> 
         place.mkdir(parents=True)
     with new_folder(place) as temporary:
         (temporary / "file").write_text("text")
-        assert not place.exists() or not names_in(place)
+        assert not place.exists() or not (place / "file").exists()
     assert names_in(place) == ["file"]
     assert names_in(place.parent) == [place.name]
     usual = tmp_path / "usual"
@@ -139,12 +139,35 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path, error: BaseException
     assert names_in(tmp_path) == []
 
 
+def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    before = (tmp_path / "real").stat()
+    for place in (Path("."), tmp_path / "link"):
+        with new_folder(place) as temporary:
+            for name in ("config.json", "z"):
+                (temporary / name).write_text("text")
+        assert names_in(Path.cwd()) == ["config.json", "z"], "of a shell that stands in it, too"
+        after = (tmp_path / "real").stat()
+        assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+        for name in ("config.json", "z"):
+            (tmp_path / "real" / name).unlink()
+
+
 def test_a_folder_with_content_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old").write_text("")
     with pytest.raises(OSError), new_folder(tmp_path / "folder") as temporary:
         (temporary / "new").write_text("")
     assert names_in(tmp_path) == ["folder"] and names_in(tmp_path / "folder") == ["old"]
+    with pytest.raises(OSError), new_folder(tmp_path / "folder" / "old"):
+        raise AssertionError("a file is in its place")
+    (tmp_path / "late").mkdir()
+    with pytest.raises(OSError), new_folder(tmp_path / "late") as temporary:
+        (temporary / "new").write_text("")
+        (tmp_path / "late" / "old").write_text("")
+    assert names_in(tmp_path / "late") == ["old"]
 
 
 def test_nobody_writes_files_into_place_in_another_way() -> None:

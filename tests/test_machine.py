@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from fastvlm.machine import cache_folder, describe_processor
+from fastvlm import machine
+from fastvlm.machine import cache_folder, describe_processor, make_room
 
 
 def test_the_cache_lies_where_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -18,6 +21,31 @@ def test_the_cache_lies_where_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert cache_folder() == tmp_path / ".cache" / "fastvlm"
+
+
+def test_room_is_made_for_what_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "MAX_CACHE_BYTES", 30)
+    sizes = {"a.blob": 10, "adapter-b.safetensors": 10, "c.blob": 10, "profile.json": 50, ".fastvlm-1.tmp": 5}
+    for age, (name, size) in enumerate(sizes.items()):
+        (tmp_path / name).write_bytes(b"x" * size)
+        os.utime(tmp_path / name, (1000 - age, time.time() - 10))
+    (tmp_path / ".fastvlm-old.tmp").write_bytes(b"half")
+    os.utime(tmp_path / ".fastvlm-old.tmp", (0, time.time() - 7200))
+
+    def names() -> set[str]:
+        return {path.name for path in tmp_path.iterdir()}
+
+    make_room(tmp_path / "a.blob")
+    assert names() == set(sizes), "all fits, but for what a killed process left"
+    (tmp_path / "d.blob").write_bytes(b"x" * 5)
+    make_room(tmp_path / "d.blob")
+    assert names() == {*sizes, "d.blob"} - {"c.blob"}, "the least lately used goes"
+    (tmp_path / "large.blob").write_bytes(b"x" * 40)
+    make_room(tmp_path / "large.blob")
+    assert "large.blob" in names(), "what was just made stays, however large"
+    (tmp_path / "its-other.blob").write_bytes(b"x" * 40)
+    make_room(tmp_path / "its-other.blob")
+    assert {"large.blob", "its-other.blob"} <= names(), "and a model's two do not throw each other out"
 
 
 def test_a_processor_is_described_by_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:

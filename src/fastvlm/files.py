@@ -17,6 +17,9 @@ PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", 
 """What names of pictures end with, in lower case; whether one can be read is told when it is."""
 
 
+_LAST_FILE = "config.json"
+
+
 def pictures_in(folder: Path) -> list[Path]:
     """The files of a folder that have the name of a picture, in the order of their names."""
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES)
@@ -55,24 +58,37 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Give a hidden folder beside `path` to write files into; it takes that place once the block ends without an error.
+    """Give a hidden folder to write files into; they are at `path` once the block ends without an error.
 
     Its files are flushed to the disk first, and it is removed on any failure. What is missing above `path` is made.
+    An empty folder that is there stays the same one, with its permissions: it may be where a shell stands, a link or
+    a mounted disk. The configuration, by which others know that a checkpoint is there, comes into it last.
     Raises OSError where writing fails, or where `path` is a file or a folder with content.
     """
-    place = Path(path)
+    place = Path(os.path.realpath(path))
+    is_there = place.is_dir()
+    _require_empty(place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".fastvlm-"))
+    temporary = Path(tempfile.mkdtemp(dir=place if is_there else place.parent, prefix=".fastvlm-"))
     try:
         yield temporary
         for file in temporary.iterdir():
             _flush(file)
-        temporary.chmod(0o777 & ~umask())
-        if place.is_dir():
-            place.rmdir()
-        os.replace(temporary, place)
+        if is_there:
+            _require_empty(place, but=temporary)
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == _LAST_FILE):
+                os.replace(file, place / file.name)
+        else:
+            temporary.chmod(0o777 & ~umask())
+            os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_empty(place: Path, *, but: Path | None = None) -> None:
+    """Raise OSError for a folder with content, or a file in a folder's place; nothing at all is well."""
+    if place.exists() and any(path != but for path in place.iterdir()):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(place))
 
 
 def umask() -> int:

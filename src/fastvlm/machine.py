@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
+import time
 from functools import cache
 from pathlib import Path
 
 CACHE_VARIABLE = "FASTVLM_CACHE"
+
+MAX_CACHE_BYTES = 16_000_000_000
+"""Kept in all: hundreds of small models, a dozen of half a billion parameters."""
+
+_GRAPHS_OF_A_MODEL = 2.5
+"""Times its decoder's size: the decoder in its two forms, and the encoder."""
+
+_LONGEST_WRITE_S = 3600.0
 
 
 def cache_folder() -> Path:
@@ -18,6 +28,35 @@ def cache_folder() -> Path:
         return Path(named)
     usual = os.environ.get("XDG_CACHE_HOME")
     return (Path(usual) if usual else Path.home() / ".cache") / "fastvlm"
+
+
+def make_room(newest: Path) -> None:
+    """Remove what was used least lately of the cache that `newest` has just come into, until the rest fits.
+
+    That much is always kept as one model needs that is the largest part of it, or two that are thrown out in turn
+    would be made again at every start. What a killed process left half-written is removed too.
+    """
+    status = newest.stat()
+    limit = max(MAX_CACHE_BYTES, round(_GRAPHS_OF_A_MODEL * status.st_size))
+    for path in newest.parent.glob(".fastvlm-*.tmp"):
+        _remove(path, if_older_than_s=_LONGEST_WRITE_S)
+    size = 0
+    for path in sorted(_kept_in(newest.parent), key=lambda path: path.stat().st_atime_ns, reverse=True):
+        size += path.stat().st_size
+        if size > limit and path != newest:
+            _remove(path)
+
+
+def _kept_in(folder: Path) -> list[Path]:
+    """Compiled graphs and merged weights of adapters, which are what fills a cache."""
+    return [path for pattern in ("*.blob", "adapter-*.safetensors") for path in folder.glob(pattern)]
+
+
+def _remove(path: Path, *, if_older_than_s: float = 0.0) -> None:
+    # Another process may have been faster, or, on Windows, have it open.
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime >= if_older_than_s:
+            path.unlink()
 
 
 @cache

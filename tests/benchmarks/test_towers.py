@@ -50,14 +50,14 @@ def test_a_tower_that_is_not_whole_is_one_line(tower: Path) -> None:
 def test_both_arms_are_trained_and_asked(tower: Path, tmp_path: Path) -> None:
     told: list[str] = []
     report = compare(
-        tower, tmp_path / "runs", num_steps=4, every=2, machine="a machine", versions={}, batch_size=4,
+        tower, tmp_path / "runs", num_steps=3, every=2, machine="a machine", versions={}, batch_size=4,
         report=told.append,
     )  # fmt: skip
-    assert report.steps == [0, 2, 4] and len(report.pretrained) == len(report.fresh) == 3
+    assert report.steps == [0, 2, 3] and len(report.pretrained) == len(report.fresh) == 3
     assert report.num_answers == 80 and all(0 <= value <= 1 for value in report.pretrained + report.fresh)
     assert [line.split(",")[0] for line in told] == ["pretrained encoder"] * 2 + ["fresh encoder"] * 2
     write_json(report, tmp_path / "towers.json")
-    assert json.loads((tmp_path / "towers.json").read_text())["steps"] == [0, 2, 4]
+    assert json.loads((tmp_path / "towers.json").read_text())["steps"] == [0, 2, 3]
     write_plot(report, tmp_path / "towers.svg")
     assert (tmp_path / "towers.svg").read_bytes().startswith(b"<?xml")
 

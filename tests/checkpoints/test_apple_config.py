@@ -245,6 +245,7 @@ def test_the_licence_is_read_from_the_card_or_the_authors_file(
     readme: str | None, licence_file: str | None, expected: str | None, released: Callable[..., Path]
 ) -> None:
     folder = released()
+    (folder / "LICENSES").mkdir()  # as the convention REUSE has it
     for name, text in (("README.md", readme), ("LICENSE", licence_file)):
         if text is not None:
             (folder / name).write_text(text)

@@ -12,9 +12,17 @@ from pathlib import Path
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_answer_goes_to_stdout_and_nothing_else(run: Run, parrot: Path, picture: Path) -> None:
+def test_answer_goes_to_stdout_and_what_cut_it_short_to_stderr(run: Run, parrot: Path, picture: Path) -> None:
     finished = run("ask", picture, "What is this?", "--model", parrot, "--max-tokens", "4")
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "aaaa\n", "")
+    assert (finished.returncode, finished.stdout) == (0, "aaaa\n")
+    told = "Cut off after 4 tokens. A larger --max-tokens shows more, where the model has room.\n"
+    assert finished.stderr == told
+
+
+def test_choices_of_sampling_that_change_nothing_are_told(run: Run, parrot: Path, picture: Path) -> None:
+    asked = ("ask", picture, "What is this?", "--model", parrot, "--max-tokens", "1", "--top-p", "0.9", "--seed", "3")
+    assert "warning: --top-p, --seed changes nothing" in run(*asked).stderr
+    assert "warning" not in run(*asked, "--temperature", "0.5").stderr
 
 
 def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
@@ -42,7 +50,7 @@ def test_an_unsure_answer_says_so_on_stderr(run: Run, parrot: Path, picture: Pat
     asked = ("ask", picture, "What is this?", "--model", calibrated, "--max-tokens", "4")
     finished = run(*asked)
     assert (finished.returncode, finished.stdout) == (0, "baaa\n")
-    assert re.fullmatch(r"Unsure: these words have a probability of \d+ %, and .*\.\n", finished.stderr)
+    assert re.search(r"^Unsure: these words have a probability of \d+ %, and .*\.$", finished.stderr, re.MULTILINE)
     assert json.loads(run(*asked, "--json").stdout)["is_unsure"]
     config["calibration"]["unsure_below"] = 2
     (calibrated / "config.json").write_text(json.dumps(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ def test_wrong_flags_are_told_in_one_line(run: Run, fails: Callable[..., str], t
     for arguments, words in ((["--size", "100"], "multiple of 64"), (["--plot", tmp_path / "plot.jpg"], ".png, .svg")):
         finished = run("bench", "--shape", "tiny", *arguments)
         assert finished.returncode == 2 and words in finished.stderr
+
+
+def test_a_system_that_will_not_be_measured_is_told(run: Run) -> None:
+    asked = ("bench", "--shape", "tiny", "--system", "fastvlm-torch", "--system", "transformers", "--peers", "none")
+    finished = run(*asked)
+    assert finished.returncode == 2
+    assert re.search(r"transformers (is not installed|is a peer, which --peers none leaves out)\.", finished.stderr)
 
 
 def test_options_before_the_subcommand_are_not_lost_silently(run: Run) -> None:

@@ -24,7 +24,16 @@ def test_each_line_is_answered(run: Run, parrot: Path, picture: Path) -> None:
 
 def test_end_of_input_ends_the_chat(run: Run, parrot: Path) -> None:
     finished = run("chat", "--model", parrot, "--max-tokens", "1", input="Hello")
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "a\n", "")
+    assert (finished.returncode, finished.stdout) == (0, "a\n")
+    assert finished.stderr.startswith("Cut off after 1 tokens") and len(finished.stderr.splitlines()) == 1
+
+
+def test_a_path_may_be_typed_as_for_a_shell(run: Run, parrot: Path, picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "my own.png").write_bytes(picture.read_bytes())
+    lines = f"/image '{tmp_path}/my own.png'\n/image {tmp_path}/my own.png\n/image ~/my\\ own.png\nWhat?\n/image\n"
+    finished = run("chat", "--model", parrot, "--max-tokens", "1", input=lines, environment={"HOME": str(tmp_path)})
+    assert finished.stdout == "a\n" and "3 picture(s)" in finished.stderr
+    assert finished.returncode == 1 and finished.stderr.endswith("error: Expected a picture to show: /image PATH.\n")
 
 
 def test_wrong_picture_is_told_before_the_model_is_loaded(fails: Callable[..., str], tmp_path: Path) -> None:

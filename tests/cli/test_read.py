@@ -35,6 +35,7 @@ def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None
         finished = run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4")
         assert finished.returncode == 0, finished.stderr
         assert finished.stdout.strip() and str(folder) not in finished.stdout
+        assert finished.stderr.startswith(f"{folder / 'a.png'}: Cut off after 4 tokens")
         as_json = records(run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4", "--json").stdout)
         assert as_json == [
             {
@@ -42,6 +43,8 @@ def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None
                 "wanted": {"read": "text", "caption": "caption"}[command],
                 "model": str(parrot),
                 "text": finished.stdout.rstrip("\n"),
+                "finish_reason": "length",
+                "completion_tokens": 4,
             }
         ]
 
@@ -78,6 +81,10 @@ def test_results_grow_and_are_gone_on_with(
     assert len(found) == 4 and str(found[0]["text"]).startswith("kept ") and "error" not in output.read_text()
     before = output.read_bytes()
     assert run(*again, "--resume").returncode == 0
+    longer = run("read", folder, "--model", parrot, "--max-tokens", "3", "--output", output, "--resume")
+    assert longer.returncode == 0 and [one["completion_tokens"] for one in records(output.read_text())] == [3] * 4
+    before = output.read_bytes()
+    assert run(*again, "--resume").returncode == 0 and output.read_bytes() == before, "what is longer is enough"
     told = fails(*again, "--resume", "--fields")
     assert "go with wanted 'fields', got 'text'" in told
     assert output.read_bytes() == before
@@ -95,7 +102,6 @@ def test_fields_are_asked_for_one_by_one(run: Run, parrot: Path, folder: Path) -
 def test_what_cannot_start_is_told(run: Run, fails: Callable[..., str], parrot: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 cut off")
-    (tmp_path / "mine.txt").write_text("Dear diary,\n")
     for words, told in (
         ((tmp_path / "none.png",), "no file or folder"),
         ((tmp_path / "empty",), "no pictures"),
@@ -108,5 +114,14 @@ def test_what_cannot_start_is_told(run: Run, fails: Callable[..., str], parrot: 
         assert finished.returncode == 2 and told in finished.stderr, words
     broken = run("read", tmp_path / "broken.pdf", "--model", parrot, "--json")
     assert broken.returncode == 1 and "Cannot open the PDF" in records(broken.stdout)[0]["error"]  # type: ignore[operator]
-    told = fails("read", tmp_path / "broken.pdf", "--model", parrot, "--output", tmp_path / "mine.txt", "--resume")
-    assert "Expected results" in told and (tmp_path / "mine.txt").read_text() == "Dear diary,\n"
+    for mine in (b"Dear diary,\n", b"Dear diary,", b'{"a": 1}', b"\x00\x01"):
+        (tmp_path / "mine.txt").write_bytes(mine)
+        told = fails("read", tmp_path / "broken.pdf", "--model", parrot, "--output", tmp_path / "mine.txt", "--resume")
+        assert "Expected results" in told and (tmp_path / "mine.txt").read_bytes() == mine
+
+
+def test_what_comes_by_a_pipe_is_new_each_time(run: Run, parrot: Path, folder: Path, tmp_path: Path) -> None:
+    asked = ("read", "-", "--model", parrot, "--max-tokens", "1", "--output", tmp_path / "x.jsonl", "--resume")
+    for _ in range(2):
+        assert run(*asked, input=(folder / "a.png").read_bytes()).returncode == 0
+    assert len(records((tmp_path / "x.jsonl").read_text())) == 2

@@ -25,6 +25,7 @@ def test_samples_are_told_and_drawn(run: Run, fails: Callable[..., str], tmp_pat
     with Image.open(sheet) as picture:
         assert picture.width == 1600 and picture.height > 384
     assert "exists" in fails("samples", "--count", "1", "--output", sheet)
+    assert "found none at" in fails("samples", "--count", "500", "--output", tmp_path / "no" / "sheet.png")
     text = run("samples", "--count", "2", "--questions", "1").stdout.splitlines()
     assert len(text) == 4 and text[0].startswith("train/0  A")
     again = run("samples", "--count", "1", "--first", told[1]["sample"].split("/")[1], "--json").stdout

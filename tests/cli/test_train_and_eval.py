@@ -129,5 +129,12 @@ def test_a_place_for_no_report_is_told_at_once(fails: Callable[..., str], tmp_pa
     assert "--json" in fails("eval", "--json", tmp_path / place, code=2)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder here that may be written to and is not")
+def test_results_are_seen_where_they_cannot_be_kept(run: Run, parrot: Path) -> None:
+    finished = run("eval", "--model", parrot, "--limit", "1", "--no-baselines", "--json", "/proc/report.json")
+    assert finished.returncode == 1 and "/proc/report.json" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1 and "existence" in finished.stdout
+
+
 def test_boxes_need_their_folder_before_the_model_is_loaded(fails: Callable[..., str], tmp_path: Path) -> None:
     assert "--data" in fails("eval", "--task", "boxes", "--model", tmp_path / "no-model-either", code=2)

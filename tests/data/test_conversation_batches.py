@@ -103,6 +103,7 @@ def test_pitfall_b10_over_random_conversations_exactly_the_answers_are_supervise
         messages = prepared.conversation.messages
         assert messages == conversation.messages[: len(messages)] and messages[-1].role == "assistant"
         is_whole = len(messages) in (len(conversation.messages), len(conversation.messages) - 1)
+        assert prepared.is_shortened == (not is_whole), "an open question at the end is nothing that did not fit"
         num_whole, num_shortened = num_whole + is_whole, num_shortened + (not is_whole)
         prompt = collator.prompt(
             messages, sample_id=prepared.sample_id, visual_token_counts=prepared.visual_token_counts
@@ -196,7 +197,7 @@ def test_pictures_of_one_size_share_a_batch_and_features_need_not(tokenizer: Tok
     everything = [*prepared, *two_sizes]
     for one in everything:
         for number, layout in enumerate(one.layouts):
-            key = image_key(one.conversation, number)
+            key = one.image_keys[number]
             if key not in store:
                 value = read_tiles(one.conversation, number, collator).pixels.mean()
                 store.add(key, np.full((layout.num_visual_tokens, 5), value, np.float32))
@@ -256,3 +257,15 @@ def test_features_on_a_full_disk_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Free some space and resume"):
         store.add("a", np.ones((4096, 3), np.float32))
     assert "a" not in store
+
+
+def test_features_are_found_when_a_picture_is_gone(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = picture_file(tmp_path, 1)
+    prepared = prepare(
+        [Conversation("0", (user(ImagePart(path), "x"), assistant("y")))], collator_of(tokenizer)
+    ).conversations
+    store = FeatureStore(tmp_path / "features", identity="e", width=5)
+    store.add(prepared[0].image_keys[0], np.ones((sum(prepared[0].visual_token_counts), 5), np.float32))
+    path.unlink()
+    batches = ConversationBatches(conversations=prepared, collator=collator_of(tokenizer), batch_size=1, features=store)
+    assert batches[0].features is not None and batches[0].features.min() == 1

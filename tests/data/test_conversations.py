@@ -114,7 +114,7 @@ def test_lists_and_lines_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [("all", [0, 1, 2, 3]), ("first:2", [0, 1]), ("first:50%", [0, 1]), ("end:1", [3]), ("end:25%", [3]),
-     ("first:99", [0, 1, 2, 3]), ("random:0", [])],
+     ("first:10%", [0]), ("first:99", [0, 1, 2, 3]), ("random:0", [])],
 )  # fmt: skip
 def test_a_mixture_takes_its_share(strategy: str, expected: list[int], tmp_path: Path) -> None:
     pytest.importorskip("yaml")
@@ -145,6 +145,7 @@ def test_a_random_share_follows_the_seed(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": 1}\n{', "line 2"),
         ("a.json", '{"datasets": [{}]}', "json_path"),
         ("a.json", '{"datasets": [{"json_path": "b.json", "sampling_strategy": "some"}]}', "sampling_strategy"),
+        ("a.json", '{"datasets": [{"json_path": "b.json", "sampling_strategy": "first:inf"}]}', "sampling_strategy"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(name: str, text: str | None, says: str, tmp_path: Path) -> None:

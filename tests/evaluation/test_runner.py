@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,9 +99,17 @@ def test_the_majority_is_counted_for_each_kind_of_question() -> None:
 
     training = [ask("a", "gray"), ask("a", "grey"), ask("a", "red"), ask("b", "no"), ask("b", "Yes."), ask("c", "2")]
     guesses = most_frequent_answers(training)
-    assert guesses == {"a": "grey", "b": "no", "c": "2"}
+    assert guesses == {("family", "a"): "grey", ("family", "b"): "no", ("family", "c"): "2"}
     test = [ask("a", "gray"), ask("a", "red"), ask("b", "no"), ask("c", "two"), ask("d", "0")]
     assert num_correct_guesses(test, guesses) == 3
+    elsewhere = [replace(question, family="another") for question in test]
+    assert num_correct_guesses(elsewhere, guesses) == 0, "the same kind of another family has a majority of its own"
+
+
+def test_a_guess_is_judged_as_an_answer_of_the_model_is() -> None:
+    picture = Picture("p", "resized", lambda: np.zeros((1, 1, 3), np.uint8))
+    test = [EvaluationQuestion("", picture, "chart", "value", "", answer, "relaxed") for answer in ("20", "20.5", "40")]
+    assert num_correct_guesses(test, most_frequent_answers([test[0]])) == 2
 
 
 def test_no_majority_answer_is_a_good_guess(questions: list[EvaluationQuestion]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from fastvlm.errors import CheckpointError, DataError
-from fastvlm.evaluation.manifest import frozen_set_name, read_manifest
+from fastvlm.evaluation import suite
+from fastvlm.evaluation.manifest import DOCUMENTS_PATH, frozen_set_name, read_manifest
 from fastvlm.evaluation.provenance import identify_model
 from fastvlm.evaluation.questions import EvaluationQuestion
 from fastvlm.evaluation.runner import AssistantAnswerer, Outcome
-from fastvlm.evaluation.suite import coverage, question_set, run_suite
+from fastvlm.evaluation.suite import QuestionSet, coverage, question_set, run_suite
 from fastvlm.evaluation.tasks.scenes import scene_questions
 from fastvlm.inference.assistant import Assistant, load
 
@@ -132,6 +133,16 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path) -> None:
         question_set("scenes", data=None, limit_per_family=0)
     with pytest.raises(CheckpointError):
         identify_model(tmp_path / "nowhere")
+
+
+def test_a_frozen_set_of_documents_has_its_typefaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = read_manifest(DOCUMENTS_PATH)
+    digest = manifest.sets["documents-test-25-train"].questions_sha256
+    monkeypatch.setattr(suite, "questions_digest", lambda _: digest)
+    for fonts, name in ((manifest.fonts_sha256, "documents-test-25-train"), ("others", None)):
+        monkeypatch.setattr(suite, "fonts_digest", lambda found=fonts: found)
+        found = suite._frozen_set(QuestionSet([], [], {}, ""))
+        assert found == (None if name is None else f"{name} and {name}")
 
 
 def test_coverage_tells_how_right_confident_answers_are() -> None:

@@ -31,6 +31,26 @@ def test_pages_keep_their_aspect_and_colours(document: Path) -> None:
     assert max(read_page(document, 0).shape) <= LONG_SIDE_PX
 
 
+def test_what_was_filled_into_a_form_is_drawn(tmp_path: Path) -> None:
+    objects = (
+        b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [4 0 R] >> >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 100] /Annots [4 0 R] >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (city) /V (Rome) /F 4 /Rect [20 20 180 80] /AP << /N 5 0 R >> >>",
+        b"<< /Type /XObject /Subtype /Form /BBox [0 0 160 60] /Length 21 >>\nstream\n0 g 40 20 80 20 re f\nendstream",
+    )
+    body, places = b"%PDF-1.7\n", []
+    for number, content in enumerate(objects, start=1):
+        places.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(body)
+    (tmp_path / "form.pdf").write_bytes(body + b"xref\n0 6\n0000000000 65535 f \n" + table + end)
+    page = read_page(tmp_path / "form.pdf", 0, long_side_px=400)
+    assert (page[80:120, 120:280] < 16).all(), "the ink of the field's value, a black box here"
+    assert page[:30].min() > 200, "and nothing around the field"
+
+
 def test_what_is_no_pdf_or_no_page_is_told_in_one_line(document: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pdf"
     broken.write_bytes(document.read_bytes()[:200])

@@ -51,7 +51,7 @@ from fastvlm.recipes.document_settings import (
     documents_on_a_gpu,
     smoke,
 )
-from fastvlm.recipes.documents import SCORES_FILE, _batches, _identity, run, timed
+from fastvlm.recipes.documents import SCORES_FILE, _batches, _identity, _tell_scores, run, timed
 from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE, Interrupted
 from fastvlm.training.meter import StepReport
@@ -396,3 +396,23 @@ def test_what_is_looked_up_by_name_is_asked_more_often_and_what_is_not_shown_les
     count = Counter(question.intent for pair in drawn for question in pair)
     assert count["value"] > 1.2 * count["title"] and count["title"] > 1.5 * count["not_shown"] > count["kind"]
     assert chosen_questions(many[:2], 8, rng) == many[:2]
+
+
+def test_unseen_typefaces_are_told_of_only_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, unseen = (
+        next(face for face in fonts.TYPEFACES if (face.design in fonts.HELD_OUT_DESIGNS) == is_held_out)
+        for is_held_out in (False, True)
+    )
+    for typefaces, expected in (((seen, seen), False), ((unseen,), False), ((seen, unseen), True)):
+        faces = tuple(fonts.Face(typeface, "Regular", None) for typeface in typefaces)
+        monkeypatch.setattr(fonts, "installed_faces", lambda found=faces: found)
+        assert fonts.has_unseen_faces() == expected
+    scores = {"a": {"train": [1, 4], "held_out": [2, 4]}, "b": {"train": [1, 4]}}
+    (tmp_path / SCORES_FILE).write_text(json.dumps(scores))
+    told: list[str] = []
+    for stage in ("a", "b"):
+        _tell_scores(smoke(), None, None, tmp_path, stage, told.append)  # type: ignore[arg-type]
+    assert told[0].endswith("50.0 % in typefaces that it has not seen")
+    assert "25.0 % of 4 lines" in told[1] and "no typefaces here that it has not seen" in told[1]

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import fastvlm
-from fastvlm.checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILE
+from fastvlm.checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILE, LORA_A
 from fastvlm.checkpoints.config import CONFIG_FILE
 from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.load import load_checkpoint
@@ -23,6 +23,7 @@ from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.cli.main import cli
 from fastvlm.errors import CheckpointError, DataError, TrainingError
+from fastvlm.evaluation.provenance import identify_model
 from fastvlm.recipes.finetune import FinetuneRecipe, run
 from fastvlm.training.loop import METRICS_FILE, Interrupted
 from fastvlm.training.lora import LoraSettings
@@ -91,6 +92,16 @@ def test_kept_features_give_the_losses_of_pixels(data: Path, tmp_path: Path) -> 
     for name, keeps in (("kept", True), ("encoded", False)):
         run(recipe_for(path, keeps_features=keeps, num_epochs=1), tmp_path / name)
     assert losses(tmp_path / "kept") == pytest.approx(losses(tmp_path / "encoded"), rel=0.02)
+
+
+def test_another_run_does_not_cost_a_begun_one_its_features(data: Path, tmp_path: Path) -> None:
+    model = run(recipe_for(data, num_epochs=1), tmp_path)
+    shutil.rmtree(model)  # as it is before the end
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "features").iterdir()}
+    with pytest.raises(TrainingError, match=r"has features of another encoder or picture size\. Resume"):
+        run(recipe_for(data, num_epochs=1, size_px=128), tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "features").iterdir()} == kept
+    assert run(recipe_for(data, num_epochs=1), tmp_path) == model
 
 
 def test_the_model_learns_what_it_is_shown_and_says_so(data: Path, tmp_path: Path) -> None:
@@ -163,12 +174,25 @@ def test_an_adapter_is_small_and_peft_could_read_its_description(adapter: Path) 
     assert "`embedded`" in card and f"rank {config['r']}" in card
 
 
-def test_an_adapter_is_shown_with_what_it_is_merged_into(adapter: Path) -> None:
+def test_an_adapter_is_shown_with_what_it_is_merged_into(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path / "cache"))
     told = CliRunner().invoke(cli, ["inspect", str(adapter)]).output.splitlines()
     assert told[0].startswith("adapter") and str(adapter) in told[0] and "rank 4" in told[0]
     assert any(line.startswith("decoder parameters") for line in told)
     shown = json.loads(CliRunner().invoke(cli, ["inspect", str(adapter), "--json"]).output)
     assert shown["adapter"] == {"base": "embedded", "rank": 4, "scale": 2.0}
+    assert not (tmp_path / "cache").exists(), "nothing is merged for a description"
+
+
+def test_an_adapter_is_known_by_its_own_weights_and_its_bases(adapter: Path) -> None:
+    assert [file.name for file in identify_model(adapter).weights] == [ADAPTER_FILE, "model.safetensors"]
+
+
+def test_an_adapter_answers_in_a_given_time(adapter: Path, data: Path) -> None:
+    assistant = fastvlm.load(adapter, max_ttft_ms=60_000)
+    assert assistant.ask("hue code?", images=data.parent / "1.png", max_new_tokens=1).text
 
 
 def test_adapter_merged_and_unmerged_answer_alike(
@@ -240,6 +264,16 @@ def test_an_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path, d
     (copy / ADAPTER_CONFIG).write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="weights fit its base model"):
         load_checkpoint(copy)
+
+
+def test_an_adapter_with_half_a_change_is_refused(adapter: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    halves = {name: value for name, value in load_file(adapter / ADAPTER_FILE).items() if not name.endswith(LORA_A)}
+    shutil.copy(adapter / ADAPTER_CONFIG, tmp_path)
+    save_file(halves, tmp_path / ADAPTER_FILE)
+    with pytest.raises(CheckpointError, match=r"weights fit its base model .* got .*lora_B"):
+        load_checkpoint(tmp_path)
 
 
 def test_lora_trains_no_encoder(data: Path, tmp_path: Path) -> None:

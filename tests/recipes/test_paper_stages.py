@@ -134,6 +134,22 @@ def test_pitfall_b4_an_encoder_with_fresh_weights_is_asked_for(language_model: P
         recipe_of(STAGES["connector"], StageRun(**wanted, seed=1), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ({"model": "m", "tower": Path("t")}, "Expected one start"),
+        ({"model": "m", "decoder": "d", "tower": Path("t")}, "Expected one start"),
+        ({"model": "m", "has_random_encoder": True}, "Expected one start"),
+        ({"tower": Path("t")}, "Expected a model to go on with"),
+        ({"decoder": "d", "tower": Path("t"), "has_random_encoder": True}, "Expected one encoder"),
+    ],
+)
+def test_parts_that_would_not_be_looked_at_are_refused(tmp_path: Path, start: dict[str, Any], told: str) -> None:
+    with pytest.raises(TrainingError, match=told):
+        recipe_of(STAGES["connector"], StageRun(**start, data=("d",)), tmp_path)
+    assert not (tmp_path / "start").exists()
+
+
 def test_a_batch_that_does_not_make_the_stages_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="that make the stage's 128, got 24"):
         recipe_of(STAGES["instruct"], StageRun(model="m", data=("d",), batch_size=24), tmp_path)

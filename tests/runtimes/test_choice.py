@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(engine, "has_bfloat16", lambda: has_bfloat16)
 
     return pretend
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems show GPUs in other ways")
+def test_a_gpu_is_looked_for_where_its_device_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"/dev/nvidiactl", "/dev/kfd", "/dev/dxg"} <= set(choice._GPU_DEVICES)
+    monkeypatch.setattr(choice, "_GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path / "dxg")))
+    assert not choice._may_have_accelerator()
+    (tmp_path / "dxg").touch()
+    assert choice._may_have_accelerator()
 
 
 @pytest.mark.parametrize(

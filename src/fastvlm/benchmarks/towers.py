@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -122,6 +123,7 @@ def compare(
         max_positions=embedded.config.vlm.decoder.max_positions,
     )
     curves: dict[str, list[float]] = {}
+    steps = [*range(0, num_steps, every), num_steps]
     num_answers = _NUM_VALIDATION_BATCHES * batch_size * len(QUESTIONS)
     for name in ("pretrained", "fresh"):
         task = InstructTask(_model(vision if name == "pretrained" else None, vision, embedded))
@@ -134,11 +136,10 @@ def compare(
             save_every=num_steps,
         )
         curves[name] = [_accuracy(task, held_out)]
-        for step in range(every, num_steps + 1, every):
+        for before, step in pairwise(steps):
             report(f"{name} encoder, step {step} of {num_steps}")
-            train(task, batches, settings, folder / name, max_steps=every)
+            train(task, batches, settings, folder / name, max_steps=step - before)
             curves[name].append(_accuracy(task, held_out))
-    steps = list(range(0, num_steps + 1, every))
     return TowerReport(steps, curves["pretrained"], curves["fresh"], num_answers, machine, versions)
 
 

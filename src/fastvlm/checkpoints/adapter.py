@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import Weights
-from fastvlm.checkpoints.hub import resolve
+from fastvlm.checkpoints.hub import Fetch, resolve
 from fastvlm.checkpoints.tensors import StoredTensor, read_header, read_json, some
 from fastvlm.errors import CheckpointError, one_line
 from fastvlm.files import replacing
-from fastvlm.machine import cache_folder
+from fastvlm.machine import cache_folder, make_room
 
 if TYPE_CHECKING:
     from fastvlm.checkpoints.stored import StoredCheckpoint
@@ -53,14 +53,17 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     return AdapterConfig(base, rank, alpha / rank)
 
 
-def read_adapter(folder: Path, read_base: Callable[[Path], StoredCheckpoint]) -> StoredCheckpoint:
+def read_adapter(
+    folder: Path, read_base: Callable[[Path], StoredCheckpoint], *, only_described: bool = False
+) -> StoredCheckpoint:
     """Read the base model of an adapter with the adapter's changes in its tensors.
 
-    Raises CheckpointError where the base is not there, is of another shape, or the merged weights cannot be kept.
+    only_described: leave the changes out, and fetch no base from the hub. Raises CheckpointError where the base is not
+    there, is of another shape, or the merged weights cannot be kept.
     """
     config = read_adapter_config(folder)
     try:
-        base = read_base(_base_folder(config.base, folder))
+        base = read_base(base_folder(folder, fetch="never" if only_described else "missing"))
     except CheckpointError as error:
         raise CheckpointError(
             f"{error} It is the base model of the adapter {folder}; "
@@ -68,6 +71,8 @@ def read_adapter(folder: Path, read_base: Callable[[Path], StoredCheckpoint]) ->
         ) from error
     changes = read_header(folder / ADAPTER_FILE)
     _check(changes, base.tensors, folder)
+    if only_described:
+        return base
     merged = cache_folder() / f"adapter-{_key(folder, base.tensors)}.safetensors"
     if not merged.is_file():
         _write_merged(merged, base.tensors, changes, config.scale)
@@ -76,10 +81,14 @@ def read_adapter(folder: Path, read_base: Callable[[Path], StoredCheckpoint]) ->
     return replace(base, tensors=tensors, config=replace(base.config, calibration=None))
 
 
-def _base_folder(base: str, folder: Path) -> Path:
-    """Where the base is; a relative path may be meant from the adapter's own folder."""
+def base_folder(folder: Path, *, fetch: Fetch = "missing") -> Path:
+    """Where the base of an adapter is; a relative path may be meant from the adapter's own folder.
+
+    fetch: as in `resolve`. Raises CheckpointError where it is not there.
+    """
+    base = read_adapter_config(folder).base
     beside = folder / base
-    return beside if not Path(base).is_absolute() and beside.is_dir() else resolve(base)
+    return beside if not Path(base).is_absolute() and beside.is_dir() else resolve(base, fetch=fetch)
 
 
 def _check(changes: Mapping[str, StoredTensor], base: Mapping[str, StoredTensor], folder: Path) -> None:
@@ -93,7 +102,9 @@ def _check(changes: Mapping[str, StoredTensor], base: Mapping[str, StoredTensor]
             pair = changes.get(name.removesuffix(LORA_A) + LORA_B)
             fits = pair is not None and (pair.shape[0], tensor.shape[1]) == target.shape
             wrong += [] if fits and pair is not None and pair.shape[1] == tensor.shape[0] else [name]
-        elif not name.endswith(LORA_B) and tensor.shape != target.shape:
+        elif name.endswith(LORA_B):
+            wrong += [] if name.removesuffix(LORA_B) + LORA_A in changes else [name]
+        elif tensor.shape != target.shape:
             wrong.append(name)
     if wrong or not changes:
         raise CheckpointError(
@@ -137,6 +148,7 @@ def _write_merged(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(merged_values(base, changes, scale), temporary)
+        make_room(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Expected to keep the merged weights of an adapter in {path.parent}, got: {one_line(error)}. "

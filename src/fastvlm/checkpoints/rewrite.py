@@ -21,12 +21,14 @@ def rewrite_checkpoint(
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     encoder_ranges: Mapping[str, float] | None = None,
+    fuse: bool = False,
 ) -> Path:
     """Read a model (a folder, a hub id, or `embedded`) and write it into a new folder; returns that folder.
 
     layout: `fastvlm` keeps the encoder's form and its CLIP head, the foreign ones hold what their programs know.
     dtype: `float32`, `bfloat16` or `float16` for all weights, None keeps every bit. encoder_ranges: of a calibration of
-    the source, for the layout `fastvlm`; None keeps the source's own. The licence files come along.
+    the source, for the layout `fastvlm`; None keeps the source's own. fuse: write the encoder in its fused form, for
+    answering, also where the layout could hold the form of training. The licence files come along.
     The folder appears whole or not at all, also where writing is interrupted.
     Raises CheckpointError for an unknown precision, a source that is not whole, or a folder that is not empty.
     """
@@ -35,7 +37,7 @@ def rewrite_checkpoint(
     if encoder_ranges is not None and layout != "fastvlm":
         raise CheckpointError(f"Expected the layout fastvlm for a calibrated checkpoint, got {layout}.")
     stored = read_checkpoint(resolve(source))
-    loaded = load_stored(stored, form="stored", clip_head="keep")
+    loaded = load_stored(stored, form="fused" if fuse else "stored", clip_head="keep")
     if encoder_ranges is None and layout == "fastvlm":
         encoder_ranges = stored.encoder_ranges
     return save_checkpoint(

@@ -56,15 +56,16 @@ _FOREIGN = {
 }
 
 
-def read_checkpoint(folder: str | Path) -> StoredCheckpoint:
+def read_checkpoint(folder: str | Path, *, only_described: bool = False) -> StoredCheckpoint:
     """Read everything of a folder but the tensors' values: ours, the authors' or transformers'.
 
-    The folder of an adapter is read as its base model with the adapter merged into it.
+    The folder of an adapter is read as its base model with the adapter merged into it. only_described: as the base
+    itself, which has the same shapes: nothing is fetched or written then.
     Raises CheckpointError, in one line, for a folder that is none of these, or not whole.
     """
     folder = Path(folder)
     if is_adapter(folder):
-        return read_adapter(folder, read_checkpoint)
+        return read_adapter(folder, read_checkpoint, only_described=only_described)
     raw = _read_config_file(folder)
     kind = raw.get("model_type")
     if kind == MODEL_TYPE:

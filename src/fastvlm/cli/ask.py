@@ -18,7 +18,7 @@ from fastvlm.cli.options import (
     picture_source,
     settings_overrides,
 )
-from fastvlm.cli.output import answer_line, debug_option, note, print_json, waiting
+from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut, print_json, waiting
 from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, system, user
 
@@ -65,6 +65,8 @@ def ask_command(
             for piece in stream:
                 write(piece)
         answer = stream.answer
+        if not timings:  # which tell it too
+            note_if_cut(answer.finish_reason, answer.usage.completion_tokens)
         if answer.is_unsure:
             percent = f"{100 * answer.confidence:.0f} %"
             note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")

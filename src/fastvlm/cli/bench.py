@@ -44,13 +44,16 @@ def _installed_systems(
     """(name, precision) of each system to measure; one that knows a single precision comes once."""
     from fastvlm.benchmarks.systems import SYSTEMS
 
+    for name in only:
+        if not SYSTEMS[name].is_installed:
+            raise click.BadParameter(f"{name} is not installed.", param_hint="--system")
+        if peers == "none" and not SYSTEMS[name].is_ours:
+            raise click.BadParameter(f"{name} is a peer, which --peers none leaves out.", param_hint="--system")
     kinds = {
         name: kind
         for name, kind in SYSTEMS.items()
         if kind.is_installed and (kind.is_ours or peers == "installed") and (not only or name in only)
     }
-    if not kinds:
-        raise click.BadParameter(f"of these none is installed: {', '.join(only)}.", param_hint="--system")
     pairs = ((name, kind.only_precision or precision) for precision in precisions for name, kind in kinds.items())
     return tuple(dict.fromkeys(pairs))
 
@@ -251,7 +254,7 @@ def encoders_command(
     show_default=True,
     help="The largest budget.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws other budgets.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws other budgets.")
 @click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Hold the decoder's weights in fewer bits.")
 @threads_option
 @json_option

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Unpack
@@ -16,7 +18,7 @@ from fastvlm.cli.options import (
     settings_overrides,
     standard_input,
 )
-from fastvlm.cli.output import answer_line, debug_option, note
+from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut
 from fastvlm.errors import FastVLMError, PromptError
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Conversation:
     def _react(self, line: str) -> None:
         command, _, argument = line.partition(" ")
         if command == "/image":
-            self._pictures.append(_read_picture(argument.strip()))
+            self._pictures.append(_read_picture(_typed_path(argument.strip())))
             note(f"{len(self._pictures)} picture(s) go with the next question.")
         elif command == "/reset":
             self._chat = self._assistant.chat(system=self._system_text)
@@ -107,6 +109,7 @@ class Conversation:
         with answer_line() as write:
             for piece in stream:
                 write(piece)
+        note_if_cut(stream.answer.finish_reason, stream.answer.usage.completion_tokens)
         self._pictures = []
 
 
@@ -115,6 +118,20 @@ def _read_picture(path: str) -> object:
     from fastvlm.processing.images import read_image
 
     return read_image(path)
+
+
+def _typed_path(argument: str) -> str:
+    """The path in a line: as it is where it is there, else without the quotes and the `~` that a shell would take off.
+
+    Terminals write such quotes around a file that is dropped on them.
+    """
+    if not argument:
+        raise PromptError("Expected a picture to show: /image PATH.")
+    if os.path.exists(argument):
+        return argument
+    with suppress(ValueError):  # a quote without its second
+        argument = " ".join(shlex.split(argument))
+    return os.path.expanduser(argument)
 
 
 def _read_line(*, is_interactive: bool) -> str:

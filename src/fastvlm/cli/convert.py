@@ -30,6 +30,7 @@ from fastvlm.files import pictures_in
     metavar="DIR",
     help="Typical pictures, on which to measure what an encoder in eight bits (--quantize) has to know.",
 )
+@click.option("--fuse", is_flag=True, help="Write the encoder in its fused form: it answers, and learns no more.")
 @debug_option
 def convert_command(
     source: str,
@@ -37,6 +38,7 @@ def convert_command(
     layout: Literal["fastvlm", "apple", "transformers"],
     dtype: str | None,
     pictures: Path | None,
+    fuse: bool,
 ) -> None:
     """Rewrite a checkpoint in another layout.
 
@@ -53,7 +55,7 @@ def convert_command(
     from fastvlm.checkpoints.rewrite import rewrite_checkpoint
 
     ranges = None if pictures is None else _calibrated(source, pictures)
-    click.echo(rewrite_checkpoint(source, destination, layout=layout, dtype=dtype, encoder_ranges=ranges))
+    click.echo(rewrite_checkpoint(source, destination, layout=layout, dtype=dtype, encoder_ranges=ranges, fuse=fuse))
 
 
 def _calibrated(source: str, folder: Path) -> dict[str, float]:

@@ -86,13 +86,13 @@ def eval_command(
             report=progress,
             model=options["model"],
         )
-    if json_file is not None:
-        write_report(report, json_file)
-        note(f"Written: {json_file}")
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     with console.capture() as table:
         console.print(report)
     click.echo(table.get(), nl=False)
+    if json_file is not None:
+        write_report(report, json_file)
+        note(f"Written: {json_file}")
 
 
 @contextmanager

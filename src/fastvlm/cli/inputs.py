@@ -9,17 +9,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from fastvlm.cli.options import STANDARD_INPUT, ModelOptions, load_assistant, picture_source
-from fastvlm.cli.output import check_place, note, print_json
+from fastvlm.cli.output import check_place, note, note_if_cut, print_json
 from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
+if TYPE_CHECKING:
+    from fastvlm.inference.answers import Answer
+
 Work = Callable[[object], Mapping[str, object]]
 """What is done to one picture, as an assistant takes it; what it returns is its record."""
+
+_START_OF_RECORD = b'{"file": "'
 
 MAX_TOKENS = 512
 """A page of text is longer than an answer."""
@@ -112,14 +117,24 @@ def _refuse(error: ImageError) -> NoReturn:
     raise error
 
 
+def answer_record(answer: Answer) -> dict[str, object]:
+    """What is kept of an answer: its text, and whether that is all of it."""
+    return {
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "completion_tokens": answer.usage.completion_tokens,
+    }
+
+
 class Results:
     """A file of JSON lines that grows with each page; what an earlier call has written is not done again.
 
-    asked: what is said of each page beside its place, and has to be the same in what is gone on with.
+    asked: what is said of each page beside its place, and has to be the same in what is gone on with. max_tokens: what
+    was cut shorter than this is done again.
     """
 
-    def __init__(self, path: Path, *, asked: Mapping[str, object], resume: bool) -> None:
-        self.path, self.asked = path, asked
+    def __init__(self, path: Path, *, asked: Mapping[str, object], max_tokens: int, resume: bool) -> None:
+        self.path, self.asked, self._max_tokens = path, asked, max_tokens
         self.done: set[tuple[str, int | None]] = set()
         if path.exists() and not resume:
             raise DataError(f"{path} exists. Go on with it by --resume, or choose another --output.")
@@ -129,13 +144,14 @@ class Results:
     def _read(self) -> None:
         """Take up what is there; a last line that a kill cut off is dropped."""
         data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
+        end = data.rfind(b"\n") + 1
         kept: list[bytes] = []
         try:
-            for line in whole.splitlines(keepends=True):
+            _require_start_of_record(data[end:])
+            for line in data[:end].splitlines(keepends=True):
                 record = json.loads(line)
                 self._require_same(record)
-                if "error" not in record:  # what could not be read is tried again
+                if self._is_whole(record):
                     self.done.add((record["file"], record.get("page")))
                     kept.append(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -144,6 +160,11 @@ class Results:
             ) from error
         if b"".join(kept) != data:
             write_whole(self.path, b"".join(kept))
+
+    def _is_whole(self, record: Mapping[str, Any]) -> bool:
+        """Whether a page needs no second try: it could be read, and was not cut short where more is asked for now."""
+        is_cut = record.get("finish_reason") == "length" and record["completion_tokens"] < self._max_tokens
+        return "error" not in record and not is_cut
 
     def _require_same(self, record: Mapping[str, object]) -> None:
         for name, value in self.asked.items():
@@ -163,6 +184,13 @@ class Results:
                 file.flush()
 
             yield write
+
+
+def _require_start_of_record(line: bytes) -> None:
+    """Raise ValueError for a line without an end that is none of ours, so that nobody's file is taken for a result."""
+    start = _START_OF_RECORD[: len(line)]
+    if not line.startswith(start):
+        raise ValueError(f"Expected a line that begins with {start!r}.")
 
 
 def print_record(record: Mapping[str, object], *, shows_name: bool) -> None:
@@ -190,10 +218,12 @@ def process(
     """Do all pages that are not done, and go on past those that cannot be read; returns how many could not."""
     num_failed = 0
     for count, page in enumerate(pages, start=1):
-        if page.key not in done:
+        if page.key not in done or page.file == STANDARD_INPUT:  # what comes in by a pipe is new each time
             place = {"file": page.file} if page.number is None else {"file": page.file, "page": page.number}
             try:
-                write({**place, **asked, **work(page.picture())})
+                record = work(page.picture())
+                note_if_cut(record.get("finish_reason"), record.get("completion_tokens"), place=f"{page.name}: ")
+                write({**place, **asked, **record})
             except ImageError as error:
                 note(f"error: {page.name}: {error}")
                 write({**place, **asked, "error": str(error)})
@@ -209,13 +239,15 @@ def run_over_pages(
     options: ModelOptions,
     *,
     wanted: str,
+    max_tokens: int,
     resume: bool,
     as_json: bool,
 ) -> None:
     """Load the model and do the work of a command to every page.
 
-    work_of: from the assistant to the work. wanted: what the work is for, which results are marked with. Raises
-    UsageError for what cannot start, DataError in the end where pages could not be read.
+    work_of: from the assistant to the work, whose answers have at most `max_tokens`. wanted: what the work is for,
+    which results are marked with. Raises UsageError for what cannot start, DataError in the end where pages could not
+    be read.
     """
     context = click.get_current_context()
     if resume and output is None:
@@ -225,7 +257,7 @@ def run_over_pages(
     check_place(output, flag="--output")
     pages = pages_of(words)
     asked = {"wanted": wanted, "model": options["model"] or "embedded"}
-    results = None if output is None else Results(output, asked=asked, resume=resume)
+    results = None if output is None else Results(output, asked=asked, max_tokens=max_tokens, resume=resume)
     work = work_of(load_assistant(options))
     writing = (
         results.writer()

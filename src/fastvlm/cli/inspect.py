@@ -56,7 +56,7 @@ def _inspect_model(model: str | None, *, as_json: bool) -> None:
     from fastvlm.checkpoints.summary import summarize
 
     folder = resolve(model, fetch="never")
-    summary = summarize(read_checkpoint(folder))
+    summary = summarize(read_checkpoint(folder, only_described=True))
     adapter = read_adapter_config(folder) if is_adapter(folder) else None
     if as_json:
         print_json({**summary.to_dict(), "adapter": None if adapter is None else asdict(adapter)})
@@ -74,7 +74,8 @@ def _inspect_picture(target: str, model: str | None, *, output: Path | None, for
     from fastvlm.processing.tiling import ImageProcessor
 
     picture = read_image(picture_source(target))
-    processor = ImageProcessor(read_checkpoint(resolve(model, fetch="never")).config.processing)
+    stored = read_checkpoint(resolve(model, fetch="never"), only_described=True)
+    processor = ImageProcessor(stored.config.processing)
     height_px, width_px = picture.shape[:2]
     layout = processor.layout(width_px, height_px)
     if output is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypedDict, cast
 
 import click
 
-from fastvlm.cli.output import waiting
+from fastvlm.cli.output import note, waiting
 from fastvlm.errors import GenerationError
 from fastvlm.files import PICTURE_SUFFIXES
 
@@ -125,13 +125,21 @@ _GENERATION_OPTIONS = (
     click.option("--system", metavar="TEXT", help="A system message before everything else."),
     click.option("--max-tokens", "--max-new-tokens", "max_new_tokens", type=int, metavar="N", help="Longest answer."),
     click.option("--temperature", type=float, metavar="T", help="0 takes the likeliest word; higher varies more."),
-    click.option("--top-p", type=float, metavar="P", help="Sample from the likeliest tokens of this probability."),
-    click.option("--top-k", type=int, metavar="K", help="Sample from this many likeliest tokens; 0 for all."),
     click.option(
-        "--min-p", type=float, metavar="P", help="Sample from tokens of this share of the likeliest one's probability."
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="With --temperature: sample from tokens that make up this much.",
+    ),
+    click.option("--top-k", type=int, metavar="K", help="With --temperature: sample from so many tokens; 0 for all."),
+    click.option(
+        "--min-p",
+        type=float,
+        metavar="P",
+        help="With --temperature: sample from tokens of this share of the likeliest one's probability.",
     ),
     click.option("--repetition-penalty", type=float, metavar="R", help="Above 1 avoids repetition."),
-    click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
+    click.option("--seed", type=int, metavar="N", help="With --temperature: the same seed gives the same answer."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be repeated."),
 )
 
@@ -168,9 +176,12 @@ def settings_overrides(options: AnswerOptions) -> SettingsOverrides:
         given["stop"] = options["stop"]
     overrides = cast("SettingsOverrides", given)
     try:
-        GenerationSettings().with_overrides(overrides)
+        settings = GenerationSettings().with_overrides(overrides)
     except GenerationError as error:
         raise click.UsageError(str(error), click.get_current_context()) from error
+    idle = [f"--{name.replace('_', '-')}" for name in ("top_p", "top_k", "min_p", "seed") if name in given]
+    if idle and settings.temperature == 0:
+        note(f"warning: {', '.join(idle)} changes nothing while the likeliest word is taken. Add --temperature 1.")
     return overrides
 
 

@@ -64,6 +64,12 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def note_if_cut(finish_reason: object, num_tokens: object, *, place: str = "") -> None:
+    """Tell a person that an answer would go on. place: which one, where there are several."""
+    if finish_reason == "length":
+        note(f"{place}Cut off after {num_tokens} tokens. A larger --max-tokens shows more, where the model has room.")
+
+
 def print_json(value: Mapping[str, object]) -> None:
     """Print one object on stdout, in ASCII, so that any terminal's encoding carries it."""
     click.echo(json.dumps(value))
@@ -132,8 +138,13 @@ def _prepare_streams() -> None:
 
 def check_place(path: Path | None, *, flag: str) -> None:
     """Refuse a place that no file can be written to before the minutes of work whose result it is for."""
-    if path is not None and not (path.absolute().parent.is_dir() and (path.is_file() or not path.exists())):
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not (folder.is_dir() and (path.is_file() or not path.exists())):
         raise click.BadParameter(f"{path} is no place for a file.", param_hint=f"'{flag}'")
+    if not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"{folder} may not be written to.", param_hint=f"'{flag}'")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -58,7 +58,7 @@ start_options = (
 save_every_option = click.option(
     "--save-every",
     type=click.IntRange(min=1),
-    help="Steps between saved states; 200 if not given (clip: 1000, clip-small: 100).",
+    help="Steps between saved states; 200 if not given (clip: 1000; clip-small, documents: 100).",
 )
 scale_options = (
     click.option(
@@ -139,8 +139,9 @@ def progress() -> Iterator[Report]:
 
         def report(stage: str, step: StepReport) -> None:
             if stage not in bars:
-                bars[stage] = bars_shown.add_task(stage, total=step.num_steps, numbers="")
-            bars_shown.update(bars[stage], completed=step.step, numbers=_numbers(step))
+                bars[stage] = bars_shown.add_task(stage, numbers="")
+            # What fits into a time is told better from report to report.
+            bars_shown.update(bars[stage], completed=step.step, total=step.num_steps, numbers=_numbers(step))
 
         yield report
 

@@ -17,7 +17,7 @@ from fastvlm.batches import Float32Array, PixelTiles, TrainingBatch
 from fastvlm.data.collate import NO_PIXELS, Collator, PackedRow, batch_of, pack
 from fastvlm.data.conversations import Conversation, captioned
 from fastvlm.data.feature_store import FeatureStore
-from fastvlm.errors import DataError, ImageError, PromptError
+from fastvlm.errors import DataError, ImageError, PromptError, one_line
 from fastvlm.messages import ImagePart, Message, images_of
 from fastvlm.processing.images import image_size, read_image
 from fastvlm.processing.prompt import build_prompt
@@ -34,11 +34,17 @@ _POOL_BATCHES = 64
 
 @dataclass(frozen=True)
 class PreparedConversation:
-    """A conversation that is known to fit. layouts: of its images, in order. num_positions: of its prompt."""
+    """A conversation that is known to fit.
+
+    layouts, image_keys: of its images, in order; the keys are those of the files as they were when it was prepared.
+    num_positions: of its prompt. is_shortened: whether its last turns did not fit.
+    """
 
     conversation: Conversation
     layouts: tuple[TileLayout, ...]
+    image_keys: tuple[str, ...]
     num_positions: int
+    is_shortened: bool = False
 
     @property
     def sample_id(self) -> str:
@@ -81,7 +87,7 @@ def prepare(
             refused.append(str(error))
             continue
         kept.append(prepared)
-        num_shortened += len(prepared.conversation.messages) < len(conversation.messages)
+        num_shortened += prepared.is_shortened
     _account_for(refused, left_out, num_kept=len(kept))
     return PreparedData(tuple(kept), num_shortened)
 
@@ -94,9 +100,9 @@ def unreadable_images(
     Training needs every image at some time, hours after it started. tell: is told how many are done, now and then.
     """
     sources = {
-        image_key(one.conversation, number): one.conversation.images[number].source
+        key: image.source
         for one in conversations
-        for number in range(len(one.layouts))
+        for key, image in zip(one.image_keys, one.conversation.images, strict=True)
     }
     wrong: dict[str, str] = {}
     done, told_s = 0, time.monotonic()
@@ -126,8 +132,7 @@ def without_unreadable(
     """The conversations all of whose images can be read. left_out, errors: as in `prepare`."""
     kept, refused = [], []
     for one in conversations:
-        keys = [image_key(one.conversation, number) for number in range(len(one.layouts))]
-        reasons = [unreadable[key] for key in keys if key in unreadable]
+        reasons = [unreadable[key] for key in one.image_keys if key in unreadable]
         if reasons:
             refused.append(f"{one.sample_id}: {reasons[0]}")
         else:
@@ -151,7 +156,7 @@ def _prepared(conversation: Conversation, collator: Collator) -> PreparedConvers
     if isinstance(collator.template, Template) and collator.template.layout == "caption":
         conversation = captioned(conversation)
     layouts = tuple(_layout(image, conversation.sample_id, collator) for image in conversation.images)
-    messages = _without_open_question(conversation.messages)
+    whole = messages = _without_open_question(conversation.messages)
     while True:
         counts = [layout.num_visual_tokens for layout in layouts[: len(images_of(messages))]]
         shorter = _without_last_turn(messages)
@@ -159,7 +164,16 @@ def _prepared(conversation: Conversation, collator: Collator) -> PreparedConvers
             break
         messages = shorter
     prompt = collator.prompt(messages, sample_id=conversation.sample_id, visual_token_counts=counts)
-    return PreparedConversation(replace(conversation, messages=messages), layouts[: len(counts)], len(prompt))
+    kept = replace(conversation, messages=messages)
+    keys = tuple(_key_of(kept, number) for number in range(len(counts)))
+    return PreparedConversation(kept, layouts[: len(counts)], keys, len(prompt), is_shortened=messages is not whole)
+
+
+def _key_of(conversation: Conversation, number: int) -> str:
+    try:
+        return image_key(conversation, number)
+    except OSError as error:
+        raise DataError(f"{conversation.sample_id}: {one_line(error)}") from error
 
 
 def _fits(messages: Sequence[Message], counts: Sequence[int], collator: Collator, sample_id: str) -> bool:
@@ -195,7 +209,10 @@ def _layout(image: ImagePart, sample_id: str, collator: Collator) -> TileLayout:
 
 
 def image_key(conversation: Conversation, number: int) -> str:
-    """What an image of a conversation is known by: a file by its path, size and time, others by what they hold."""
+    """What an image of a conversation is known by: a file by its path, size and time, others by what they hold.
+
+    Raises OSError for a file that is no longer there.
+    """
     source = conversation.images[number].source
     if isinstance(source, str | Path) and not str(source).startswith("data:"):
         status = Path(source).stat()
@@ -265,8 +282,7 @@ class ConversationBatches:
         return pack([prompt])
 
     def _features(self, chosen: Sequence[PreparedConversation], store: FeatureStore) -> Float32Array:
-        keys = [image_key(one.conversation, number) for one in chosen for number in range(len(one.layouts))]
-        found = [store[key] for key in keys]
+        found = [store[key] for one in chosen for key in one.image_keys]
         return np.concatenate(found) if found else np.zeros((0, store.width), np.float32)
 
     def _epoch(self, epoch: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,10 +88,11 @@ def _sampled(
     kind, _, amount = strategy.partition(":")
     try:
         number = float(amount.removesuffix("%"))
-        count = int(number * len(conversations) / 100) if amount.endswith("%") else int(number)
+        # A share is rounded up, as LLaVA-NeXT does, so that something of a small set is left.
+        count = math.ceil(number * len(conversations) / 100) if amount.endswith("%") else int(number)
         if kind not in ("first", "end", "random") or number < 0:
             raise ValueError
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(
             f"Expected a sampling_strategy of all, first:N, end:N or random:N (or N%) in {path}, got {strategy!r}."
         ) from error

@@ -81,8 +81,7 @@ class FeatureStore:
         return to_float32(bits).reshape(entry.num_tokens, self.width)
 
     def _is_own(self, identity: str) -> bool:
-        path = self.folder / IDENTITY_FILE
-        return path.is_file() and path.read_text(encoding="utf-8") == identity
+        return kept_identity(self.folder) == identity
 
     def _read_index(self) -> dict[str, _Entry]:
         """The entries whose line and whose values are whole."""
@@ -112,6 +111,12 @@ class FeatureStore:
 
 def _num_rows(entries: dict[str, _Entry]) -> int:
     return max((entry.start + entry.num_tokens for entry in entries.values()), default=0)
+
+
+def kept_identity(folder: Path) -> str | None:
+    """What features in a folder were made with; None where there are none."""
+    path = folder / IDENTITY_FILE
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _unwritable(folder: Path, error: OSError) -> DataError:

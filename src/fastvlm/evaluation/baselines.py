@@ -10,16 +10,20 @@ import numpy as np
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
-from fastvlm.evaluation.scores import normalize_answer
+from fastvlm.evaluation.scores import SCORES, normalize_answer
 
 MID_GREY = 128
 
 
-def most_frequent_answers(questions: Iterable[EvaluationQuestion]) -> dict[str, str]:
-    """The answer that is right most often for each kind of question; of equals the first in the alphabet."""
-    answers: dict[str, Counter[str]] = {}
+Guesses = Mapping[tuple[str, str], str]
+"""What is always answered to each kind of question of a family."""
+
+
+def most_frequent_answers(questions: Iterable[EvaluationQuestion]) -> Guesses:
+    """The most frequent answer to each kind of question of a family; of equals the first in the alphabet."""
+    answers: dict[tuple[str, str], Counter[str]] = {}
     for question in questions:
-        answers.setdefault(question.kind, Counter())[normalize_answer(question.answer)] += 1
+        answers.setdefault((question.family, question.kind), Counter())[normalize_answer(question.answer)] += 1
     return {kind: _most_frequent(counts) for kind, counts in answers.items()}
 
 
@@ -27,9 +31,13 @@ def _most_frequent(counts: Counter[str]) -> str:
     return max(sorted(counts), key=lambda answer: counts[answer])
 
 
-def num_correct_guesses(questions: Iterable[EvaluationQuestion], guesses: Mapping[str, str]) -> int:
-    """How many questions are right by the guess for their kind; a kind without a guess is wrong."""
-    return sum(guesses.get(question.kind) == normalize_answer(question.answer) for question in questions)
+def num_correct_guesses(questions: Iterable[EvaluationQuestion], guesses: Guesses) -> int:
+    """How many questions are right by the guess for their kind, judged as a model is; one without a guess is wrong."""
+    return sum(_is_right(question, guesses.get((question.family, question.kind))) for question in questions)
+
+
+def _is_right(question: EvaluationQuestion, guess: str | None) -> bool:
+    return guess is not None and SCORES[question.score](guess, question.answer)
 
 
 def grey_picture(image: UInt8Array) -> UInt8Array:

@@ -8,6 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from fastvlm.checkpoints.adapter import base_folder, is_adapter
 from fastvlm.checkpoints.hub import EMBEDDED, resolve
 from fastvlm.evaluation.report import ModelIdentity, WeightFile
 
@@ -15,10 +16,14 @@ _PACKAGES = ("fastvlm", "numpy", "openvino", "pillow", "tokenizers", "torch")
 
 
 def identify_model(model: str | Path | None) -> ModelIdentity:
-    """Name a model and hash its files of weights. Raises CheckpointError where there is no such model."""
+    """Name a model and hash its files of weights, those of an adapter and then of its base.
+
+    Raises CheckpointError where there is no such model.
+    """
     folder = resolve(model)
+    folders = [folder, base_folder(folder)] if is_adapter(folder) else [folder]
     weights = []
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
         with path.open("rb") as file:
             weights.append(WeightFile(path.name, hashlib.file_digest(file, "sha256").hexdigest()))
     return ModelIdentity(EMBEDDED if model is None else str(model), tuple(weights))

@@ -63,7 +63,8 @@ ANLS_THRESHOLD = 0.5
 def anls(answer: str, expected: Sequence[str]) -> float:
     """Normalised Levenshtein similarity to the nearest of several right answers, 0 below 0.5 (Biten et al. 2019).
 
-    Case and outer spaces do not count; as in the official script, a similarity of exactly 0.5 does.
+    Case and outer spaces do not count, a similarity of exactly 0.5 does: as in ST-VQA's evaluation of the code of M4C.
+    DocVQA's script makes one space of several between words too.
     """
     similarities = [_similarity(answer.strip().lower(), right.strip().lower()) for right in expected]
     best = max(similarities, default=0.0)

@@ -10,10 +10,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal, get_args
 
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION, DocumentSplit
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION
 from fastvlm.errors import DataError
-from fastvlm.evaluation.baselines import most_frequent_answers, num_correct_guesses
+from fastvlm.evaluation.baselines import Guesses, most_frequent_answers, num_correct_guesses
 from fastvlm.evaluation.manifest import MANIFESTS, read_manifest
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.questions import EvaluationQuestion, pictures_of, questions_digest
@@ -85,7 +86,7 @@ class QuestionSet:
 
     asked: Sequence[EvaluationQuestion]
     unseen: Sequence[EvaluationQuestion]
-    guesses: Mapping[str, str]
+    guesses: Guesses
     majority_source: str
     apart: frozenset[str] = frozenset()
     overall_name: str = "overall"
@@ -253,13 +254,13 @@ def coverage(outcomes: Sequence[Outcome]) -> tuple[Coverage, ...]:
 
 
 @cache
-def _training_guesses() -> Mapping[str, str]:
+def _training_guesses() -> Guesses:
     training = scene_questions("train", limit_per_family=_TRAINING_QUESTIONS_PER_FAMILY, phrasing="train")
     return most_frequent_answers(training)
 
 
 @cache
-def _document_guesses() -> Mapping[str, str]:
+def _document_guesses() -> Guesses:
     return most_frequent_answers(
         document_questions("train", limit_per_family=_TRAINING_QUESTIONS_PER_FAMILY, phrasing="train")
     )
@@ -308,6 +309,12 @@ def _mistakes(family: str, outcomes: Sequence[Outcome]) -> list[Mistake]:
 
 
 def _frozen_set(questions: QuestionSet) -> str | None:
-    names = {entry.questions_sha256: name for path in MANIFESTS for name, entry in read_manifest(path).sets.items()}
+    names = {
+        entry.questions_sha256: name
+        for manifest in map(read_manifest, MANIFESTS)
+        # The same words in other typefaces are other pictures.
+        if manifest.fonts_sha256 in (None, fonts_digest())
+        for name, entry in manifest.sets.items()
+    }
     found = [names.get(questions_digest(asked)) for asked in (questions.asked, questions.unseen)]
     return " and ".join(name for name in found if name) if all(found) else None

@@ -354,7 +354,7 @@ def load(
     )
     budget = None
     if max_ttft_ms is not None:
-        budget = _latency_budget(engine, processing, folder, max_ttft_ms=max_ttft_ms, num_threads=num_threads)
+        budget = _latency_budget(engine, processing, stored.folder, max_ttft_ms=max_ttft_ms, num_threads=num_threads)
     return Assistant(
         runtime=engine,
         tokenizer=stored.tokenizer,

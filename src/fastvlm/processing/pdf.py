@@ -49,7 +49,9 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise ImageError(f"Expected a PDF at {path}, found no file. Check the path.")
     try:
-        return pypdfium2.PdfDocument(path)
+        document = pypdfium2.PdfDocument(path)
+        document.init_forms()  # else what was filled into a form is not drawn
+        return document
     except pypdfium2.PdfiumError as error:
         reason = one_line(error, max_length=120).rstrip(".")
         raise ImageError(f"Cannot open the PDF {path}: {reason}. Check the file, or remove its password.") from error

@@ -55,6 +55,8 @@ def check_place_for(path: Path, *, existing: Literal["refuse", "replace"] = "ref
     """Raise ImageError where no picture can be written to, before it is made."""
     if path.suffix.lower() != ".png":
         raise ImageError(f"Expected a name that ends in .png for the picture, got {path}. Rename it.")
+    if not path.absolute().parent.is_dir():
+        raise ImageError(f"Expected a folder to write the picture to, found none at {path.absolute().parent}. Make it.")
     if path.exists() and not path.is_file():
         raise ImageError(f"Expected a file to write the picture to, got {path}, which is something else.")
     if path.exists() and existing == "refuse":

@@ -38,7 +38,7 @@ CATALOGUE: dict[str, RecipeEntry] = {
         hardware="2 CPU cores, some hours",
     ),
     "documents-gpu": RecipeEntry(
-        summary="The same for a GPU: eight times the pictures in a step.",
+        summary="The same for a GPU: four to eight times the pictures in a step.",
         paper="none",
         data="generated",
         hardware="1 GPU and 16 CPU cores",

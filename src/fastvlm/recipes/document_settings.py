@@ -129,35 +129,35 @@ def documents() -> DocumentsRecipe:
         stages=(
             DocumentStage(
                 name="see", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=1e-2,
-                time_share=0.114,
+                time_share=0.1125,
             ),
             DocumentStage(
                 name="see-on", task="dense", data="lines", num_steps=2400, batch_size=64, learning_rate=6e-3,
-                time_share=0.062,
+                time_share=0.0613,
             ),
             DocumentStage(
                 name="look", task="dense", data="mixture", num_steps=600, batch_size=16, learning_rate=5e-3,
-                time_share=0.058,
+                time_share=0.0573,
             ),
             DocumentStage(
                 name="connect", task="instruct", data="short lines", num_steps=1800, batch_size=64, learning_rate=4e-3,
-                is_frozen=True, time_share=0.062,
+                is_frozen=True, time_share=0.0613,
             ),
             DocumentStage(
                 name="find", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=3e-3,
-                is_frozen=True, time_share=0.198, large_share=0.2, unrelated_share=0.06,
+                is_frozen=True, time_share=0.1963, large_share=0.2, unrelated_share=0.06,
             ),
             DocumentStage(
                 name="look-on", task="dense", data="mixture", num_steps=1700, batch_size=16, learning_rate=5e-3,
-                mixture=(0.48, 0.37, 0.15), time_share=0.155,
+                mixture=(0.48, 0.37, 0.15), time_share=0.1534,
             ),
             DocumentStage(
                 name="find-on", task="instruct", data="mixture", num_steps=6000, batch_size=8, learning_rate=1.2e-3,
-                is_frozen=True, mixture=(0.48, 0.32, 0.2), time_share=0.227, large_share=0.15, unrelated_share=0.06,
+                is_frozen=True, mixture=(0.48, 0.32, 0.2), time_share=0.2249, large_share=0.15, unrelated_share=0.06,
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=8e-4,
-                part_rates=(("vision", 2.5e-4), ("projector", 5e-4)), time_share=0.124, ema_decay=0.995, large_share=0.2,
+                part_rates=(("vision", 2.5e-4), ("projector", 5e-4)), time_share=0.133, ema_decay=0.995, large_share=0.2,
                 unrelated_share=0.06,
             ),
         ),

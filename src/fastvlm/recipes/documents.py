@@ -24,7 +24,7 @@ from fastvlm.data.collate import Collator
 from fastvlm.data.documents import NUM_COLORS, NUM_EDGES, DocumentBatches, LineBatches
 from fastvlm.data.sources import SceneBatches
 from fastvlm.data.synthetic.documents.corpus import document_corpus
-from fastvlm.data.synthetic.documents.fonts import fonts_digest
+from fastvlm.data.synthetic.documents.fonts import FontSplit, fonts_digest, has_unseen_faces
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION
 from fastvlm.data.synthetic.samples import tokenizer_corpus
 from fastvlm.evaluation.scores import Accuracy
@@ -296,15 +296,17 @@ def _tell_scores(
     path = folder / SCORES_FILE
     scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if stage not in scores:
-        found = {fonts: crop_accuracy(recipe, model, tokenizer, fonts) for fonts in ("train", "held_out")}
+        splits: tuple[FontSplit, ...] = ("train", "held_out") if has_unseen_faces() else ("train",)
+        found = {fonts: crop_accuracy(recipe, model, tokenizer, fonts) for fonts in splits}
         scores[stage] = {fonts: [score.num_correct, score.num_questions] for fonts, score in found.items()}
         write_whole(path, json.dumps(scores, indent=2) + "\n")
-    seen, unseen = (Accuracy(*scores[stage][fonts]) for fonts in ("train", "held_out"))
-    fewest, most = CROP_CHARACTERS
-    tell(
-        f"{stage}: reads {100 * seen.share:.1f} % of {seen.num_questions} lines of {fewest} to {most} characters, "
-        f"{100 * unseen.share:.1f} % in typefaces that it has not seen"
-    )
+    seen, (fewest, most) = Accuracy(*scores[stage]["train"]), CROP_CHARACTERS
+    told = f"{stage}: reads {100 * seen.share:.1f} % of {seen.num_questions} lines of {fewest} to {most} characters, "
+    if "held_out" in scores[stage]:
+        told += f"{100 * Accuracy(*scores[stage]['held_out']).share:.1f} % in typefaces that it has not seen"
+    else:
+        told += "and there are no typefaces here that it has not seen (`make fonts` installs some)"
+    tell(told)
 
 
 def _tokenizer(recipe: DocumentsRecipe, folder: Path) -> Tokenizer:

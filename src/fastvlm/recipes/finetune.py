@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fastvlm.checkpoints.hub import resolve
@@ -26,15 +25,15 @@ from fastvlm.data.conversation_batches import (
     ConversationBatches,
     PreparedConversation,
     PreparedData,
-    image_key,
     prepare,
     read_tiles,
     unreadable_images,
     without_unreadable,
 )
 from fastvlm.data.conversation_files import read_conversations
-from fastvlm.data.feature_store import FeatureStore
-from fastvlm.errors import DataError, SettingsError
+from fastvlm.data.feature_store import FeatureStore, kept_identity
+from fastvlm.data.held_out import hold_out
+from fastvlm.errors import DataError, SettingsError, TrainingError
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.models.vision import kernels
 from fastvlm.processing.templates import template_from_dict
@@ -46,14 +45,13 @@ from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import from_first, is_first, num_processes, own_device
 from fastvlm.training.parts import Parts, choose_parts, set_training_mode
-from fastvlm.training.resume import Identity, identity_of
+from fastvlm.training.resume import Identity, has_state, identity_of
 from fastvlm.training.sharding import require_several
 from fastvlm.training.tasks.instruct import InstructTask
 
 LEARNING_RATES: dict[str, float] = {"projector": 1e-3, "language": 2e-5, "all": 2e-5, "lora": 2e-4}
 """Peaks by what learns: the paper's stage 1, its later stages, and LLaVA-1.5's for LoRA."""
 
-_LEAST_TO_SPLIT = 10
 _MAX_TOLD = 5
 """Of samples that were left out so many are named."""
 
@@ -152,9 +150,10 @@ def run(
     conversations = _prepared(recipe, collator, tell)
     store = None
     if recipe.keeps_features and not recipe.trains_encoder:
+        _require_same_features(loaded, stored, folder)
         from_first(lambda: _encode(conversations, collator, loaded, stored, folder / "features", tell))
         store = _feature_store(loaded, stored, folder / "features", is_writer=False)
-    training, held_out = _split(conversations, recipe)
+    training, held_out = hold_out(conversations, share=recipe.validation_share, seed=recipe.seed)
     batches = ConversationBatches(
         conversations=training,
         collator=collator,
@@ -167,6 +166,7 @@ def run(
     num_steps = count_steps(len(batches), num_accumulated=recipe.num_accumulated)
     validation = None
     if held_out:
+        tell(f"{len(held_out)} of them are held out; the weights with the lowest loss there are what is written")
         own = replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False)
         validation = _validation(task, own, every=max(1, num_steps // recipe.num_validations))
     if own_device().type == "cpu":
@@ -257,20 +257,6 @@ def _with_images_only(data: PreparedData, tell: Tell) -> PreparedData:
     return replace(data, conversations=kept)
 
 
-def _split(
-    conversations: Sequence[PreparedConversation], recipe: FinetuneRecipe
-) -> tuple[list[PreparedConversation], list[PreparedConversation]]:
-    """What is trained on, and what is held out: a share chosen by the seed, at least one, of ten or more."""
-    if recipe.validation_share <= 0 or len(conversations) < _LEAST_TO_SPLIT:
-        return list(conversations), []
-    count = min(max(1, round(recipe.validation_share * len(conversations))), len(conversations) - 1)
-    held_out = set(np.random.default_rng([recipe.seed, 1]).permutation(len(conversations))[:count].tolist())
-    return (
-        [one for index, one in enumerate(conversations) if index not in held_out],
-        [one for index, one in enumerate(conversations) if index in held_out],
-    )
-
-
 def _in_silence(_: str) -> None:
     """Other processes than the first tell nothing."""
 
@@ -279,9 +265,22 @@ def _feature_store(
     loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path, *, is_writer: bool
 ) -> FeatureStore:
     """Where features of this very encoder and preprocessing are kept."""
-    config = loaded.model.vision.config
-    identity = repr((loaded.processing, config, _files_of(stored)))
-    return FeatureStore(folder, identity=identity, width=config.output_width, is_writer=is_writer)
+    width = loaded.model.vision.config.output_width
+    return FeatureStore(folder, identity=_features_identity(loaded, stored), width=width, is_writer=is_writer)
+
+
+def _features_identity(loaded: LoadedCheckpoint, stored: StoredCheckpoint) -> str:
+    return repr((loaded.processing, loaded.model.vision.config, _files_of(stored)))
+
+
+def _require_same_features(loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> None:
+    """Raise TrainingError where a run that has begun would lose hours of encoding before it turns out to be another."""
+    kept = kept_identity(folder / "features")
+    if has_state(folder / "state") and kept not in (None, _features_identity(loaded, stored)):
+        raise TrainingError(
+            f"The run in {folder} has features of another encoder or picture size. Resume with the same --model (its "
+            "files, untouched) and --size, or start in a new folder."
+        )
 
 
 def _files_of(stored: StoredCheckpoint) -> list[tuple[str, int, int]]:
@@ -295,8 +294,7 @@ def _identity(recipe: FinetuneRecipe, stored: StoredCheckpoint, training: Sequen
     digest = hashlib.sha256()
     for one in training:
         words = [(message.role, message.text) for message in one.conversation.messages]
-        keys = [image_key(one.conversation, number) for number in range(len(one.layouts))]
-        digest.update(repr((one.sample_id, words, keys)).encode())
+        digest.update(repr((one.sample_id, words, list(one.image_keys))).encode())
     return {
         **identity_of(recipe, without=("num_workers", "save_every", "recomputes", "writes_events")),
         "weights": repr(_files_of(stored)),
@@ -316,10 +314,9 @@ def _encode(
     """Keep the encoder's output of every image in `folder`; what an earlier call has done is not done again."""
     store = _feature_store(loaded, stored, folder, is_writer=True)
     vision = loaded.model.vision.eval()
-    wanted = [(one.conversation, number) for one in conversations for number in range(len(one.layouts))]
+    wanted = [(one.conversation, number, key) for one in conversations for number, key in enumerate(one.image_keys)]
     started_s, num_new = time.monotonic(), 0
-    for done, (conversation, number) in enumerate(wanted):
-        key = image_key(conversation, number)
+    for done, (conversation, number, key) in enumerate(wanted):
         if key in store:
             continue
         pixels = torch.from_numpy(read_tiles(conversation, number, collator).pixels)

@@ -236,7 +236,7 @@ def _batches(recipe: PretrainRecipe, tokenizer: Tokenizer, text: TextConfig) -> 
 def _loop_settings(recipe: PretrainRecipe) -> LoopSettings:
     optimizer = OptimizerSettings(
         learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps,
+        warmup_steps=min(recipe.warmup_steps, max(1, recipe.num_steps // 5)),  # of a short run not all of it
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
         clip_norm=recipe.clip_norm,

@@ -96,7 +96,7 @@ class StageRun:
 def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
     """The whole run of a stage in `folder`, with its starting point: parts are put together in `folder/start`.
 
-    Raises TrainingError where it is not said what to start from.
+    Raises TrainingError where it is not said what to start from, or said twice.
     """
     per_step = wanted.batch_size * num_processes()
     if stage.global_batch % per_step:
@@ -105,22 +105,14 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
             f"process(es). Choose a --batch-size that divides it."
         )
     size_px = wanted.size_px or stage.size_px
-    model = wanted.model
+    _check_start(wanted)
     if wanted.decoder is not None:
-        if wanted.tower is None and not wanted.has_random_encoder:
-            raise TrainingError(
-                "Expected an encoder to start from, got a language model alone. Give --tower, or ask for fresh weights "
-                "with --random-encoder: a model on an encoder that has learned nothing stays blind."
-            )
-        model = str(folder / "start")
         start = partial(
             assemble, folder / "start", decoder=wanted.decoder, tower=wanted.tower, size_px=size_px, seed=wanted.seed
         )
         from_first(start)
-    if model is None:
-        raise TrainingError("Expected a model to go on with (--model), or its parts (--decoder and --tower), got none.")
     return FinetuneRecipe(
-        model=model,
+        model=wanted.model or str(folder / "start"),
         data=wanted.data,
         image_folder=wanted.image_folder,
         parts=stage.parts,
@@ -135,6 +127,25 @@ def recipe_of(stage: Stage, wanted: StageRun, folder: Path) -> FinetuneRecipe:
         leaves_out_invalid=wanted.leaves_out_invalid,
         seed=wanted.seed,
     )
+
+
+def _check_start(wanted: StageRun) -> None:
+    """Raise TrainingError unless a start is said once, and whole: a model, or a language model and an encoder."""
+    if wanted.model is None and wanted.decoder is None:
+        raise TrainingError("Expected a model to go on with (--model), or its parts (--decoder and --tower), got none.")
+    has_encoder = wanted.tower is not None or wanted.has_random_encoder
+    if wanted.model is not None and (wanted.decoder is not None or has_encoder):
+        raise TrainingError(
+            "Expected one start, got --model and parts. A model has all its parts: leave out --decoder, --tower and "
+            "--random-encoder, or leave out --model."
+        )
+    if not has_encoder and wanted.decoder is not None:
+        raise TrainingError(
+            "Expected an encoder to start from, got a language model alone. Give --tower, or ask for fresh weights "
+            "with --random-encoder: a model on an encoder that has learned nothing stays blind."
+        )
+    if wanted.tower is not None and wanted.has_random_encoder:
+        raise TrainingError("Expected one encoder, got --tower and --random-encoder. Leave out one of them.")
 
 
 def smoke(stage: Stage, folder: Path) -> FinetuneRecipe:

@@ -96,7 +96,7 @@ def _check_quantize(quantize: str, *, name: str, device: str, form: Form) -> Non
     if form == "train":
         raise GenerationError(
             "Expected an encoder in its fused form for quantised weights, got one in the form of training. Fuse it "
-            "with `fastvlm convert SOURCE DESTINATION --to apple`, or leave out --quantize."
+            "with `fastvlm convert SOURCE DESTINATION --fuse`, or leave out --quantize."
         )
 
 
@@ -115,11 +115,15 @@ def _needs_torch(device: str, dtype: str) -> bool:
     return not has_bfloat16()
 
 
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""How Linux shows GPUs of NVIDIA, of AMD, and of either below Windows (WSL 2)."""
+
+
 def _may_have_accelerator() -> bool:
     """Whether it is worth a second to ask torch."""
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    return platform.system() == "Windows" or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+    return platform.system() == "Windows" or any(Path(device).exists() for device in _GPU_DEVICES)
 
 
 def _has_accelerator() -> bool:

@@ -189,7 +189,7 @@ def read_licence(folder: Path) -> str | None:
     named = model_card_values(folder).get("license")
     if named is not None and named != "other":
         return named
-    for path in sorted(folder.glob("LICENSE*")):
+    for path in sorted(path for path in folder.glob("LICENSE*") if path.is_file()):
         text = path.read_text(encoding="utf-8", errors="replace").lower()
         if "apple" in text and "research" in text:
             return RESEARCH_LICENCE

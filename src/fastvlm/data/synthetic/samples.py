@@ -16,7 +16,7 @@ from fastvlm.data.synthetic.questions import Phrasing, Question, sample_question
 from fastvlm.data.synthetic.sampling import sample_scene
 from fastvlm.data.synthetic.scene import CANVAS_SIZES_PX, Scene
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 """Raised whenever the same split and index would give another picture or another question."""
 
 Split = Literal["train", "dev", "test"]

@@ -51,7 +51,10 @@ def calibrate(
     training or no pictures, ImageError for one that cannot be read.
     """
     if stored.config.vlm.vision.form != "fused":
-        raise CheckpointError("Expected an encoder in its fused form to calibrate, got one in the form of training.")
+        raise CheckpointError(
+            "Expected an encoder in its fused form to calibrate, got one in the form of training. "
+            "Fuse it first with `fastvlm convert SOURCE DESTINATION --fuse`."
+        )
     if not pictures:
         raise CheckpointError("Expected pictures to calibrate on, got none. Give a folder of some that are typical.")
     processor = ImageProcessor(stored.config.processing)

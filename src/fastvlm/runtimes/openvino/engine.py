@@ -21,7 +21,7 @@ from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError, one_line
 from fastvlm.files import write_whole
-from fastvlm.machine import describe_processor
+from fastvlm.machine import describe_processor, make_room
 from fastvlm.runtimes.openvino.pages import released
 from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
@@ -29,9 +29,6 @@ _LOGGER = logging.getLogger(__name__)
 
 BUILDER_VERSION = 4
 """Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
-
-MAX_CACHE_BYTES = 16_000_000_000
-"""Compiled graphs kept in all: a model of 7 billion parameters has them once, a small one hundreds of times."""
 
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
 
@@ -167,7 +164,7 @@ class Engine:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, compiled.export_model().getvalue())
-            _make_room(path.parent)
+            make_room(path)
         except (OSError, RuntimeError, MemoryError) as error:
             _LOGGER.warning(
                 "Cannot keep a compiled graph in %s (%s): the next start will compile it again. "
@@ -220,16 +217,6 @@ def has_vnni() -> bool:
 
 def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
-
-
-def _make_room(folder: Path) -> None:
-    """Remove the compiled graphs that were used least lately, until the others fit."""
-    found = sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_atime_ns, reverse=True)
-    size = 0
-    for path in found:
-        size += path.stat().st_size
-        if size > MAX_CACHE_BYTES:
-            path.unlink(missing_ok=True)
 
 
 def _key_of_files(files: set[Path]) -> str:

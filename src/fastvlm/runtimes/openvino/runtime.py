@@ -88,7 +88,7 @@ class OpenVINORuntime:
         if config.vision.form != "fused":
             raise CheckpointError(
                 "Expected an encoder in its fused form, got one in the form of training. "
-                "Fuse it with `fastvlm convert SOURCE DESTINATION --to apple`, or answer with torch (--runtime torch)."
+                "Fuse it with `fastvlm convert SOURCE DESTINATION --fuse`, or answer with torch (--runtime torch)."
             )
         wanted = {
             name: tensor

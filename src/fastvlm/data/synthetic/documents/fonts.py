@@ -128,6 +128,11 @@ def faces_of(split: FontSplit, styles: Sequence[Style] | None = None) -> tuple[F
     return tuple(face for face in own if styles is None or face.typeface.style in styles) or tuple(own)
 
 
+def has_unseen_faces() -> bool:
+    """Whether there are faces that training does not use, and others that it does."""
+    return len({face.typeface.design in HELD_OUT_DESIGNS for face in installed_faces()}) == 2
+
+
 @cache
 def fonts_digest() -> str:
     """SHA-256 of the files of all installed faces: pictures are the same only where this is."""

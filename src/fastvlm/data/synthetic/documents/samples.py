@@ -25,7 +25,7 @@ from fastvlm.data.synthetic.documents.questions import DocumentQuestion, Phrasin
 from fastvlm.data.synthetic.documents.receipt import sample_receipt
 from fastvlm.data.synthetic.documents.table import sample_table
 
-DOCUMENTS_VERSION = 3
+DOCUMENTS_VERSION = 4
 """Raised whenever the same split and index would give another picture or another question."""
 
 DocumentSplit = Literal["train", "dev", "test", "unseen", "combined"]
