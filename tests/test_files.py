@@ -155,6 +155,35 @@ def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.Monkey
             (tmp_path / "real" / name).unlink()
 
 
+def test_what_a_killed_process_left_blocks_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder" / ".fastvlm-left").mkdir(parents=True)
+    (tmp_path / "folder" / ".fastvlm-left" / "half").write_text("")
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "file").write_text("")
+    assert names_in(tmp_path / "folder") == ["file"]
+
+
+def test_files_come_into_an_empty_folder_weights_first_and_all_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    order: list[str] = []
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        order.append(target.name)
+        if target.name == "config.json":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "folder") as temporary:
+        for name in ("adapter_config.json", "config.json", "model.safetensors"):
+            (temporary / name).write_text("")
+    assert order == ["model.safetensors", "adapter_config.json", "config.json"]
+    assert names_in(tmp_path / "folder") == []
+
+
 def test_a_folder_with_content_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old").write_text("")

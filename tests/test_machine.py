@@ -46,6 +46,9 @@ def test_room_is_made_for_what_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "its-other.blob").write_bytes(b"x" * 40)
     make_room(tmp_path / "its-other.blob")
     assert {"large.blob", "its-other.blob"} <= names(), "and a model's two do not throw each other out"
+    (tmp_path / "its-encoder.blob").write_bytes(b"x" * 10)
+    make_room(tmp_path / "its-encoder.blob")
+    assert {"large.blob", "its-other.blob", "its-encoder.blob"} <= names(), "nor what is small beside them"
 
 
 def test_a_processor_is_described_by_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:

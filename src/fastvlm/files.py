@@ -17,7 +17,8 @@ PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", 
 """What names of pictures end with, in lower case; whether one can be read is told when it is."""
 
 
-_LAST_FILE = "config.json"
+_HIDDEN = ".fastvlm-"
+"""How names begin of what is not whole yet."""
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -34,7 +35,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises OSError, with `path` as its file, for a folder or a device in that place and where writing fails.
     """
     place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".fastvlm-{secrets.token_hex(6)}.tmp")
+    temporary = place.with_name(f"{_HIDDEN}{secrets.token_hex(6)}.tmp")
     try:
         mode = _mode_of_file(place)
         yield temporary
@@ -56,28 +57,35 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a new folder can come into a place: nothing is there, or an empty folder.
+
+    What a killed process has left there half-written, under a hidden name, is nothing that anybody would miss.
+    """
+    return not folder.exists() or (folder.is_dir() and all(path.name.startswith(_HIDDEN) for path in folder.iterdir()))
+
+
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Give a hidden folder to write files into; they are at `path` once the block ends without an error.
 
     Its files are flushed to the disk first, and it is removed on any failure. What is missing above `path` is made.
     An empty folder that is there stays the same one, with its permissions: it may be where a shell stands, a link or
-    a mounted disk. The configuration, by which others know that a checkpoint is there, comes into it last.
+    a mounted disk. The weights come into it first and the configuration last, by which others know a checkpoint.
     Raises OSError where writing fails, or where `path` is a file or a folder with content.
     """
     place = Path(os.path.realpath(path))
+    _require_free(place)
     is_there = place.is_dir()
-    _require_empty(place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place if is_there else place.parent, prefix=".fastvlm-"))
+    temporary = Path(tempfile.mkdtemp(dir=place if is_there else place.parent, prefix=_HIDDEN))
     try:
         yield temporary
         for file in temporary.iterdir():
             _flush(file)
         if is_there:
-            _require_empty(place, but=temporary)
-            for file in sorted(temporary.iterdir(), key=lambda file: file.name == _LAST_FILE):
-                os.replace(file, place / file.name)
+            _require_free(place)
+            _move_into(place, temporary)
         else:
             temporary.chmod(0o777 & ~umask())
             os.replace(temporary, place)
@@ -85,10 +93,25 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _require_empty(place: Path, *, but: Path | None = None) -> None:
-    """Raise OSError for a folder with content, or a file in a folder's place; nothing at all is well."""
-    if place.exists() and any(path != but for path in place.iterdir()):
+def _require_free(place: Path) -> None:
+    if not is_free(place):
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(place))
+
+
+def _move_into(place: Path, temporary: Path) -> None:
+    """Move all files, or none where something comes between; what others have left half-written goes."""
+    for path in place.glob(f"{_HIDDEN}*"):
+        if path != temporary:
+            shutil.rmtree(path, ignore_errors=True)
+    moved: list[Path] = []
+    try:
+        for file in sorted(temporary.iterdir(), key=lambda file: (file.suffix == ".json", file.name == "config.json")):
+            moved.append(place / file.name)
+            os.replace(file, place / file.name)
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def umask() -> int:

@@ -18,7 +18,8 @@ MAX_CACHE_BYTES = 16_000_000_000
 _GRAPHS_OF_A_MODEL = 2.5
 """Times its decoder's size: the decoder in its two forms, and the encoder."""
 
-_LONGEST_WRITE_S = 3600.0
+LONGEST_WRITE_S = 3600.0
+"""What is older than this and half-written was left by a process that was killed."""
 
 
 def cache_folder() -> Path:
@@ -33,16 +34,16 @@ def cache_folder() -> Path:
 def make_room(newest: Path) -> None:
     """Remove what was used least lately of the cache that `newest` has just come into, until the rest fits.
 
-    That much is always kept as one model needs that is the largest part of it, or two that are thrown out in turn
+    As much is always kept as a model needs whose decoder is the largest thing there: two that are thrown out in turn
     would be made again at every start. What a killed process left half-written is removed too.
     """
-    status = newest.stat()
-    limit = max(MAX_CACHE_BYTES, round(_GRAPHS_OF_A_MODEL * status.st_size))
     for path in newest.parent.glob(".fastvlm-*.tmp"):
-        _remove(path, if_older_than_s=_LONGEST_WRITE_S)
+        _remove(path, if_older_than_s=LONGEST_WRITE_S)
+    found = {path: status for path in _kept_in(newest.parent) if (status := _status(path)) is not None}
+    limit = max([MAX_CACHE_BYTES, *(_GRAPHS_OF_A_MODEL * status.st_size for status in found.values())])
     size = 0
-    for path in sorted(_kept_in(newest.parent), key=lambda path: path.stat().st_atime_ns, reverse=True):
-        size += path.stat().st_size
+    for path, status in sorted(found.items(), key=lambda entry: entry[1].st_atime_ns, reverse=True):
+        size += status.st_size
         if size > limit and path != newest:
             _remove(path)
 
@@ -50,6 +51,14 @@ def make_room(newest: Path) -> None:
 def _kept_in(folder: Path) -> list[Path]:
     """Compiled graphs and merged weights of adapters, which are what fills a cache."""
     return [path for pattern in ("*.blob", "adapter-*.safetensors") for path in folder.glob(pattern)]
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None for what another process has just removed."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _remove(path: Path, *, if_older_than_s: float = 0.0) -> None:

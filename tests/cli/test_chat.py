@@ -25,7 +25,7 @@ def test_each_line_is_answered(run: Run, parrot: Path, picture: Path) -> None:
 def test_end_of_input_ends_the_chat(run: Run, parrot: Path) -> None:
     finished = run("chat", "--model", parrot, "--max-tokens", "1", input="Hello")
     assert (finished.returncode, finished.stdout) == (0, "a\n")
-    assert finished.stderr.startswith("Cut off after 1 tokens") and len(finished.stderr.splitlines()) == 1
+    assert finished.stderr.startswith("Cut short.") and len(finished.stderr.splitlines()) == 1
 
 
 def test_a_path_may_be_typed_as_for_a_shell(run: Run, parrot: Path, picture: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_calibrated_checkpoint_answers_in_eight_bits(run: Run, parrot: Path, p
     answer = run(
         "ask", picture, "What is this?", "--model", tmp_path / "copy", "--quantize", "int4", "--max-tokens", "3"
     )
-    assert answer.stdout == "aaa\n" and answer.stderr.startswith("Cut off after 3 tokens.")
+    assert answer.stdout == "aaa\n" and answer.stderr.startswith("Cut short.")
 
 
 def test_an_encoder_in_the_form_of_training_is_fused(

@@ -35,7 +35,7 @@ def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None
         finished = run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4")
         assert finished.returncode == 0, finished.stderr
         assert finished.stdout.strip() and str(folder) not in finished.stdout
-        assert finished.stderr.startswith(f"{folder / 'a.png'}: Cut off after 4 tokens")
+        assert finished.stderr.startswith(f"{folder / 'a.png'}: Cut short.")
         as_json = records(run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4", "--json").stdout)
         assert as_json == [
             {
@@ -44,7 +44,7 @@ def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None
                 "model": str(parrot),
                 "text": finished.stdout.rstrip("\n"),
                 "finish_reason": "length",
-                "completion_tokens": 4,
+                "max_tokens": 4,
             }
         ]
 
@@ -82,12 +82,30 @@ def test_results_grow_and_are_gone_on_with(
     before = output.read_bytes()
     assert run(*again, "--resume").returncode == 0
     longer = run("read", folder, "--model", parrot, "--max-tokens", "3", "--output", output, "--resume")
-    assert longer.returncode == 0 and [one["completion_tokens"] for one in records(output.read_text())] == [3] * 4
+    assert longer.returncode == 0 and [one["max_tokens"] for one in records(output.read_text())] == [3] * 4
     before = output.read_bytes()
     assert run(*again, "--resume").returncode == 0 and output.read_bytes() == before, "what is longer is enough"
     told = fails(*again, "--resume", "--fields")
     assert "go with wanted 'fields', got 'text'" in told
     assert output.read_bytes() == before
+
+
+def test_what_is_there_stays_until_something_better_comes(
+    run: Run, fails: Callable[..., str], parrot: Path, folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results.jsonl"
+    again = ("read", "--model", parrot, "--output", output)
+    assert run(*again, folder / "a.png", "--max-tokens", "2").returncode == 0
+    cut = output.read_bytes()
+    longer = (*again, "--resume", "--max-tokens", "3")
+    assert "cuda:7" in fails(*longer, folder / "a.png", "--device", "cuda:7")
+    assert output.read_bytes() == cut, "a model that cannot be loaded costs nothing"
+    assert run(*longer, folder / "deeper" / "b.pdf").returncode == 0
+    assert output.read_bytes().startswith(cut), "nor do other pages"
+    (folder / "a.png").write_bytes(b"broken")
+    assert run(*longer, folder / "a.png").returncode == 1
+    assert output.read_bytes().startswith(cut), "nor a picture that can no longer be read"
+    assert len(records(output.read_text())) == 3
 
 
 def test_fields_are_asked_for_one_by_one(run: Run, parrot: Path, folder: Path) -> None:

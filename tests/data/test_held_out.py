@@ -28,12 +28,13 @@ def test_conversations_about_one_image_stay_together(seed: int) -> None:
 
 
 def test_a_group_larger_than_the_share_is_held_out_where_there_is_no_smaller() -> None:
-    everything = conversations(*[("a",)] * 8, *[("b",)] * 4)
+    everything = conversations(*[("a",)] * 16, *[("b",)] * 4)
     training, held_out = hold_out(everything, share=0.1, seed=0)
-    assert {one.image_keys for one in held_out} == {("b",)} and len(training) == 8
+    assert {one.image_keys for one in held_out} == {("b",)} and len(training) == 16
 
 
 def test_nothing_is_held_out_of_too_little() -> None:
-    for everything in (conversations(*[()] * 9), conversations(*[("a",)] * 20)):
-        assert hold_out(everything, share=0.5, seed=0) == (everything, [])
+    halves = conversations(*[("a",)] * 10, *[("b",)] * 10)
+    for everything in (conversations(*[()] * 9), conversations(*[("a",)] * 20), halves):
+        assert hold_out(everything, share=0.1, seed=0) == (everything, [])
     assert hold_out(conversations(*[()] * 20), share=0.0, seed=0)[1] == []

@@ -22,7 +22,7 @@ from fastvlm.checkpoints.tensors import INDEX_FILE, SINGLE_FILE
 from fastvlm.checkpoints.tokenizer_files import ImageToken, json_text, tokenizer_files, with_image_token
 from fastvlm.checkpoints.write import write_tensors
 from fastvlm.errors import CheckpointError, one_line
-from fastvlm.files import new_folder
+from fastvlm.files import is_free, new_folder
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ def save_checkpoint(
     Raises CheckpointError for a folder that is not empty, and where writing fails.
     """
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if not is_free(folder):
         raise CheckpointError(f"Expected a new or empty folder, got {folder} with content. Choose another one.")
     with torch.no_grad(), _appearing_whole(folder) as target:
         state, vlm = _state_and_shape(model, layout, dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +66,8 @@ def read_checkpoint(folder: str | Path, *, only_described: bool = False) -> Stor
     """
     folder = Path(folder)
     if is_adapter(folder):
-        return read_adapter(folder, read_checkpoint, only_described=only_described)
+        read_base = partial(read_checkpoint, only_described=only_described)
+        return read_adapter(folder, read_base, only_described=only_described)
     raw = _read_config_file(folder)
     kind = raw.get("model_type")
     if kind == MODEL_TYPE:

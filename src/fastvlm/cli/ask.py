@@ -66,7 +66,7 @@ def ask_command(
                 write(piece)
         answer = stream.answer
         if not timings:  # which tell it too
-            note_if_cut(answer.finish_reason, answer.usage.completion_tokens)
+            note_if_cut(answer.finish_reason)
         if answer.is_unsure:
             percent = f"{100 * answer.confidence:.0f} %"
             note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")

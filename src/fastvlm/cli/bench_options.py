@@ -93,20 +93,22 @@ def finish(
     result: ConsoleRenderable | RichCast,
     writers: Mapping[Path | None, Callable[[Path], None]],
 ) -> None:
-    """Print the tables, wide where no terminal sets their width, then write the files that were asked for.
+    """Write the files that were asked for and print the tables, wide where no terminal sets their width.
 
-    In this order, since what took an hour to measure should be seen where a disk turns out to be full.
+    What took an hour to measure is seen where a disk turns out to be full, too.
     """
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as table:
-        console.print(result)
-    click.echo(table.get(), nl=False)
-    for path, write in writers.items():
-        if path is not None:
-            write(path)
-            note(f"Written: {path}")
+    try:
+        for path, write in writers.items():
+            if path is not None:
+                write(path)
+                note(f"Written: {path}")
+    finally:
+        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        with console.capture() as table:
+            console.print(result)
+        click.echo(table.get(), nl=False)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ def caption_command(
     from fastvlm.inference.reading import CAPTION_QUESTION
 
     def work_of(assistant: Any) -> Work:
-        return lambda image: answer_record(assistant.ask(CAPTION_QUESTION, images=image, max_new_tokens=max_tokens))
+        return lambda image: answer_record(
+            assistant.ask(CAPTION_QUESTION, images=image, max_new_tokens=max_tokens), max_tokens=max_tokens
+        )
 
     run_over_pages(
         words, output, work_of, options, wanted="caption", max_tokens=max_tokens, resume=resume, as_json=as_json

@@ -109,7 +109,7 @@ class Conversation:
         with answer_line() as write:
             for piece in stream:
                 write(piece)
-        note_if_cut(stream.answer.finish_reason, stream.answer.usage.completion_tokens)
+        note_if_cut(stream.answer.finish_reason)
         self._pictures = []
 
 

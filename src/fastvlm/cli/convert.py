@@ -9,7 +9,7 @@ import click
 
 from fastvlm.cli.output import debug_option
 from fastvlm.errors import CheckpointError, require_extra
-from fastvlm.files import pictures_in
+from fastvlm.files import is_free, pictures_in
 
 
 @click.command("convert", short_help="Rewrite a checkpoint in another layout.")
@@ -45,12 +45,14 @@ def convert_command(
     SOURCE is a folder, a hub id or `embedded`; DESTINATION is a new folder, which appears whole or not at all. The
     layouts are our own, that of the authors' code (apple), and that of transformers.
     """
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
+    if not is_free(destination):
         raise CheckpointError(f"Expected a new or empty folder, got {destination}. Choose another one.")
     if pictures is not None and layout != "fastvlm":
         raise click.UsageError(
             "Only our own layout holds a calibration: leave out '--to'.", click.get_current_context()
         )
+    if pictures is not None and fuse:
+        raise click.UsageError("Fuse first, then calibrate what was written.", click.get_current_context())
     require_extra("torch", "torch")
     from fastvlm.checkpoints.rewrite import rewrite_checkpoint
 

@@ -86,13 +86,15 @@ def eval_command(
             report=progress,
             model=options["model"],
         )
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as table:
-        console.print(report)
-    click.echo(table.get(), nl=False)
-    if json_file is not None:
-        write_report(report, json_file)
-        note(f"Written: {json_file}")
+    try:
+        if json_file is not None:
+            write_report(report, json_file)
+            note(f"Written: {json_file}")
+    finally:  # what an hour of questions found is seen where it cannot be kept
+        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        with console.capture() as table:
+            console.print(report)
+        click.echo(table.get(), nl=False)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -117,25 +117,22 @@ def _refuse(error: ImageError) -> NoReturn:
     raise error
 
 
-def answer_record(answer: Answer) -> dict[str, object]:
-    """What is kept of an answer: its text, and whether that is all of it."""
-    return {
-        "text": answer.text,
-        "finish_reason": answer.finish_reason,
-        "completion_tokens": answer.usage.completion_tokens,
-    }
+def answer_record(answer: Answer, *, max_tokens: int) -> dict[str, object]:
+    """What is kept of an answer: its text, whether that is all of it, and how much it might have been."""
+    return {"text": answer.text, "finish_reason": answer.finish_reason, "max_tokens": max_tokens}
 
 
 class Results:
     """A file of JSON lines that grows with each page; what an earlier call has written is not done again.
 
-    asked: what is said of each page beside its place, and has to be the same in what is gone on with. max_tokens: what
-    was cut shorter than this is done again.
+    What could not be read is tried again, and so is what was cut short where more is allowed now. What is there stays
+    until something better has come in its place.
+    asked: what is said of each page beside its place, and has to be the same in what is gone on with.
     """
 
     def __init__(self, path: Path, *, asked: Mapping[str, object], max_tokens: int, resume: bool) -> None:
         self.path, self.asked, self._max_tokens = path, asked, max_tokens
-        self.done: set[tuple[str, int | None]] = set()
+        self.done: set[tuple[object, object]] = set()
         if path.exists() and not resume:
             raise DataError(f"{path} exists. Go on with it by --resume, or choose another --output.")
         if path.exists():
@@ -145,25 +142,22 @@ class Results:
         """Take up what is there; a last line that a kill cut off is dropped."""
         data = self.path.read_bytes()
         end = data.rfind(b"\n") + 1
-        kept: list[bytes] = []
         try:
             _require_start_of_record(data[end:])
-            for line in data[:end].splitlines(keepends=True):
-                record = json.loads(line)
+            for key, (_, record) in _latest(data[:end]).items():
                 self._require_same(record)
                 if self._is_whole(record):
-                    self.done.add((record["file"], record.get("page")))
-                    kept.append(line)
+                    self.done.add(key)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"Expected results in {self.path}, one JSON object a line. Choose another --output."
             ) from error
-        if b"".join(kept) != data:
-            write_whole(self.path, b"".join(kept))
+        if end < len(data):
+            write_whole(self.path, data[:end])
 
     def _is_whole(self, record: Mapping[str, Any]) -> bool:
-        """Whether a page needs no second try: it could be read, and was not cut short where more is asked for now."""
-        is_cut = record.get("finish_reason") == "length" and record["completion_tokens"] < self._max_tokens
+        """Whether a page needs no second try."""
+        is_cut = record.get("finish_reason") == "length" and record["max_tokens"] < self._max_tokens
         return "error" not in record and not is_cut
 
     def _require_same(self, record: Mapping[str, object]) -> None:
@@ -176,7 +170,10 @@ class Results:
 
     @contextmanager
     def writer(self) -> Iterator[Callable[[Mapping[str, object]], None]]:
-        """Give a function that writes a line and sees to it that it is on its way to the disk."""
+        """Give a function that writes a line and sees to it that it is on its way to the disk.
+
+        In the end, lines in whose place another has come are taken out.
+        """
         with self.path.open("a", encoding="utf-8") as file:
 
             def write(record: Mapping[str, object]) -> None:
@@ -184,6 +181,22 @@ class Results:
                 file.flush()
 
             yield write
+        data = self.path.read_bytes()
+        kept = b"".join(line for line, _ in _latest(data).values())
+        if kept != data:
+            write_whole(self.path, kept)
+
+
+def _latest(data: bytes) -> dict[tuple[object, object], tuple[bytes, dict[str, Any]]]:
+    """The last line of each page, in the order of the first, and what it says; no error takes the place of a text."""
+    found: dict[tuple[object, object], tuple[bytes, dict[str, Any]]] = {}
+    for number, line in enumerate(data.splitlines(keepends=True)):
+        record = json.loads(line)
+        # What comes in by a pipe is new each time.
+        key = (record["file"], number if record["file"] == STANDARD_INPUT else record.get("page"))
+        if key not in found or "error" not in record:
+            found[key] = line, record
+    return found
 
 
 def _require_start_of_record(line: bytes) -> None:
@@ -212,17 +225,17 @@ def process(
     write: Callable[[Mapping[str, object]], None],
     *,
     asked: Mapping[str, object],
-    done: set[tuple[str, int | None]],
+    done: Collection[tuple[object, object]],
     report: Callable[[int, int], None],
 ) -> int:
     """Do all pages that are not done, and go on past those that cannot be read; returns how many could not."""
     num_failed = 0
     for count, page in enumerate(pages, start=1):
-        if page.key not in done or page.file == STANDARD_INPUT:  # what comes in by a pipe is new each time
+        if page.key not in done:
             place = {"file": page.file} if page.number is None else {"file": page.file, "page": page.number}
             try:
                 record = work(page.picture())
-                note_if_cut(record.get("finish_reason"), record.get("completion_tokens"), place=f"{page.name}: ")
+                note_if_cut(record.get("finish_reason"), place=f"{page.name}: ")
                 write({**place, **asked, **record})
             except ImageError as error:
                 note(f"error: {page.name}: {error}")

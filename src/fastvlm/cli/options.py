@@ -181,7 +181,7 @@ def settings_overrides(options: AnswerOptions) -> SettingsOverrides:
         raise click.UsageError(str(error), click.get_current_context()) from error
     idle = [f"--{name.replace('_', '-')}" for name in ("top_p", "top_k", "min_p", "seed") if name in given]
     if idle and settings.temperature == 0:
-        note(f"warning: {', '.join(idle)} changes nothing while the likeliest word is taken. Add --temperature 1.")
+        note(f"warning: no effect of {', '.join(idle)} while the likeliest word is taken. Add --temperature 1.")
     return overrides
 
 

@@ -64,10 +64,10 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def note_if_cut(finish_reason: object, num_tokens: object, *, place: str = "") -> None:
+def note_if_cut(finish_reason: object, *, place: str = "") -> None:
     """Tell a person that an answer would go on. place: which one, where there are several."""
     if finish_reason == "length":
-        note(f"{place}Cut off after {num_tokens} tokens. A larger --max-tokens shows more, where the model has room.")
+        note(f"{place}Cut short. A larger --max-tokens shows more, where the model has room.")
 
 
 def print_json(value: Mapping[str, object]) -> None:

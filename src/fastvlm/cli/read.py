@@ -59,7 +59,9 @@ def read_command(
     def work_of(assistant: Any) -> Work:
         if fields or questions:
             return lambda image: {"fields": read_fields(assistant, image, questions or None, max_new_tokens=max_tokens)}
-        return lambda image: answer_record(assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_tokens))
+        return lambda image: answer_record(
+            assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_tokens), max_tokens=max_tokens
+        )
 
     run_over_pages(
         words, output, work_of, options, wanted=wanted, max_tokens=max_tokens, resume=resume, as_json=as_json

@@ -10,6 +10,7 @@ import numpy as np
 from fastvlm.data.conversation_batches import PreparedConversation
 
 _LEAST_TO_SPLIT = 10
+_LARGEST_SHARE = 0.2
 
 
 def hold_out(
@@ -18,19 +19,20 @@ def hold_out(
     """What is trained on, and what is held out: about a share, chosen by the seed, at least one, of ten or more.
 
     Conversations about the same image stay together: a loss on images that were trained on would tell nothing. Nothing
-    is held out of fewer than ten conversations, or where all share images.
+    is held out of fewer than ten conversations, or where so many share images that it would be more than a fifth.
     """
-    groups = _by_image(conversations)
-    if share <= 0 or len(conversations) < _LEAST_TO_SPLIT or len(groups) == 1:
+    if share <= 0 or len(conversations) < _LEAST_TO_SPLIT:
         return list(conversations), []
+    groups = _by_image(conversations)
     count = max(1, round(share * len(conversations)))
     order = [groups[int(index)] for index in np.random.default_rng([seed, 1]).permutation(len(groups))]
     held_out: set[int] = set()
     for group in order[:-1]:
         if len(held_out) + len(group) <= count:
             held_out.update(group)
-    if not held_out:
-        held_out.update(sorted(order, key=len)[0])
+    smallest = sorted(order, key=len)[0]
+    if not held_out and len(smallest) <= _LARGEST_SHARE * len(conversations):
+        held_out.update(smallest)
     return (
         [one for index, one in enumerate(conversations) if index not in held_out],
         [one for index, one in enumerate(conversations) if index in held_out],

@@ -21,7 +21,9 @@ def identify_model(model: str | Path | None) -> ModelIdentity:
     Raises CheckpointError where there is no such model.
     """
     folder = resolve(model)
-    folders = [folder, base_folder(folder)] if is_adapter(folder) else [folder]
+    folders = [folder]
+    while is_adapter(folders[-1]):
+        folders.append(base_folder(folders[-1]))
     weights = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
         with path.open("rb") as file:

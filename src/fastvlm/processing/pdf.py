@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def read_page(path: Path, number: int, *, long_side_px: int = LONG_SIDE_PX) -> U
     """
     with _opened(path) as document:
         try:
+            document.init_forms()  # else what was filled into a form is not drawn
             page = document[number]
             scale = min(_MAX_SCALE, long_side_px / max(1.0, *page.get_size()))
             drawn = page.render(scale=scale, rev_byteorder=True).to_numpy()
@@ -46,12 +48,12 @@ def _opened(path: Path) -> Any:
     require_extra("pypdfium2", "pdf")
     import pypdfium2
 
+    # It tells how to build it anew for forms in XFA, whose pages are drawn all the same.
+    logging.getLogger("pypdfium2").setLevel(logging.ERROR)
     if not path.is_file():
         raise ImageError(f"Expected a PDF at {path}, found no file. Check the path.")
     try:
-        document = pypdfium2.PdfDocument(path)
-        document.init_forms()  # else what was filled into a form is not drawn
-        return document
+        return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         reason = one_line(error, max_length=120).rstrip(".")
         raise ImageError(f"Cannot open the PDF {path}: {reason}. Check the file, or remove its password.") from error

@@ -165,7 +165,7 @@ def documents() -> DocumentsRecipe:
 
 
 def documents_on_a_gpu() -> DocumentsRecipe:
-    """A little more of a model and eight times the pictures in a step: for one GPU, whose processors draw for it.
+    """A little more of a model and four to eight times the pictures in a step: for a GPU, whose processors draw for it.
 
     It sees, looks and finds once, with more pictures in a step, for as long as the small one does twice.
     """

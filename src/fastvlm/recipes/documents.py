@@ -305,7 +305,7 @@ def _tell_scores(
     if "held_out" in scores[stage]:
         told += f"{100 * Accuracy(*scores[stage]['held_out']).share:.1f} % in typefaces that it has not seen"
     else:
-        told += "and there are no typefaces here that it has not seen (`make fonts` installs some)"
+        told += "and there are no typefaces here that it has not seen"
     tell(told)
 
 

@@ -169,6 +169,8 @@ def run(
         tell(f"{len(held_out)} of them are held out; the weights with the lowest loss there are what is written")
         own = replace(batches, conversations=held_out, num_epochs=1, is_shuffled=False)
         validation = _validation(task, own, every=max(1, num_steps // recipe.num_validations))
+    elif recipe.validation_share > 0:
+        tell("nothing is held out: they are too few, or about too few images; the last weights are what is written")
     if own_device().type == "cpu":
         kernels.load(warns=is_first())
     if not recipe.is_sharded:  # one process could not hold what is to be cut into pieces
