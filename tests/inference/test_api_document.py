@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import fastvlm
-
 from fastvlm.checkpoints import hub
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -66,7 +65,9 @@ def test_what_the_readme_asks_is_answered_as_it_says() -> None:
     assert {Path(picture).stem.split("-")[0] for picture, _, _ in rows} >= {"receipt", "form", "chart", "scene"}
     first = re.search(r"fastvlm ask (examples/\S+) \"(.+?)\"", (CHECKOUT / "README.md").read_text(encoding="utf-8"))
     assert first and first.groups() in {(picture, question) for picture, question, _ in rows}
-    truths = "".join((CHECKOUT / "examples" / name).read_text(encoding="utf-8") for name in ("README.md", "documents.md"))
+    truths = "".join(
+        (CHECKOUT / "examples" / name).read_text(encoding="utf-8") for name in ("README.md", "documents.md")
+    )
     assistant = fastvlm.load()
     for picture, question, answer in rows:
         assert f"| {question} | {answer} |" in truths

@@ -53,8 +53,8 @@ class DocumentStage:
     data: lines as they are; short lines as the model is shown pictures; or a mixture of documents, scenes and short
     lines, of which a batch has three times as many. part_rates: of modules that learn slower: with batches of a few
     pictures an encoder forgets at a large rate what it knows. is_frozen: the encoder keeps what it has learned.
-    mixture: shares of documents, of scenes and of lines among the batches of a mixture. dense_weight: of the dense losses
-    beside that of words. ema_decay: of a running mean of the weights, with which the stage ends.
+    mixture: shares of documents, of scenes and of lines among the batches of a mixture. dense_weight: of the dense
+    losses beside that of words. ema_decay: of a running mean of the weights, with which the stage ends.
     large_share: of documents that are larger than those that are judged. unrelated_share: of documents in whose place a
     picture of nothing that is known is shown. time_share: of a run that ends by its time; those of all stages are 1.
     seconds: after which the stage ends, however many steps it has made (see LoopSettings).
@@ -157,8 +157,8 @@ def documents() -> DocumentsRecipe:
             ),
             DocumentStage(
                 name="answer", task="instruct", data="mixture", num_steps=3000, batch_size=8, learning_rate=8e-4,
-                part_rates=(("vision", 2.5e-4), ("projector", 5e-4)), time_share=0.133, ema_decay=0.995, large_share=0.2,
-                unrelated_share=0.06,
+                part_rates=(("vision", 2.5e-4), ("projector", 5e-4)), time_share=0.133, ema_decay=0.995,
+                large_share=0.2, unrelated_share=0.06,
             ),
         ),
     )  # fmt: skip

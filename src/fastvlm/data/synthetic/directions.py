@@ -15,8 +15,8 @@ PLACE_SUFFIXES: tuple[str, ...] = (
 RELATIONS: dict[str, tuple[str, ...]] = {
     "left": ("to the left of", "left of", "on the left of"),
     "right": ("to the right of", "right of", "on the right of"),
-    "above": ("above", "higher up than", "over"),
-    "below": ("below", "under", "lower down than", "beneath"),
+    "above": ("above", "higher up than", "farther up than"),
+    "below": ("below", "lower down than", "farther down than"),
 }
 """Words for a direction, used as {rel}."""
 
@@ -31,14 +31,14 @@ SUPERLATIVES: dict[str, tuple[str, ...]] = {
 """Words for an extreme, used as {sup}."""
 
 PLACES: dict[str, tuple[str, ...]] = {
-    "top left": ("at the top left", "in the top left corner", "in the upper left"),
-    "top": ("at the top in the middle", "at the top edge, in the middle"),
-    "top right": ("at the top right", "in the top right corner", "in the upper right"),
-    "left": ("at the left edge, halfway up", "at the left in the middle"),
+    "top left": ("at the top left", "in the top left corner"),
+    "top": ("at the top in the middle", "at the top, halfway across"),
+    "top right": ("at the top right", "in the top right corner"),
+    "left": ("at the left, halfway up", "at the left in the middle"),
     "centre": ("in the centre", "in the middle", "at the centre"),
-    "right": ("at the right edge, halfway up", "at the right in the middle"),
-    "bottom left": ("at the bottom left", "in the bottom left corner", "in the lower left"),
-    "bottom": ("at the bottom in the middle", "at the bottom edge, in the middle"),
-    "bottom right": ("at the bottom right", "in the bottom right corner", "in the lower right"),
+    "right": ("at the right, halfway up", "at the right in the middle"),
+    "bottom left": ("at the bottom left", "in the bottom left corner"),
+    "bottom": ("at the bottom in the middle", "at the bottom, halfway across"),
+    "bottom right": ("at the bottom right", "in the bottom right corner"),
 }
 """The nine places of a picture and words for them, used as {place}."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fastvlm.data.synthetic.facts import SceneFacts
 from fastvlm.data.synthetic.labels import TOKEN_CELL_PX, cell_of
@@ -49,8 +50,23 @@ def _whole(
     return lambda facts, _rng: ({}, entries(facts))
 
 
-def _in_order(key: Callable[[SceneObject], float | tuple[float, ...]]) -> Callable[[SceneFacts], Entries]:
-    return lambda facts: [_name(item) for item in sorted(facts.objects, key=key)]
+def _in_reading_order(facts: SceneFacts) -> Entries:
+    return [_name(item) for item in sorted(facts.objects, key=_reading_place)]
+
+
+def _in_order(
+    key: Callable[[SceneObject], float], *, least_px: float = 0.0, least_share: float = 0.0
+) -> Callable[[SceneFacts, random.Random], tuple[dict[str, str], Entries] | None]:
+    """A listing by a number, where every difference that would change it is large enough to be seen."""
+
+    def entries(facts: SceneFacts, _: random.Random) -> tuple[dict[str, str], Entries] | None:
+        ordered = sorted(facts.objects, key=key)
+        for one, next_one in pairwise(ordered):
+            if _name(one) != _name(next_one) and key(next_one) - key(one) < least_px + least_share * key(one):
+                return None
+        return {}, [_name(item) for item in ordered]
+
+    return entries
 
 
 def _color_numbers(facts: SceneFacts) -> Entries:
@@ -131,19 +147,19 @@ LISTINGS: dict[str, Listing] = {
             "Name every shape from top left to bottom right.",
             "Which objects are there, in reading order?",
         ),
-        _whole(_in_order(_reading_place)),
+        _whole(_in_reading_order),
     ),
     "left to right": Listing(
         ("List the objects from left to right.", "Name the objects in order, left to right."),
-        _whole(_in_order(lambda item: item.center_x_px)),
+        _in_order(lambda item: item.center_x_px, least_px=2),
     ),
     "top to bottom": Listing(
         ("List the objects from top to bottom.", "Name the objects in order, top to bottom."),
-        _whole(_in_order(lambda item: item.center_y_px)),
+        _in_order(lambda item: item.center_y_px, least_px=2),
     ),
     "size": Listing(
         ("List the objects from small to large.", "Name the objects in order of size."),
-        _whole(_in_order(lambda item: item.size_px)),
+        _in_order(lambda item: item.size_px, least_share=0.1),
     ),
     "colors": Listing(
         ("How many objects of each color are there?", "Count the objects of every colour."), _whole(_color_numbers)

@@ -130,7 +130,8 @@ def _sample(setting: Setting, kind: str, look: _Look) -> Chart:
     step = float(rng.choice(_STEPS))
     num_steps = rng.randint(4, 6)
     # What no label says has to be readable off the axis: on a tick, or half way between two.
-    grid = 0.0 if look.has_labels and num_series == 1 else rng.choice((0.5, 1.0))
+    # Labels of a line may lie under it.
+    grid = 0.0 if look.has_labels and num_series == 1 and kind != "line" else rng.choice((0.5, 1.0))
     values = tuple(
         tuple(_value(rng.uniform(0.5, num_steps), step, grid=grid) for _ in range(num)) for _ in range(num_series)
     )
@@ -232,7 +233,7 @@ def _upright(setting: Setting, chart: Chart, look: _Look, top_px: float) -> list
         marks.append(Stroke(((plot.left_px - 4, y_px), (end_px, y_px)), _pale(look), 1))
     marks += _axes(plot, look)
     slot_px = plot.width_px / len(chart.categories)
-    points = []
+    points, labels = [], []
     for number, category in enumerate(chart.categories):
         middle_px = plot.left_px + (number + 0.5) * slot_px
         width_px = text_width_px(category, look.face, size_px)
@@ -251,11 +252,11 @@ def _upright(setting: Setting, chart: Chart, look: _Look, top_px: float) -> list
             if look.has_labels and len(chart.series) == 1:
                 text = written(values[number])
                 width_px = text_width_px(text, look.face, size_px)
-                marks.append(Text(text, look.face, size_px, middle_px - width_px / 2, y_px - 3, look.ink))
+                labels.append(Text(text, look.face, size_px, middle_px - width_px / 2, y_px - 3, look.ink))
     if chart.kind == "line":
         marks.append(Stroke(tuple(points), look.colors[0], 2))
         marks += [Disc(x - 3, y - 3, x + 4, y + 4, look.colors[0]) for x, y in points]
-    return marks
+    return [*marks, *labels]
 
 
 def _across(setting: Setting, chart: Chart, look: _Look, top_px: float) -> list[Mark]:

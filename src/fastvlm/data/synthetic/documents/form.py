@@ -70,7 +70,7 @@ def sample_form(setting: Setting) -> Document:
         drawing=Drawing(setting.width_px, setting.height_px, paper, tuple(sheet.marks)),
         facts=tuple(_facts(form)),
         transcript="\n".join(sheet.lines),
-        caption=f"A form titled {form.title} with {len(form.fields)} fields.",
+        caption=f"A form titled {form.title} with {len(form.fields)} fields{_boxes(form)}.",
         missing=tuple(_missing(form, rng)),
     )
 
@@ -180,11 +180,16 @@ def _write_box(sheet: Sheet, label: str, *, is_ticked: bool, cross: bool) -> Non
     sheet.row((label, "left"), indent_px=1.6 * side_px)
 
 
+def _boxes(form: Form) -> str:
+    return f" and {len(form.boxes)} boxes to tick" if form.boxes else ""
+
+
 def _facts(form: Form) -> Iterator[Fact]:
     values = tuple(value for _, value in form.fields)
     keys = tuple(key for key, _ in form.fields)
     yield Fact("title", form.title)
-    yield Fact("num_fields", str(len(form.fields)))
+    if not form.boxes:  # which some would count
+        yield Fact("num_fields", str(len(form.fields)))
     for key, value in form.fields:
         others = tuple(other for other in values if other != value)
         yield Fact("value", value, {"key": key}, others)
@@ -195,11 +200,23 @@ def _facts(form: Form) -> Iterator[Fact]:
         yield Fact("num_ticked", str(sum(is_ticked for _, is_ticked in form.boxes)))
 
 
+_ALIKE = (
+    {"Name", "First name", "Last name", "Customer", "Contact"},
+    {"Amount", "Price"},
+    {"Order no.", "Reference", "Invoice", "Account"},
+)  # fmt: skip
+"""Keys that may mean each other."""
+
+
+def _may_mean(key: str, other: str) -> bool:
+    """Whether somebody who asks for a key may take what stands beside another."""
+    one, two = key.lower(), other.lower()
+    return one in two or two in one or any({key, other} <= keys for keys in _ALIKE)
+
+
 def _missing(form: Form, rng: random.Random) -> Iterator[Fact]:
     present = {key for key, _ in form.fields}
     # Nobody can say that there is no date where there is a start date.
-    absent = [
-        key for key in KEYS if not any(key.lower() in own.lower() or own.lower() in key.lower() for own in present)
-    ]
+    absent = [key for key in KEYS if not any(_may_mean(key, own) for own in present)]
     for key in rng.sample(absent, min(3, len(absent))):
         yield Fact("value", "", {"key": key})

@@ -20,6 +20,7 @@ from fastvlm.data.synthetic.documents.fonts import Face
 from fastvlm.data.synthetic.documents.sheet import Align, Sheet
 from fastvlm.data.synthetic.documents.words import any_word
 from fastvlm.data.synthetic.palette import COLORS, RGB, sample_rgb
+from fastvlm.data.synthetic.wording import capitalised, with_article
 
 PAGE_LAYOUTS, HELD_OUT_PAGE_LAYOUTS = ("left", "indented", "centered"), ("right", "narrow")
 SIGN_LAYOUTS, HELD_OUT_SIGN_LAYOUTS = ("plate", "border", "plain"), ("band",)
@@ -147,7 +148,7 @@ def sample_sign(setting: Setting) -> Document:
         drawing=Drawing(width_px, height_px, surroundings, tuple(marks)),
         facts=tuple(facts),
         transcript="\n".join(texts),
-        caption=f"A {plate_name} sign that says {' '.join(texts)}.",
+        caption=capitalised(f"{with_article(f'{plate_name} sign')} that says {' '.join(texts)}."),
         missing=() if arrow is not None else (Fact("arrow", ""),),
     )
 

@@ -115,12 +115,12 @@ How many lines of goods are on the {doc}?
 How many different things were bought?
 How many different goods are there?
 What is the number of different items?
-number of items?
-How many products are listed?
-Count the items.
+number of different items?
+How many different products are listed?
+Count the different items.
 ~
-Can you count the goods on it?
-Tell me how many products there are.
+Can you count the different goods on it?
+Tell me how many different products there are.
 
 subtotal
 What is the subtotal?
@@ -196,7 +196,7 @@ How often was {thing} bought?
 Give me the quantity of {thing}.
 quantity of {thing}?
 What number of {thing} was bought?
-How many times is {thing} on it?
+How many pieces of {thing} were bought?
 ~
 Tell me how many {thing} there are.
 Can you see how many {thing} they took?
@@ -311,17 +311,17 @@ In how many boxes is a mark?
 
 _TABLE = """
 num_rows
-How many rows are there?
-How many rows does the table have?
+How many rows are there below the header?
+How many rows of data does the table have?
 How many rows of data are in the table?
-What is the number of rows?
-Count the rows.
-number of rows?
+What is the number of rows below the header?
+Count the rows of data.
+number of rows of data?
 How many lines does the table have below the header?
 How many entries are in each column?
 ~
-Tell me how many rows it has.
-Can you count the rows?
+Tell me how many rows of data it has.
+Can you count the rows below the header?
 
 num_columns
 How many columns of numbers are there?
@@ -373,7 +373,7 @@ lowest {column}?
 Which row has the minimum of {column}?
 For which row is {column} lowest?
 ~
-Tell me which row is last in {column}.
+Tell me which row has the least of {column}.
 In what row is {column} at its smallest?
 
 row_of
@@ -393,15 +393,15 @@ In what row is {value} under {column}?
 _CHART = """
 axis
 What is the label of the axis?
-What does the axis show?
-What is on the axis?
+What does the label of the axis say?
+What is written beside the axis?
 What is the unit?
 Give me the axis label.
 axis label?
 Which label does the axis have?
 How is the axis labelled?
 ~
-Tell me what the axis stands for.
+Tell me what the axis is labelled.
 Can you read the axis label?
 
 num_bars
@@ -483,12 +483,12 @@ Tell me {series} for {name}.
 Can you read off {series} at {name}?
 
 highest
-Which is the highest?
-Which one is the highest?
+Which is the largest?
+Which one has the highest value?
 Which has the highest value?
 What has the largest value?
 Which category is largest?
-highest?
+highest value?
 What is the category with the highest value?
 Where is the maximum?
 ~
@@ -496,12 +496,12 @@ Tell me which one is the largest.
 Can you find the maximum?
 
 lowest
-Which is the lowest?
-Which one is the lowest?
+Which is the smallest?
+Which one has the lowest value?
 Which has the lowest value?
 What has the smallest value?
 Which category is smallest?
-lowest?
+lowest value?
 What is the category with the lowest value?
 Where is the minimum?
 ~
@@ -509,17 +509,17 @@ Tell me which one is the smallest.
 Can you find the minimum?
 
 higher
-Is {name} higher than {other}?
-Is {name} larger than {other}?
 Is the value of {name} higher than that of {other}?
+Is the value of {name} larger than that of {other}?
 Does {name} have a higher value than {other}?
-Is {name} above {other}?
-{name} higher than {other}?
-Is {name} more than {other}?
+Does {name} have more than {other}?
+Is there a larger value for {name} than for {other}?
+{name}: a higher value than {other}?
+Is the number for {name} larger than the one for {other}?
 Has {name} a larger value than {other}?
 ~
-Can you say if {name} is higher than {other}?
-Would you say {name} is larger than {other}?
+Can you say if the value of {name} is higher than that of {other}?
+Would you say {name} has a larger value than {other}?
 
 trend
 Does the line go up or down?

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fastvlm.data.synthetic.documents import strings, words
@@ -246,8 +246,10 @@ _WITHOUT_QUANTITY = ("plain", "dotted", "boxed total", "numbered")
 
 
 def _facts(receipt: Receipt, layout: str) -> Iterator[Fact]:
-    prices = tuple(dict.fromkeys(money(item.cents) for item in receipt.items))
-    yield Fact("total", receipt.total, {}, _others(receipt.total, tuple(receipt.currency + price for price in prices)))
+    sign = receipt.currency if layout == "numbered" else ""
+    prices = tuple(dict.fromkeys(sign + money(item.cents) for item in receipt.items))
+    sums = tuple(receipt.currency + price.removeprefix(sign) for price in prices)
+    yield Fact("total", receipt.total, {}, _others(receipt.total, sums))
     yield Fact("date", receipt.date)
     yield Fact("shop", receipt.shop)
     yield Fact("num_items", str(len(receipt.items)))
@@ -263,16 +265,22 @@ def _facts(receipt: Receipt, layout: str) -> Iterator[Fact]:
     for item in receipt.items:
         if layout not in _WITHOUT_QUANTITY:
             yield Fact("quantity", str(item.quantity), {"thing": item.name})
-        if layout == "two rows" and item.quantity > 1:
-            continue  # it shows the price of one as well, and either could be meant
-        price = money(item.cents)
+        if layout not in _WITHOUT_QUANTITY and item.quantity > 1:
+            continue  # the price of one and of all could be meant
+        price = sign + money(item.cents)
         yield Fact("price", price, {"thing": item.name}, _others(price, prices))
         if sum(other.cents == item.cents for other in receipt.items) == 1:
             yield Fact("costs", item.name, {"value": price}, _others(item.name, names))
-    ordered = sorted(receipt.items, key=lambda item: -item.cents)
-    is_clear = layout != "two rows" or all(item.quantity == 1 for item in receipt.items)
-    if is_clear and len(ordered) > 1 and ordered[0].cents > ordered[1].cents:
-        yield Fact("dearest", ordered[0].name, {}, _others(ordered[0].name, names))
+    dearest = _dearest([item.cents for item in receipt.items])
+    of_one = _dearest([item.cents / item.quantity for item in receipt.items])
+    if dearest is not None and (layout in _WITHOUT_QUANTITY or dearest == of_one):
+        yield Fact("dearest", names[dearest], {}, _others(names[dearest], names))
+
+
+def _dearest(prices: Sequence[float]) -> int | None:
+    """The place of the highest of several prices; None where two are."""
+    best, *others = sorted(range(len(prices)), key=lambda place: -prices[place])
+    return best if others and prices[best] > prices[others[0]] else None
 
 
 def _missing(receipt: Receipt) -> Iterator[Fact]:

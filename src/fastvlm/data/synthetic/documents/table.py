@@ -40,7 +40,7 @@ def sample_table(setting: Setting) -> Document:
     table = _sample(setting, sheet)
     _write(setting, sheet, table, layout)
     drawing = Drawing(setting.width_px, setting.height_px, paper, tuple(sheet.marks))
-    columns = "1 column" if len(table.columns) == 1 else f"{len(table.columns)} columns"
+    columns = "1 column of numbers" if len(table.columns) == 1 else f"{len(table.columns)} columns of numbers"
     return Document(
         kind="table",
         drawing=drawing,
