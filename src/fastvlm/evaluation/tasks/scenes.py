@@ -13,6 +13,7 @@ from fastvlm.data.synthetic.draw import render
 from fastvlm.data.synthetic.questions import FAMILIES, Phrasing, sample_questions
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION, SceneSample, Split, scene_sample
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
+from fastvlm.evaluation.scores import ScoreName
 
 _MAX_PICTURES_PER_QUESTION = 20
 
@@ -67,8 +68,10 @@ def scene_questions(split: Split, *, limit_per_family: int, phrasing: Phrasing) 
             rng = random.Random(f"{name}/{family}")
             for asked in sample_questions(scene, rng, num_questions=1, phrasing=phrasing, families=[family]):
                 question_id = f"{name}/{family}/{phrasing}"
+                # Models name different things that they know instead.
+                score: ScoreName = "refusal" if family == "outside" else "exact"
                 questions.append(
-                    EvaluationQuestion(question_id, picture, family, asked.intent, asked.text, asked.answer)
+                    EvaluationQuestion(question_id, picture, family, asked.intent, asked.text, asked.answer, score)
                 )
                 missing[family] -= 1
                 if not missing[family]:
