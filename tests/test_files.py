@@ -158,6 +158,7 @@ def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_a_killed_process_left_blocks_no_folder(tmp_path: Path) -> None:
     (tmp_path / "folder" / ".fastvlm-left").mkdir(parents=True)
     (tmp_path / "folder" / ".fastvlm-left" / "half").write_text("")
+    os.utime(tmp_path / "folder" / ".fastvlm-left", (0, 0))
     with new_folder(tmp_path / "folder") as temporary:
         (temporary / "file").write_text("")
     assert names_in(tmp_path / "folder") == ["file"]

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", 
 
 _HIDDEN = ".fastvlm-"
 """How names begin of what is not whole yet."""
+
+_LONGEST_WRITE_S = 3600.0
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -55,6 +58,14 @@ def write_whole(path: str | Path, data: bytes | str) -> None:
     """Write bytes, or text as UTF-8, as a file that appears whole or not at all; see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left half-written in a folder, an hour or longer ago."""
+    for path in folder.glob(f"{_HIDDEN}*"):
+        with contextlib.suppress(OSError):  # another process may have been faster
+            if time.time() - path.stat().st_mtime > _LONGEST_WRITE_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_free(folder: Path) -> bool:
@@ -99,10 +110,8 @@ def _require_free(place: Path) -> None:
 
 
 def _move_into(place: Path, temporary: Path) -> None:
-    """Move all files, or none where something comes between; what others have left half-written goes."""
-    for path in place.glob(f"{_HIDDEN}*"):
-        if path != temporary:
-            shutil.rmtree(path, ignore_errors=True)
+    """Move all files, or none where something comes between."""
+    remove_leftovers(place)
     moved: list[Path] = []
     try:
         for file in sorted(temporary.iterdir(), key=lambda file: (file.suffix == ".json", file.name == "config.json")):

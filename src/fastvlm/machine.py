@@ -6,9 +6,10 @@ import contextlib
 import os
 import platform
 import re
-import time
 from functools import cache
 from pathlib import Path
+
+from fastvlm.files import remove_leftovers
 
 CACHE_VARIABLE = "FASTVLM_CACHE"
 
@@ -17,9 +18,6 @@ MAX_CACHE_BYTES = 16_000_000_000
 
 _GRAPHS_OF_A_MODEL = 2.5
 """Times its decoder's size: the decoder in its two forms, and the encoder."""
-
-LONGEST_WRITE_S = 3600.0
-"""What is older than this and half-written was left by a process that was killed."""
 
 
 def cache_folder() -> Path:
@@ -37,15 +35,15 @@ def make_room(newest: Path) -> None:
     As much is always kept as a model needs whose decoder is the largest thing there: two that are thrown out in turn
     would be made again at every start. What a killed process left half-written is removed too.
     """
-    for path in newest.parent.glob(".fastvlm-*.tmp"):
-        _remove(path, if_older_than_s=LONGEST_WRITE_S)
+    remove_leftovers(newest.parent)
     found = {path: status for path in _kept_in(newest.parent) if (status := _status(path)) is not None}
     limit = max([MAX_CACHE_BYTES, *(_GRAPHS_OF_A_MODEL * status.st_size for status in found.values())])
     size = 0
     for path, status in sorted(found.items(), key=lambda entry: entry[1].st_atime_ns, reverse=True):
         size += status.st_size
         if size > limit and path != newest:
-            _remove(path)
+            with contextlib.suppress(OSError):  # another process may have been faster or, on Windows, have it open
+                path.unlink()
 
 
 def _kept_in(folder: Path) -> list[Path]:
@@ -59,13 +57,6 @@ def _status(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
-
-
-def _remove(path: Path, *, if_older_than_s: float = 0.0) -> None:
-    # Another process may have been faster, or, on Windows, have it open.
-    with contextlib.suppress(OSError):
-        if time.time() - path.stat().st_mtime >= if_older_than_s:
-            path.unlink()
 
 
 @cache

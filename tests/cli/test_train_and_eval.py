@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,10 @@ def test_fine_tuning_writes_a_model_that_knows_more(
     run: Run, fails: Callable[..., str], picture: Path, tmp_path: Path
 ) -> None:
     turns = [{"from": "human", "value": "<image>\npassword?"}, {"from": "gpt", "value": "blue star"}]
-    records = [{"id": f"s{number}", "image": str(picture), "conversations": turns} for number in range(12)]
+    records = []
+    for number in range(12):  # of one image nothing could be held out
+        shutil.copy(picture, tmp_path / f"{number}.png")
+        records.append({"id": f"s{number}", "image": f"{number}.png", "conversations": turns})
     (tmp_path / "data.json").write_text(json.dumps(records))
     options = ("--epochs", "8", "--learning-rate", "2e-3", "--output", tmp_path / "run")
     finished = run("train", "finetune", "--data", tmp_path / "data.json", *options)

@@ -17,6 +17,7 @@ from fastvlm.messages import ImagePart
 from fastvlm.recipes.assemble import assemble
 from fastvlm.recipes.catalogue import CATALOGUE
 from fastvlm.recipes.finetune import run
+from fastvlm.recipes.pretrain import _loop_settings, clip, clip_small
 from fastvlm.recipes.stages import STAGES, StageRun, recipe_of, smoke
 from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE
@@ -169,3 +170,8 @@ def test_a_stage_goes_on_with_a_stages_checkpoint(tmp_path: Path) -> None:
     model = run(second, tmp_path / "2")
     template = load_checkpoint(None).config.template
     assert load_checkpoint(first).config.template == load_checkpoint(model).config.template == template
+
+
+def test_a_short_pretraining_leaves_its_warm_up() -> None:
+    assert _loop_settings(clip()).optimizer.warmup_steps == 1000
+    assert _loop_settings(replace(clip_small(), num_steps=40)).optimizer.warmup_steps == 8

@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from fastvlm.cli.bench_options import (
     check_files,
-    finish,
     json_option,
     markdown_option,
     multiples_of_64,
@@ -25,7 +24,7 @@ from fastvlm.cli.bench_options import (
 )
 from fastvlm.cli.bench_training import kernels_command, towers_command, training_command
 from fastvlm.cli.options import milliseconds
-from fastvlm.cli.output import debug_option
+from fastvlm.cli.output import debug_option, finish
 from fastvlm.files import write_whole
 
 

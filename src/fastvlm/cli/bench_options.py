@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from fastvlm.cli.output import check_place, note
+from fastvlm.cli.output import check_place
 from fastvlm.errors import require_extra
 
 if TYPE_CHECKING:
-    from rich.console import ConsoleRenderable, RichCast
-
-PIPE_WIDTH = 160
-"""Columns of a table that no terminal shows."""
+    pass
 
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -87,28 +83,6 @@ def check_files(json_file: Path | None, plot_file: Path | None, markdown_file: P
     check_place(json_file, flag="--json")
     check_place(plot_file, flag="--plot")
     check_place(markdown_file, flag="--markdown")
-
-
-def finish(
-    result: ConsoleRenderable | RichCast,
-    writers: Mapping[Path | None, Callable[[Path], None]],
-) -> None:
-    """Write the files that were asked for and print the tables, wide where no terminal sets their width.
-
-    What took an hour to measure is seen where a disk turns out to be full, too.
-    """
-    from rich.console import Console
-
-    try:
-        for path, write in writers.items():
-            if path is not None:
-                write(path)
-                note(f"Written: {path}")
-    finally:
-        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-        with console.capture() as table:
-            console.print(result)
-        click.echo(table.get(), nl=False)
 
 
 @contextmanager

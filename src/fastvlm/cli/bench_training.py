@@ -11,7 +11,6 @@ import click
 
 from fastvlm.cli.bench_options import (
     check_files,
-    finish,
     json_option,
     markdown_option,
     plot_option,
@@ -20,7 +19,7 @@ from fastvlm.cli.bench_options import (
     size_option,
     threads_option,
 )
-from fastvlm.cli.output import debug_option
+from fastvlm.cli.output import debug_option, finish
 from fastvlm.errors import require_extra
 from fastvlm.files import write_whole
 

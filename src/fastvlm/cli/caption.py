@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import click
 
-from fastvlm.cli.inputs import Work, answer_record, input_options, run_over_pages
+from fastvlm.cli.inputs import Work, input_options, run_over_pages, text_work
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option
 
@@ -32,9 +32,7 @@ def caption_command(
     from fastvlm.inference.reading import CAPTION_QUESTION
 
     def work_of(assistant: Any) -> Work:
-        return lambda image: answer_record(
-            assistant.ask(CAPTION_QUESTION, images=image, max_new_tokens=max_tokens), max_tokens=max_tokens
-        )
+        return text_work(assistant, CAPTION_QUESTION, max_tokens=max_tokens)
 
     run_over_pages(
         words, output, work_of, options, wanted="caption", max_tokens=max_tokens, resume=resume, as_json=as_json

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from fastvlm.cli.options import ModelOptions, load_assistant, model_options
-from fastvlm.cli.output import check_place, debug_option, note
+from fastvlm.cli.output import check_place, debug_option, finish
 
 if TYPE_CHECKING:
     from fastvlm.evaluation.suite import SuiteProgress, Task
@@ -70,8 +71,6 @@ def eval_command(
     if task in FOLDER_TASKS and data is None:
         raise click.UsageError(f"The task {task} needs a folder: '--data'.", click.get_current_context())
     check_place(json_file, flag="--json")
-    from rich.console import Console
-
     from fastvlm.evaluation.report import write_report
     from fastvlm.evaluation.suite import run_suite
 
@@ -86,15 +85,7 @@ def eval_command(
             report=progress,
             model=options["model"],
         )
-    try:
-        if json_file is not None:
-            write_report(report, json_file)
-            note(f"Written: {json_file}")
-    finally:  # what an hour of questions found is seen where it cannot be kept
-        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-        with console.capture() as table:
-            console.print(report)
-        click.echo(table.get(), nl=False)
+    finish(report, {json_file: partial(write_report, report)}, pipe_width=PIPE_WIDTH)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
 if TYPE_CHECKING:
-    from fastvlm.inference.answers import Answer
+    from fastvlm.inference.reading import Asks
 
 Work = Callable[[object], Mapping[str, object]]
 """What is done to one picture, as an assistant takes it; what it returns is its record."""
@@ -117,9 +117,14 @@ def _refuse(error: ImageError) -> NoReturn:
     raise error
 
 
-def answer_record(answer: Answer, *, max_tokens: int) -> dict[str, object]:
-    """What is kept of an answer: its text, whether that is all of it, and how much it might have been."""
-    return {"text": answer.text, "finish_reason": answer.finish_reason, "max_tokens": max_tokens}
+def text_work(assistant: Asks, question: str, *, max_tokens: int) -> Work:
+    """The work of asking one question: its records tell the answer, whether that is all, and how long it could be."""
+
+    def work(image: object) -> dict[str, object]:
+        answer = assistant.ask(question, images=image, max_new_tokens=max_tokens)
+        return {"text": answer.text, "finish_reason": answer.finish_reason, "max_tokens": max_tokens}
+
+    return work
 
 
 class Results:

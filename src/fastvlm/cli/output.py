@@ -21,6 +21,7 @@ import click
 from fastvlm.errors import FastVLMError, one_line
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleRenderable, RichCast
     from rich.status import Status
 
 EXIT_ERROR = 1
@@ -28,6 +29,9 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
 EXIT_CLOSED_PIPE = 128 + 13
 DEBUG_VARIABLE = "FASTVLM_DEBUG"
+
+PIPE_WIDTH = 160
+"""Columns of a table that no terminal shows."""
 
 _PATIENCE_S = 0.7
 
@@ -73,6 +77,30 @@ def note_if_cut(finish_reason: object, *, place: str = "") -> None:
 def print_json(value: Mapping[str, object]) -> None:
     """Print one object on stdout, in ASCII, so that any terminal's encoding carries it."""
     click.echo(json.dumps(value))
+
+
+def finish(
+    result: ConsoleRenderable | RichCast,
+    writers: Mapping[Path | None, Callable[[Path], None]],
+    *,
+    pipe_width: int = PIPE_WIDTH,
+) -> None:
+    """Write the files that were asked for and print the tables, `pipe_width` columns wide where no terminal shows them.
+
+    What took an hour to measure is seen where a disk turns out to be full, too.
+    """
+    from rich.console import Console
+
+    try:
+        for path, write in writers.items():
+            if path is not None:
+                write(path)
+                note(f"Written: {path}")
+    finally:
+        console = Console(width=None if sys.stdout.isatty() else pipe_width)
+        with console.capture() as table:
+            console.print(result)
+        click.echo(table.get(), nl=False)
 
 
 @contextmanager

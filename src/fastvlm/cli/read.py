@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import click
 
-from fastvlm.cli.inputs import Work, answer_record, input_options, run_over_pages
+from fastvlm.cli.inputs import Work, input_options, run_over_pages, text_work
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option
 
@@ -59,9 +59,7 @@ def read_command(
     def work_of(assistant: Any) -> Work:
         if fields or questions:
             return lambda image: {"fields": read_fields(assistant, image, questions or None, max_new_tokens=max_tokens)}
-        return lambda image: answer_record(
-            assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_tokens), max_tokens=max_tokens
-        )
+        return text_work(assistant, READ_QUESTION, max_tokens=max_tokens)
 
     run_over_pages(
         words, output, work_of, options, wanted=wanted, max_tokens=max_tokens, resume=resume, as_json=as_json

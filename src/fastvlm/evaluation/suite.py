@@ -309,12 +309,14 @@ def _mistakes(family: str, outcomes: Sequence[Outcome]) -> list[Mistake]:
 
 
 def _frozen_set(questions: QuestionSet) -> str | None:
-    names = {
-        entry.questions_sha256: name
-        for manifest in map(read_manifest, MANIFESTS)
-        # The same words in other typefaces are other pictures.
-        if manifest.fonts_sha256 in (None, fonts_digest())
-        for name, entry in manifest.sets.items()
-    }
-    found = [names.get(questions_digest(asked)) for asked in (questions.asked, questions.unseen)]
+    found = [_frozen_name(questions_digest(asked)) for asked in (questions.asked, questions.unseen)]
     return " and ".join(name for name in found if name) if all(found) else None
+
+
+def _frozen_name(digest: str) -> str | None:
+    """The name of the frozen set with these words; the same words in other typefaces are other pictures."""
+    for manifest in map(read_manifest, MANIFESTS):
+        for name, entry in manifest.sets.items():
+            if entry.questions_sha256 == digest and manifest.fonts_sha256 in (None, fonts_digest()):
+                return name
+    return None

@@ -45,8 +45,8 @@ from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import from_first, is_first, num_processes, own_device
 from fastvlm.training.parts import Parts, choose_parts, set_training_mode
-from fastvlm.training.resume import Identity, has_state, identity_of
-from fastvlm.training.sharding import require_several
+from fastvlm.training.resume import Identity, identity_of
+from fastvlm.training.sharding import is_begun, require_several
 from fastvlm.training.tasks.instruct import InstructTask
 
 LEARNING_RATES: dict[str, float] = {"projector": 1e-3, "language": 2e-5, "all": 2e-5, "lora": 2e-4}
@@ -278,7 +278,7 @@ def _features_identity(loaded: LoadedCheckpoint, stored: StoredCheckpoint) -> st
 def _require_same_features(loaded: LoadedCheckpoint, stored: StoredCheckpoint, folder: Path) -> None:
     """Raise TrainingError where a run that has begun would lose hours of encoding before it turns out to be another."""
     kept = kept_identity(folder / "features")
-    if has_state(folder / "state") and kept not in (None, _features_identity(loaded, stored)):
+    if is_begun(folder / "state") and kept not in (None, _features_identity(loaded, stored)):
         raise TrainingError(
             f"The run in {folder} has features of another encoder or picture size. Resume with the same --model (its "
             "files, untouched) and --size, or start in a new folder."

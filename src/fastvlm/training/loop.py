@@ -42,7 +42,6 @@ from fastvlm.training.parts import set_training_mode
 from fastvlm.training.resume import (
     Identity,
     Progress,
-    has_state,
     identity_of,
     load_state,
     load_weights,
@@ -242,7 +241,7 @@ class _Run:
         """Go on where the folder's state ends; returns the number of steps that are done."""
         done = 0
         in_pieces = (self.folder / sharding.PROGRESS_FILE).is_file()
-        if has_state(self.folder) or in_pieces:
+        if sharding.is_begun(self.folder):
             if in_pieces != self.settings.is_sharded:
                 raise TrainingError(
                     f"The state in {self.folder} is {'in pieces' if in_pieces else 'whole'}. Resume "

@@ -39,9 +39,16 @@ from fastvlm.training.determinism import arithmetic, restore_arithmetic
 from fastvlm.training.optimizer import JointOptimizer
 from fastvlm.training.parallel import is_first, is_parallel, num_processes, own_device
 from fastvlm.training.parts import learning_state
-from fastvlm.training.resume import Identity, Progress, cannot_save, require_same
+from fastvlm.training.resume import Identity, Progress, cannot_save, has_state, require_same
 
 PROGRESS_FILE = "shards.json"
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run has saved a state in `folder`, whole or in pieces."""
+    return has_state(folder) or (folder / PROGRESS_FILE).is_file()
+
+
 """Names the folder of the last complete state."""
 
 
