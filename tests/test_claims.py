@@ -50,7 +50,7 @@ def test_shares_are_the_stored_ones() -> None:
     assert f"{100 * towers['fresh'][after_240]:.1f} % after 240" in CLAIMS
     assert f"tell {100 * lines('documents-1-see')[-1]['told']:.1f} %" in CLAIMS
     assert lines("clip-small")[-1]["step"] == 1499
-    found = {row["family"]: row["accuracy"] for row in read("scenes")["families"]}
+    found = {row["family"]: row["accuracy"] for row in read("recipe-scenes")["families"]}
     told = [f"{name} {100 * found[family]:.1f} %" for name, family in (("existence", "existence"), ("colour", "color"))]
     told += [f"{family} {100 * found[family]:.1f} %" for family in ("shape", "count")]
     assert all(text in CLAIMS for text in told), told

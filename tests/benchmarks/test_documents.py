@@ -124,11 +124,9 @@ def test_encoders_are_the_stored_ones() -> None:
     assert all(table in DOCUMENT for table in encoder_markdown(report))
 
 
-@pytest.mark.parametrize(
-    ("place", "name"), [(1, "scenes"), (2, "scenes-bfloat16"), (3, "scenes-int8"), (4, "scenes-int4")]
-)
+@pytest.mark.parametrize(("place", "name"), [(1, "float32"), (2, "bfloat16"), (3, "int8"), (4, "int4")])
 def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
-    stored = read(name)
+    stored = read(f"documents-{name}")
     table = DOCUMENT.split("| family | float32 | bfloat16 | int8 | int4 |")[1].splitlines()
     for entry in (*stored["families"], {**stored["overall"], "family": "overall"}):
         (line,) = (line for line in table if line.startswith(f"| {entry['family']} |"))

@@ -63,3 +63,15 @@ def test_a_span_of_budgets_that_is_none(run: Run) -> None:
     assert finished.returncode == 2 and "--from to be at most --to" in finished.stderr
     finished = run("bench", "budgets", "--from", "soon")
     assert finished.returncode == 2 and "'soon' is no time above zero; write it as 400ms or 1.5s." in finished.stderr
+
+
+def test_answers_and_starts_are_timed(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "answers.json"
+    finished = run("bench", "answers", "--questions", "2", "--starts", "1", "--threads", "1", "--json", file)
+    assert finished.returncode == 0, finished.stderr
+    assert "first token, model loaded" in finished.stdout
+    written = json.loads(file.read_text())
+    first, answer, command = (written[name] for name in ("first_token_ms", "answer_ms", "command_ms"))
+    assert (first["n"], answer["n"], command["n"]) == (2, 2, 1)
+    assert 0 < first["median"] <= answer["median"] and first["low"] < command["median"]
+    assert written["num_threads"] == 1 and 1 <= written["visual_tokens"]["median"] <= 128

@@ -24,7 +24,7 @@ SCENE = Scene(
     256,
     WHITE,
     (
-        make_object("heart", "red", 60, 206, 206),
+        make_object("heart", "red", 57, 206, 206),
         make_object("cross", "green", 16, 12, 230),
         make_object("square", "blue", 36, 40, 200),
         make_object("square", "blue", 30, 92, 20),

@@ -44,7 +44,7 @@ def test_every_mistake_has_its_picture_and_its_words(tmp_path: Path) -> None:
         assert f"| {mistake['question']} | {mistake['expected']} |" in text
     pictures = sorted((tmp_path / "failures").iterdir())
     assert pictures and all(f"![picture](failures/{path.name})" in text for path in pictures)
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in pictures)
+    assert all(path.read_bytes()[:3] == b"\xff\xd8\xff" for path in pictures)
 
 
 def test_a_report_of_other_questions_is_refused(tmp_path: Path) -> None:

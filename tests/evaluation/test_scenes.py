@@ -19,6 +19,7 @@ from fastvlm.evaluation.manifest import (
     write_manifest,
 )
 from fastvlm.evaluation.questions import Fingerprint, fingerprint, pictures_of
+from fastvlm.evaluation.scores import SCORES
 from fastvlm.evaluation.tasks.scenes import VIEWS, scene_questions
 
 ADVICE = "after a wanted change raise GENERATOR_VERSION and run: python -m fastvlm.evaluation.manifest scenes"
@@ -134,3 +135,5 @@ def test_questions_outside_the_domain_have_one_answer() -> None:
     outside = [question for question in questions if question.family == "outside"]
     assert len({question.text for question in outside}) > 6
     assert {question.answer.replace("colored", "coloured") for question in outside} == {OUTSIDE_ANSWER}
+    assert {question.score for question in outside} == {"refusal"}
+    assert SCORES["refusal"]("I can't tell. I know letters only.", OUTSIDE_ANSWER)

@@ -78,7 +78,7 @@ def test_pretraining_learns_in_miniature(tmp_path: Path) -> None:
     assert sum(losses[-2:]) < sum(losses[:2])
 
 
-def test_the_embedded_model_learns_in_miniature(tmp_path: Path) -> None:
+def test_a_model_of_scenes_learns_in_miniature(tmp_path: Path) -> None:
     recipe = scenes.smoke()
     scenes.run(recipe, tmp_path)
     for number, (stage, first) in enumerate(zip(recipe.stages, SCENES_LOSSES, strict=True), start=1):

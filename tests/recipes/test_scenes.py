@@ -1,4 +1,4 @@
-"""The embedded model's recipe in miniature: it learns, survives a kill to the same losses, and its result answers."""
+"""The recipe `scenes` in miniature: it learns, survives a kill to the same losses, and its result answers."""
 
 from __future__ import annotations
 

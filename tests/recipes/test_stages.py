@@ -1,4 +1,4 @@
-"""The stages of the embedded model's recipe: what learns in each, on which scenes, and what connects them."""
+"""The stages of the recipe `scenes`: what learns in each, on which scenes, and what connects them."""
 
 from __future__ import annotations
 

@@ -308,6 +308,33 @@ def budgets_command(
     )
 
 
+@bench_command.command("answers", short_help="Measure a model's answers about documents, and the command's start.")
+@click.option("-m", "--model", metavar="MODEL", help="A folder or a hub id; the embedded model if not given.")
+@click.option("--questions", type=click.IntRange(min=1, max=40), default=30, show_default=True, help="To ask.")
+@click.option("--starts", type=click.IntRange(min=1), default=7, show_default=True, help="Of the whole command.")
+@threads_option
+@json_option
+@debug_option
+def answers_command(
+    model: str | None, questions: int, starts: int, threads: int | None, json_file: Path | None
+) -> None:
+    """Measure a model's answers about documents, and the command's start.
+
+    Asks a loaded model about documents that are kept in the package, each picture once and after three that are not
+    counted, and then runs `fastvlm ask` from its start so often. Prints the times to the first token, of whole answers
+    and of the command.
+    """
+    from fastvlm.benchmarks.answers import measure_answers
+    from fastvlm.benchmarks.report import write_json
+
+    check_files(json_file, None, None)
+    with progress() as report:
+        result = measure_answers(
+            model, num_questions=questions, num_starts=starts, num_threads=threads, report=report
+        )
+    finish(result, {json_file: lambda path: write_json(result, path)})
+
+
 def _refuse_options_before(subcommand: str, context: click.Context) -> None:
     """Raise UsageError for an option that would be lost, since it belongs behind the subcommand."""
     for option in context.command.params:

@@ -49,7 +49,7 @@ def read_command(
 
     Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
     the exit code is 1 then. What can be read depends on the model: the embedded one knows clean type of a few lines,
-    and its card says how often it is right.
+    and docs/embedded_model.md says how often it is right.
     """
     from fastvlm.inference.reading import READ_QUESTION, read_fields
 

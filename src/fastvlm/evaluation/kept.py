@@ -32,10 +32,9 @@ _FIELDS = ("question_id", "family", "kind", "text", "answer", "score")
 
 
 def kept_documents(folder: Path = FOLDER) -> list[EvaluationQuestion]:
-    """The questions about the kept pictures. Raises DataError where an installation lacks them or has others."""
-    return [
-        _question(entry, place, folder) for entry, place in read_entries(folder / _QUESTIONS_FILE, what="questions")
-    ]
+    """The questions about the kept pictures. Raises DataError where their list is missing or no list of questions."""
+    entries = read_entries(folder / _QUESTIONS_FILE, what="questions", advice="Install fastvlm again.")
+    return [_question(entry, place, folder) for entry, place in entries]
 
 
 def _question(entry: object, place: str, folder: Path) -> EvaluationQuestion:

@@ -60,12 +60,12 @@ def pictures_of(questions: Iterable[EvaluationQuestion]) -> list[Picture]:
 
 
 def questions_digest(questions: Iterable[EvaluationQuestion]) -> str:
-    """SHA-256 of the words: ids, families, kinds, texts and answers in their order."""
+    """SHA-256 of the words: ids, families, kinds, texts, answers and how these are judged, in their order."""
     digest = hashlib.sha256()
     for question in questions:
         words = (
             question.question_id, question.picture.picture_id, question.family, question.kind, question.text,
-            question.answer,
+            question.answer, question.score,
         )  # fmt: skip
         digest.update(json.dumps(words).encode() + b"\n")
     return digest.hexdigest()

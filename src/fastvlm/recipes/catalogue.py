@@ -32,7 +32,7 @@ CATALOGUE: dict[str, RecipeEntry] = {
         hardware="1 CPU core, seconds",
     ),
     "documents": RecipeEntry(
-        summary="The embedded model, which reads receipts, forms, tables, charts and signs, from nothing.",
+        summary="The embedded model, which reads receipts, forms, tables, charts, signs and short texts, from nothing.",
         paper="none",
         data="generated",
         hardware="2 CPU cores, some hours",

@@ -4,7 +4,8 @@ The order is the paper's, scaled down; what stands in for its pretrained parts i
 see (in place of contrastive pretraining): it reads lines cell by cell, since generated text knows where each character
 stands, in two rounds of rising and falling rates, then whole documents and scenes at the sizes that people ask about.
 Then the projector and a fresh decoder learn to write down what a frozen encoder sees (stage 1) and to find in it what
-is asked for, and at last everything learns to answer (stages 1.5 and 2). Sizes, rates and lengths are our own.
+is asked for. Seeing and finding take turns. Where there is a GPU, everything learns to answer at last (stages 1.5 and
+2). Sizes, rates and lengths are our own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fastvlm.data.sources import SceneBatches
 from fastvlm.data.synthetic.documents.corpus import document_corpus
 from fastvlm.data.synthetic.documents.fonts import FontSplit, fonts_digest, has_unseen_faces
 from fastvlm.data.synthetic.documents.samples import DOCUMENTS_VERSION
-from fastvlm.data.synthetic.samples import tokenizer_corpus
+from fastvlm.data.synthetic.samples import GENERATOR_VERSION, tokenizer_corpus
 from fastvlm.evaluation.scores import Accuracy
 from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
@@ -165,7 +166,7 @@ def _identity(recipe: DocumentsRecipe, number: int) -> Identity:
     return {
         **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "stages")),
         "stages": repr([replace(stage, time_share=0.0) for stage in recipe.stages[:number]]),
-        "generator": repr(DOCUMENTS_VERSION),
+        "generator": repr((DOCUMENTS_VERSION, GENERATOR_VERSION)),
         "fonts": fonts_digest(),
     }
 

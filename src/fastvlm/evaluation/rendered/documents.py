@@ -88,11 +88,13 @@ def receipt_facts(receipt: Receipt) -> list[RenderedFact]:
     shown = {"date": receipt.date, "time": receipt.time, "number": receipt.number, "phone": receipt.phone,
              "address": receipt.address, "payment": receipt.payment, "change": receipt.change}  # fmt: skip
     facts += [RenderedFact(intent, text or "") for intent, text in shown.items()]
-    facts += [RenderedFact("price", item.amount, {"thing": item.thing}) for item in items]
+    # Where quantities are shown, the price of one and of all could be meant.
+    priced = [item for item in items if not (receipt.shows_quantities and item.quantity > 1)]
+    facts += [RenderedFact("price", item.amount, {"thing": item.thing}) for item in priced]
     if receipt.shows_quantities:
         facts += [RenderedFact("quantity", str(item.quantity), {"thing": item.thing}) for item in items]
     facts += [RenderedFact("costs", item.thing, {"value": item.amount})
-              for item in _with_unique([item.amount for item in items], items)]  # fmt: skip
+              for item in _with_unique([item.amount for item in items], items) if item in priced]  # fmt: skip
     by_line = _only_largest([item.cents for item in items])
     by_unit = _only_largest([item.cents / item.quantity for item in items])
     if by_line is not None and by_line == by_unit:

@@ -16,15 +16,16 @@ def first_wording(intent: str, phrasing: Phrasing) -> str:
     return wordings.train[0] if phrasing == "train" else wordings.held_out[0]
 
 
-def read_entries(path: Path, *, what: str) -> list[tuple[object, str]]:
-    """Read a JSON list; each entry with the words that name it in an error. what: of its entries, in the plural.
+def read_entries(path: Path, *, what: str, advice: str = "Give its folder.") -> list[tuple[object, str]]:
+    """Read a JSON list; each entry with the words that name it in an error. what: of its entries, in the plural. advice: what to
+    do about a file that is not there.
 
     Raises DataError for a file that is not there, is no JSON, or holds nothing.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"Expected {path.name} in {path.parent}, got: {error.strerror}. Give its folder.") from error
+        raise DataError(f"Expected {path.name} in {path.parent}, got: {error.strerror}. {advice}") from error
     except ValueError as error:
         raise DataError(f"Expected JSON in {path}, got: {error}. Get the file again.") from error
     if not isinstance(entries, list) or not entries:

@@ -130,7 +130,7 @@ def _sample(setting: Setting, kind: str, look: _Look) -> Chart:
     step = float(rng.choice(_STEPS))
     num_steps = rng.randint(4, 6)
     # What no label says has to be readable off the axis: on a tick, or half way between two.
-    # Labels of a line may lie under it.
+    # A line may pass behind its labels, close to their digits.
     grid = 0.0 if look.has_labels and num_series == 1 and kind != "line" else rng.choice((0.5, 1.0))
     values = tuple(
         tuple(_value(rng.uniform(0.5, num_steps), step, grid=grid) for _ in range(num)) for _ in range(num_series)

@@ -181,7 +181,13 @@ def _write_box(sheet: Sheet, label: str, *, is_ticked: bool, cross: bool) -> Non
 
 
 def _boxes(form: Form) -> str:
-    return f" and {len(form.boxes)} boxes to tick" if form.boxes else ""
+    match len(form.boxes):
+        case 0:
+            return ""
+        case 1:
+            return " and 1 box to tick"
+        case several:
+            return f" and {several} boxes to tick"
 
 
 def _facts(form: Form) -> Iterator[Fact]:

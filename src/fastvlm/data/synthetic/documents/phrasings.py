@@ -761,8 +761,8 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
     "row_of": ("the row with a {column} of {value} is {answer}",),
     "bar_value": ("the value of {name} is {answer}", "{name} is {answer}"),
     "group_value": ("{series} is {answer} for {name}",),
-    "highest": ("{answer} is the highest", "{answer} has the highest value"),
-    "lowest": ("{answer} is the lowest", "{answer} has the lowest value"),
+    "highest": ("{answer} has the highest value",),
+    "lowest": ("{answer} has the lowest value",),
     "arrow": ("the arrow points {answer}",),
 }
 """What facts say as statements."""

@@ -269,7 +269,7 @@ def _facts(receipt: Receipt, layout: str) -> Iterator[Fact]:
             continue  # the price of one and of all could be meant
         price = sign + money(item.cents)
         yield Fact("price", price, {"thing": item.name}, _others(price, prices))
-        if sum(other.cents == item.cents for other in receipt.items) == 1:
+        if sum(item.cents in (other.cents, other.cents / other.quantity) for other in receipt.items) == 1:
             yield Fact("costs", item.name, {"value": price}, _others(item.name, names))
     dearest = _dearest([item.cents for item in receipt.items])
     of_one = _dearest([item.cents / item.quantity for item in receipt.items])

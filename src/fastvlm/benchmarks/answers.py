@@ -1,0 +1,121 @@
+"""The time to the first token as whoever asks has it: of a loaded model about pictures that it meets for the first time,
+and of the whole command from its start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from fastvlm.benchmarks.report import FORMAT_VERSION
+from fastvlm.benchmarks.runner import Spread
+from fastvlm.errors import GenerationError
+from fastvlm.evaluation.kept import kept_documents
+from fastvlm.evaluation.provenance import ModelIdentity, describe_machine, identify_model, installed_versions
+from fastvlm.inference.assistant import load
+
+_NUM_WARM_UPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersReport:
+    """Milliseconds, and what they were measured on.
+
+    first_token_ms: from the call, with the picture in memory, to the first token. answer_ms: to the last.
+    command_ms: of `fastvlm ask` from its start to its end, one token long, with compiled graphs kept from before.
+    visual_tokens: of the pictures.
+    """
+
+    model: ModelIdentity
+    runtime: str
+    num_threads: int
+    first_token_ms: Spread
+    answer_ms: Spread
+    command_ms: Spread
+    visual_tokens: Spread
+    machine: str
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it as JSON values."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    def __rich__(self) -> Table:
+        """One line for each time."""
+        table = Table(
+            title=f"{self.model.name}: answers about documents, {self.num_threads} threads",
+            caption=f"{self.runtime}; {self.machine}; {self.visual_tokens.median:.0f} visual tokens "
+            f"({self.visual_tokens.low:.0f} to {self.visual_tokens.high:.0f})",
+        )
+        for heading in ("what", "ms", "quarter-points", "n"):
+            table.add_column(heading, justify="left" if heading == "what" else "right")
+        for name, spread in (
+            ("first token, model loaded", self.first_token_ms),
+            ("whole answer, model loaded", self.answer_ms),
+            ("the command `ask`, one token", self.command_ms),
+        ):
+            table.add_row(name, f"{spread.median:.0f}", f"{spread.low:.0f} to {spread.high:.0f}", str(spread.n))
+        return table
+
+
+def measure_answers(
+    model: str | None,
+    *,
+    num_questions: int,
+    num_starts: int,
+    num_threads: int | None,
+    report: Callable[[str], None] = lambda _: None,
+) -> AnswersReport:
+    """Ask a model, or the embedded one, about kept documents, each picture once; then start the program so often.
+
+    Raises GenerationError where a started program fails.
+    """
+    questions = kept_documents()
+    first_of_each = list({question.picture.picture_id: question for question in questions}.values())
+    chosen = first_of_each[: num_questions + _NUM_WARM_UPS]
+    pictures = [question.picture.load() for question in chosen]
+    report("asking")
+    assistant = load(model, num_threads=num_threads)
+    answers = [
+        assistant.ask(question.text, images=picture) for question, picture in zip(chosen, pictures, strict=True)
+    ][_NUM_WARM_UPS:]
+    with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder:
+        picture = Path(folder) / "picture.png"
+        Image.fromarray(np.ascontiguousarray(pictures[0])).save(picture)
+        command = [sys.executable, "-m", "fastvlm", "ask", str(picture), chosen[0].text, "--max-tokens", "1"]
+        command += [] if model is None else ["--model", model]
+        command += [] if num_threads is None else ["--threads", str(num_threads)]
+        times_ms = []
+        for number in range(num_starts + 1):
+            report(f"start {number} of {num_starts}")
+            times_ms.append(_run_ms(command))
+    return AnswersReport(
+        model=identify_model(model),
+        runtime=assistant.runtime.name,
+        num_threads=num_threads or os.cpu_count() or 1,
+        first_token_ms=Spread.of([answer.timings.first_token_ms for answer in answers]),
+        answer_ms=Spread.of([answer.timings.total_ms for answer in answers]),
+        command_ms=Spread.of(times_ms[1:]),  # the first compiles what later ones find
+        visual_tokens=Spread.of([answer.usage.visual_tokens for answer in answers]),
+        machine=describe_machine(),
+        versions=installed_versions(),
+    )
+
+
+def _run_ms(command: list[str]) -> float:
+    start = time.perf_counter()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    elapsed_ms = 1000 * (time.perf_counter() - start)
+    if finished.returncode:
+        raise GenerationError(f"Expected an answer from `fastvlm ask`, got: {finished.stderr.strip()}")
+    return elapsed_ms
