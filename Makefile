@@ -43,7 +43,7 @@ golden: oracles
 
 # One question with its timings: image, encoder, prefill and decoding apart.
 bench: setup
-	$(BIN)/fastvlm ask examples/scene-sizes.png "What color is the smallest shape?" --timings
+	$(BIN)/fastvlm ask examples/receipt.png "What is the total?" --timings
 
 # The documents are plain Markdown: every link must lead somewhere and every command named must exist.
 docs: setup

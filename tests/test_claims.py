@@ -49,6 +49,7 @@ def test_shares_are_the_stored_ones() -> None:
     assert f"{100 * towers['pretrained'][after_80]:.1f} % after 80 steps" in CLAIMS
     assert f"{100 * towers['fresh'][after_240]:.1f} % after 240" in CLAIMS
     assert f"tell {100 * lines('documents-1-see')[-1]['told']:.1f} %" in CLAIMS
+    assert f"{100 * lines('embedded-2-see-on')[-1]['told']:.1f} % after 157 thousand in two rounds" in CLAIMS
     assert lines("clip-small")[-1]["step"] == 1499
     found = {row["family"]: row["accuracy"] for row in read("recipe-scenes")["families"]}
     told = [f"{name} {100 * found[family]:.1f} %" for name, family in (("existence", "existence"), ("colour", "color"))]

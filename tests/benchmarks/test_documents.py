@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,13 @@ def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
     for entry in (*stored["families"], {**stored["overall"], "family": "overall"}):
         (line,) = (line for line in table if line.startswith(f"| {entry['family']} |"))
         assert line.split(" | ")[place].removesuffix(" |") == f"{100 * entry['accuracy']:.1f}"
+
+
+def test_the_embedded_models_times_are_the_stored_ones() -> None:
+    stored = read("answers")
+    rows = [line.split(" | ")[1:] for line in DOCUMENT.splitlines() if re.match(r"\| (first|whole|the command)", line)]
+    spreads = [Spread(**stored[name]) for name in ("first_token_ms", "answer_ms", "command_ms")]
+    assert rows == [[f"{one.median:.0f} ({one.low:.0f} to {one.high:.0f})", f"{one.n} |"] for one in spreads]
 
 
 def test_what_a_tower_is_worth_is_the_stored_result() -> None:

@@ -118,8 +118,9 @@ def test_no_lead_in_begins_like_a_held_out_phrasing() -> None:
 
 
 def test_every_held_out_word_occurs_in_some_training_phrasing() -> None:
+    """But for one, in a statement of the frozen questions."""
     known = {word for template in TRAIN for word in words(template)}
-    assert {word for template in HELD_OUT for word in words(template)} <= known
+    assert {word for template in HELD_OUT for word in words(template)} - known == {"whichever"}
 
 
 def test_phrasings_of_a_kind_name_everything_that_the_answer_depends_on() -> None:

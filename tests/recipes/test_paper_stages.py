@@ -23,12 +23,12 @@ from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE
 
 FIRST_LOSSES = {
-    "connector": (2.21682, 3.23531),
-    "resolution": (2.35157, 1.77531),
-    "instruct": (0.20940, 0.28109),
-    "reasoning": (0.20940, 0.28109),
-    "llava-connector": (2.21682, 3.23531),
-    "llava-instruct": (0.20940, 0.28109),
+    "connector": (1.87989, 2.61841),
+    "resolution": (1.98552, 1.83785),
+    "instruct": (4.39074, 0.26755),
+    "reasoning": (4.39074, 0.26755),
+    "llava-connector": (1.87989, 2.61841),
+    "llava-instruct": (4.39074, 0.26755),
 }
 """Of the first two steps in miniature, in float32."""
 

@@ -1,5 +1,4 @@
-"""The time to the first token as whoever asks has it: of a loaded model about pictures that it meets for the first time,
-and of the whole command from its start."""
+"""The time to the first token as whoever asks has it: of a loaded model about new pictures, and of a whole command."""
 
 from __future__ import annotations
 
@@ -21,7 +20,8 @@ from fastvlm.benchmarks.report import FORMAT_VERSION
 from fastvlm.benchmarks.runner import Spread
 from fastvlm.errors import GenerationError
 from fastvlm.evaluation.kept import kept_documents
-from fastvlm.evaluation.provenance import ModelIdentity, describe_machine, identify_model, installed_versions
+from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
+from fastvlm.evaluation.report import ModelIdentity
 from fastvlm.inference.assistant import load
 
 _NUM_WARM_UPS = 3

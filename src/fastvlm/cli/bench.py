@@ -329,9 +329,7 @@ def answers_command(
 
     check_files(json_file, None, None)
     with progress() as report:
-        result = measure_answers(
-            model, num_questions=questions, num_starts=starts, num_threads=threads, report=report
-        )
+        result = measure_answers(model, num_questions=questions, num_starts=starts, num_threads=threads, report=report)
     finish(result, {json_file: lambda path: write_json(result, path)})
 
 

@@ -186,7 +186,7 @@ LISTINGS: dict[str, Listing] = {
         _numbers_beside,
     ),
 }
-"""The listings by what they go through. In reading order they are exact to the pixel, so they are taught and never judged."""
+"""The listings by what they go through. Reading order is exact to the pixel, so they are taught and never judged."""
 
 
 def sample_listings(scene: Scene, rng: random.Random, *, num_listings: int) -> list[tuple[str, str]]:

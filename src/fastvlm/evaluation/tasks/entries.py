@@ -17,8 +17,9 @@ def first_wording(intent: str, phrasing: Phrasing) -> str:
 
 
 def read_entries(path: Path, *, what: str, advice: str = "Give its folder.") -> list[tuple[object, str]]:
-    """Read a JSON list; each entry with the words that name it in an error. what: of its entries, in the plural. advice: what to
-    do about a file that is not there.
+    """Read a JSON list; each entry with the words that name it in an error.
+
+    what: of its entries, in the plural. advice: what to do about a file that is not there.
 
     Raises DataError for a file that is not there, is no JSON, or holds nothing.
     """
