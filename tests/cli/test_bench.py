@@ -75,3 +75,7 @@ def test_answers_and_starts_are_timed(run: Run, tmp_path: Path) -> None:
     assert (first["n"], answer["n"], command["n"]) == (2, 2, 1)
     assert 0 < first["median"] <= answer["median"] and first["low"] < command["median"]
     assert written["num_threads"] == 1 and 1 <= written["visual_tokens"]["median"] <= 128
+
+
+def test_more_questions_than_there_are_pictures_are_told(fails: Callable[..., str]) -> None:
+    assert "at most 47 questions" in fails("bench", "answers", "--questions", "48")

@@ -121,9 +121,11 @@ def test_no_question_has_two_answers(documents: list[RenderedDocument]) -> None:
 
 
 def test_amounts_of_receipts_add_up() -> None:
+    num_costs = 0
     for number in range(NUM_INVENTED):
         receipt = invent_receipt(Random(f"receipt {number}"))
         facts = receipt_facts(receipt)
+        num_costs += len(answers_of(facts, "costs"))
         prices = [item.cents for item in receipt.items]
         asked = [item for item in receipt.items if item.quantity == 1 or not receipt.shows_quantities]
         (total,), (subtotal,), (tax,) = (answers_of(facts, intent) for intent in ("total", "subtotal", "tax"))
@@ -141,6 +143,7 @@ def test_amounts_of_receipts_add_up() -> None:
         parts = (receipt.address, receipt.phone, receipt.date or receipt.time, receipt.number, receipt.payment,
                  receipt.change, receipt.thanks)  # fmt: skip
         assert 2 + len(receipt.items) + len(receipt.sums) + sum(map(bool, parts)) <= MAX_RECEIPT_LINES
+    assert num_costs > NUM_INVENTED
 
 
 def test_form_knows_blank_fields_and_repeated_values() -> None:

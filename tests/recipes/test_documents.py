@@ -16,6 +16,7 @@ import torch
 
 import fastvlm
 from fastvlm.batches import DenseLabels, Int64Array
+from fastvlm.checkpoints.load import load_checkpoint
 from fastvlm.data.collate import Collator
 from fastvlm.data.documents import (
     NUM_COLORS,
@@ -52,7 +53,7 @@ from fastvlm.recipes.document_settings import (
     documents_on_a_gpu,
     smoke,
 )
-from fastvlm.recipes.documents import SCORES_FILE, _batches, _identity, _tell_scores, run, timed
+from fastvlm.recipes.documents import SCORES_FILE, _batches, _fresh, _identity, _tell_scores, _tokenizer, run, timed
 from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE, Interrupted
 from fastvlm.training.meter import StepReport
@@ -425,7 +426,11 @@ def test_unseen_typefaces_are_told_of_only_where_there_are_some(
 def test_everything_learns_in_the_last_stage_for_a_gpu(tmp_path: Path) -> None:
     last = replace(documents_on_a_gpu().stages[-1], num_steps=2, batch_size=4, warmup_steps=1)
     assert (last.name, last.is_frozen) == ("answer", False)
-    run(replace(smoke(), stages=(last,)), tmp_path)
+    fresh = _fresh(smoke(), _tokenizer(smoke(), tmp_path))[0].state_dict()
+    model = load_checkpoint(run(replace(smoke(), stages=(last,)), tmp_path), form="stored").model.state_dict()
+    for part in ("projector", "decoder"):
+        matrices = [name for name in model if name.startswith(part) and model[name].ndim == 2]
+        assert matrices and not any(torch.equal(fresh[name], model[name]) for name in matrices), part
     for line in (tmp_path / "1-answer" / METRICS_FILE).read_text().splitlines():
         step = json.loads(line)
         assert math.isfinite(step["loss"]) and "words" in step

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fastvlm.benchmarks.report import FORMAT_VERSION
 from fastvlm.benchmarks.runner import Spread
-from fastvlm.errors import GenerationError
+from fastvlm.errors import DataError, GenerationError
 from fastvlm.evaluation.kept import kept_documents
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.report import ModelIdentity
@@ -78,11 +78,14 @@ def measure_answers(
 ) -> AnswersReport:
     """Ask a model, or the embedded one, about kept documents, each picture once; then start the program so often.
 
-    Raises GenerationError where a started program fails.
+    Raises GenerationError where a started program fails, DataError where fewer documents are kept than are to be asked.
     """
     questions = kept_documents()
     first_of_each = list({question.picture.picture_id: question for question in questions}.values())
     chosen = first_of_each[: num_questions + _NUM_WARM_UPS]
+    if len(chosen) < num_questions + _NUM_WARM_UPS:
+        most = len(first_of_each) - _NUM_WARM_UPS
+        raise DataError(f"Expected at most {most} questions, as many pictures as are kept, got {num_questions}.")
     pictures = [question.picture.load() for question in chosen]
     report("asking")
     assistant = load(model, num_threads=num_threads)
@@ -114,8 +117,10 @@ def measure_answers(
 
 def _run_ms(command: list[str]) -> float:
     start = time.perf_counter()
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     elapsed_ms = 1000 * (time.perf_counter() - start)
     if finished.returncode:
-        raise GenerationError(f"Expected an answer from `fastvlm ask`, got: {finished.stderr.strip()}")
+        raise GenerationError(
+            f"Expected an answer from `fastvlm ask`, got: {finished.stderr.strip()}. Run that command by itself."
+        )
     return elapsed_ms

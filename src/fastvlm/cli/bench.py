@@ -310,7 +310,7 @@ def budgets_command(
 
 @bench_command.command("answers", short_help="Measure a model's answers about documents, and the command's start.")
 @click.option("-m", "--model", metavar="MODEL", help="A folder or a hub id; the embedded model if not given.")
-@click.option("--questions", type=click.IntRange(min=1, max=40), default=30, show_default=True, help="To ask.")
+@click.option("--questions", type=click.IntRange(min=1), default=30, show_default=True, help="To ask.")
 @click.option("--starts", type=click.IntRange(min=1), default=7, show_default=True, help="Of the whole command.")
 @threads_option
 @json_option

@@ -48,8 +48,8 @@ def read_command(
     """Read the text, or the fields, of pictures and PDFs.
 
     Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
-    the exit code is 1 then. What can be read depends on the model: the embedded one knows clean type of a few lines,
-    and docs/embedded_model.md says how often it is right.
+    the exit code is 1 then. What can be read depends on the model: the embedded one reads a few lines of clean
+    type, and invents some of longer text.
     """
     from fastvlm.inference.reading import READ_QUESTION, read_fields
 

@@ -27,7 +27,7 @@ def write_scene_conversations(folder: Path, *, num_scenes: int, is_captioned: bo
     records: list[dict[str, object]] = []
     for index in range(first, first + num_scenes):
         sample = scene_sample(
-            "train", index, width_px=_SIDE_PX, height_px=_SIDE_PX, num_questions=3, phrasing="train"
+            "train", index, width_px=_SIDE_PX, height_px=_SIDE_PX, num_questions=4, phrasing="train"
         )  # fmt: skip
         Image.fromarray(sample.image).save(folder / f"{index}.png")
         record: dict[str, object] = {"id": f"scene-{index}", "image": f"{index}.png"}
@@ -35,7 +35,9 @@ def write_scene_conversations(folder: Path, *, num_scenes: int, is_captioned: bo
             ((_, caption),) = sample_listings(sample.scene, random.Random(index), num_listings=1)[:1]
             records.append(record | {"caption": caption})
             continue
-        values = [value for question in sample.questions for value in (question.text, question.answer)]
+        # What is outside of a model's domain it tells in words of its own.
+        asked = [question for question in sample.questions if question.family != "outside"][:3]
+        values = [value for question in asked for value in (question.text, question.answer)]
         values[0] = f"<image>\n{values[0]}"
         conversation = [
             {"from": "human" if place % 2 == 0 else "gpt", "value": value} for place, value in enumerate(values)

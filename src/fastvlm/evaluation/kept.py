@@ -17,6 +17,7 @@ from fastvlm.data.synthetic.documents.fonts import fonts_digest
 from fastvlm.errors import DataError
 from fastvlm.evaluation.manifest import DOCUMENTS_PATH, read_manifest
 from fastvlm.evaluation.questions import EvaluationQuestion, Picture
+from fastvlm.evaluation.scores import SCORES
 from fastvlm.evaluation.tasks.documents import document_questions
 from fastvlm.evaluation.tasks.entries import read_entries
 from fastvlm.files import replacing, write_whole
@@ -38,7 +39,12 @@ def kept_documents(folder: Path = FOLDER) -> list[EvaluationQuestion]:
 
 
 def _question(entry: object, place: str, folder: Path) -> EvaluationQuestion:
-    if isinstance(entry, dict) and entry.keys() == {"picture", "file", *_FIELDS}:
+    if (
+        isinstance(entry, dict)
+        and entry.keys() == {"picture", "file", *_FIELDS}
+        and all(isinstance(value, str) for value in entry.values())
+        and entry["score"] in SCORES
+    ):
         picture = Picture(entry["picture"], "resized", partial(read_image, folder / entry["file"]))
         return EvaluationQuestion(picture=picture, **{name: entry[name] for name in _FIELDS})
     raise DataError(f"Expected a question with its picture in {place}. Install fastvlm again.")
@@ -47,18 +53,19 @@ def _question(entry: object, place: str, folder: Path) -> EvaluationQuestion:
 def keep(questions: list[EvaluationQuestion], folder: Path) -> None:
     """Write questions and the picture of each, in the place of those that were kept before."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.jpg"):
-        old.unlink()
-    entries = []
+    old = set(folder.glob("*.jpg"))
+    entries: list[dict[str, str]] = []
     for question in questions:
         file = question.picture.picture_id.replace("/", "-") + ".jpg"
-        if not (folder / file).is_file():
+        if file not in {entry["file"] for entry in entries}:
             picture = Image.fromarray(np.ascontiguousarray(question.picture.load()))
             with replacing(folder / file) as temporary:
                 picture.save(temporary, format="JPEG", quality=_QUALITY, subsampling=0)
         own = {name: getattr(question, name) for name in _FIELDS}
         entries.append({"picture": question.picture.picture_id, "file": file, **own})
     write_whole(folder / _QUESTIONS_FILE, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    for path in old - {folder / entry["file"] for entry in entries}:
+        path.unlink()
 
 
 def chosen_documents(num_questions: int = NUM_KEPT) -> list[EvaluationQuestion]:

@@ -10,6 +10,8 @@ from PIL import Image
 
 import fastvlm.data.synthetic.documents.examples as documents
 from fastvlm.data.synthetic.documents.examples import EXAMPLES, PAGE, write_examples
+from fastvlm.data.synthetic.documents.fonts import fonts_digest
+from fastvlm.evaluation.manifest import DOCUMENTS_PATH, read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 ROW = re.compile(r"^\| (.+?) (?<!\\)\| (.+?) (?<!\\)\|$", re.MULTILINE)
@@ -33,11 +35,14 @@ def test_bars_of_a_text_do_not_end_its_cell() -> None:
     assert documents._cell("a | b\nc") == "a \\| b / c"
 
 
-def test_the_page_in_the_repository_shows_all_of_them() -> None:
+def test_the_page_in_the_repository_shows_all_of_them(tmp_path: Path) -> None:
     folder = ROOT / "examples"
     if not folder.is_dir():
         pytest.skip("examples/ is not here")
     page = (folder / PAGE).read_text()
+    if fonts_digest() == read_manifest(DOCUMENTS_PATH).fonts_sha256:
+        write_examples(tmp_path)
+        assert (tmp_path / PAGE).read_text() == page
     for example in EXAMPLES:
         assert f"![{example.kind}]({example.kind}.png)" in page
         with Image.open(folder / f"{example.kind}.png") as picture:

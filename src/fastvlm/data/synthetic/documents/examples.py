@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fastvlm.data.synthetic.documents.document import Kind
+from fastvlm.data.synthetic.documents.document import Fact, Kind
 from fastvlm.data.synthetic.documents.phrasings import KIND_WORDS, PHRASINGS
 from fastvlm.data.synthetic.documents.samples import DocumentSample, document_sample
 from fastvlm.data.synthetic.wording import capitalised
@@ -45,10 +45,12 @@ class ExampleDocument:
     def questions(self) -> list[tuple[str, str]]:
         """Of every sort of fact the first, asked for in plain words, with what is true; so many at most."""
         slots = {"doc": KIND_WORDS[self.kind][0]}
-        facts = {fact.intent: fact for fact in reversed(self.sample().document.facts)}
+        facts: dict[str, Fact] = {}
+        for fact in self.sample().document.facts:
+            facts.setdefault(fact.intent, fact)
         asked = [
             (capitalised(PHRASINGS[fact.intent].train[0].format_map({**slots, **fact.slots})), fact.answer)
-            for fact in reversed(facts.values())
+            for fact in facts.values()
         ]
         return asked[:_NUM_QUESTIONS]
 
