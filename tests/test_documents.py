@@ -51,7 +51,7 @@ def test_every_room_is_in_the_picture_and_in_the_table() -> None:
 # Written so that this file does not hold what it looks for.
 FOREIGN_WORDS = re.compile(
     r"/[w]ork/|/tmp/[b]ash|\b[p]aper\.md|\b[h]elper-|[t]his sitting|[s]ub-?agent"
-    r"|(?<!docs/)(?<!\"docs\" / \")(?<!\]\()\b(?:[e]mbedded_model|[p]erformance)\.md"
+    r"|(?<!docs/)(?<!\"docs\" / \")(?<!\]\()(?<!\]\(\.\./)\b(?:[e]mbedded_model|[p]erformance)\.md"
 )
 FOLDER_BESIDE = re.compile(r"\.\./[s]hared")
 
