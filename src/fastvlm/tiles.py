@@ -69,12 +69,21 @@ def fit_grid(
     """Choose the (rows, columns) of 64 px cells, at most `max_tokens` in all, that show a picture largest.
 
     The picture keeps its aspect; among grids that show it equally large the one with fewest cells wins.
-    max_enlargement: by which a small picture is enlarged at most; it then gets the fewest cells that hold it so.
+    max_enlargement: see `most_enlargement`; what reaches it gets the fewest cells that hold it so.
     """
     grid, scale = _largest(width_px, height_px, max_tokens)
-    if max_enlargement is None or scale <= max_enlargement:
+    if max_enlargement is None:
         return grid
-    return _holding(max_enlargement * width_px, max_enlargement * height_px)
+    most = most_enlargement(width_px, height_px, max_enlargement)
+    return grid if scale <= most else _holding(most * width_px, most * height_px)
+
+
+def most_enlargement(width_px: int, height_px: int, max_enlargement: float) -> float:
+    """By how much a small picture is enlarged at most: as said, or more until its shorter side fills a cell.
+
+    A line that is cut out of a scan is often thinner than half a cell, whose rest would be padding.
+    """
+    return max(max_enlargement, ENCODER_STRIDE_PX / min(width_px, height_px))
 
 
 @lru_cache(maxsize=1024)

@@ -303,20 +303,29 @@ def test_pixels_of_a_picture_decoded_at_half_its_sides_are_nearly_those_of_the_w
 
 
 @pytest.mark.parametrize(
-    ("size", "grid"), [((64, 64), (2, 2)), ((100, 20), (1, 4)), ((32, 32), (1, 1)), ((3000, 1000), (2, 6))]
+    ("size", "grid"),
+    [
+        ((64, 64), (2, 2)),
+        ((100, 40), (2, 4)),
+        ((100, 20), (1, 5)),  # 3.2 times, until it fills a row of cells
+        ((300, 10), (1, 12)),  # until it fills as many cells as there may be
+        ((32, 32), (1, 1)),
+        ((3000, 1000), (2, 6)),
+    ],
 )
 def test_small_pictures_are_enlarged_no_more_than_wanted(size: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Twice at most; a large picture gets the grid that it gets without a limit."""
+    """Twice at most, or until a thin one fills a row of cells; a large one gets the grid that it gets without a limit."""
     limited = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=12, max_enlargement=2.0))
     picture = np.full((size[1], size[0], 3), 200, np.uint8)
     layout = limited.layout(*size)
     assert (layout.tile_height_px // 64, layout.tile_width_px // 64) == grid
     (shown,) = limited.pictures(picture)
     rows, columns = ((shown == 200).all(2)).any(1).sum(), ((shown == 200).all(2)).any(0).sum()
-    scale = min(2.0, layout.tile_width_px / size[0], layout.tile_height_px / size[1])
+    most = max(2.0, 64 / min(size))
+    scale = min(most, layout.tile_width_px / size[0], layout.tile_height_px / size[1])
     assert abs(rows - size[1] * scale) <= 1 and abs(columns - size[0] * scale) <= 1
     free = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=12))
-    assert (free.layout(*size).num_visual_tokens == layout.num_visual_tokens) == (scale < 2)
+    assert (free.layout(*size).num_visual_tokens == layout.num_visual_tokens) == (scale < most)
 
 
 @pytest.mark.parametrize(

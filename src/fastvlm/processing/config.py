@@ -19,7 +19,7 @@ class ProcessingConfig:
     the whole picture, aspect kept, into the largest grid of 64 px cells. size_px: side of a tile (not used by fit).
     mean and std: per channel, on values of 0 to 1; what is padded has the colour of the mean. pinpoints: allowed
     (width, height) of the tiled picture for anyres. max_visual_tokens: cells at most, for fit. max_enlargement: by
-    which fit enlarges a small picture at most, None for as large as it can be.
+    which fit enlarges a small picture at most, unless it is thinner than a cell then; None for as large as it can be.
     Raises CheckpointError on values that make no sense, such as sizes that are not multiples of 64.
     """
 

@@ -11,7 +11,7 @@ from PIL import Image
 from fastvlm.batches import Float32Array, PixelTiles, UInt8Array
 from fastvlm.errors import ImageError
 from fastvlm.processing.config import ProcessingConfig
-from fastvlm.tiles import ENCODER_STRIDE_PX, TileLayout, best_resolution, fit_grid
+from fastvlm.tiles import ENCODER_STRIDE_PX, TileLayout, best_resolution, fit_grid, most_enlargement
 
 _LOGGER = logging.getLogger(__name__)
 _BICUBIC = Image.Resampling.BICUBIC
@@ -189,8 +189,10 @@ class ImageProcessor:
 
     def _place_of(self, width_px: int, height_px: int, grid_px: tuple[int, int]) -> tuple[int, int, int, int]:
         width_scale, height_scale = grid_px[0] / width_px, grid_px[1] / height_px
-        most = self.config.max_enlargement if self.config.mode == "fit" else None
-        if most is not None and most < min(width_scale, height_scale):
+        most = min(width_scale, height_scale)
+        if self.config.mode == "fit" and self.config.max_enlargement is not None:
+            most = most_enlargement(width_px, height_px, self.config.max_enlargement)
+        if most < min(width_scale, height_scale):
             shown = (min(math.ceil(width_px * most), grid_px[0]), min(math.ceil(height_px * most), grid_px[1]))
         elif width_scale < height_scale:
             shown = (grid_px[0], min(math.ceil(height_px * width_scale), grid_px[1]))
