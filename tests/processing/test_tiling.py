@@ -314,7 +314,7 @@ def test_pixels_of_a_picture_decoded_at_half_its_sides_are_nearly_those_of_the_w
     ],
 )
 def test_small_pictures_are_enlarged_no_more_than_wanted(size: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Twice at most, or until a thin one fills a row of cells; a large one gets the grid that it gets without a limit."""
+    """Twice at most, or until a thin one fills a row of cells; a large one gets the grid that it gets with no limit."""
     limited = ImageProcessor(ProcessingConfig(mode="fit", max_visual_tokens=12, max_enlargement=2.0))
     picture = np.full((size[1], size[0], 3), 200, np.uint8)
     layout = limited.layout(*size)
