@@ -20,11 +20,14 @@ class Knowing:
 
     answers: dict[str, str]
     asked: list[str] = field(default_factory=list)
+    unsure: str = ""
 
     def ask(self, question: str, *, images: object, max_new_tokens: int) -> Any:
         assert images == "picture" and max_new_tokens > 0
         self.asked.append(question)
-        return SimpleNamespace(text=self.answers.get(question, "It is not shown."))
+        return SimpleNamespace(
+            text=self.answers.get(question, "It is not shown."), is_unsure=self.answers.get(question) == self.unsure
+        )
 
 
 def test_the_kind_of_document_decides_what_is_asked() -> None:
@@ -43,6 +46,11 @@ def test_own_questions_are_asked_instead() -> None:
     assistant = Knowing({"Who?": "Ada"})
     assert read_fields(assistant, "picture", {"who": "Who?", "when": "When?"}) == {"who": "Ada", "when": None}
     assert assistant.asked == ["Who?", "When?"]
+
+
+def test_what_a_model_is_unsure_of_is_left_out() -> None:
+    assistant = Knowing({"Who?": "Ada", "When?": "1815"}, unsure="1815")
+    assert read_fields(assistant, "picture", {"who": "Who?", "when": "When?"}) == {"who": "Ada", "when": None}
 
 
 def test_what_is_asked_is_what_models_are_trained_to_answer() -> None:

@@ -43,22 +43,22 @@ class Asks(Protocol):
 def read_fields(
     assistant: Asks, image: object, questions: Mapping[str, str] | None = None, *, max_new_tokens: int = 64
 ) -> dict[str, str | None]:
-    """Ask for the fields of a document; None stands for one that it does not show.
+    """Ask for the fields of a document; None stands for one that it does not show, or that the model is unsure of.
 
     questions: by name of the field. Without them the kind of document decides, which is asked first and is the field
     `kind`; a kind without fields of its own has no other. The picture is encoded once.
     """
 
-    def ask(question: str) -> str:
-        return assistant.ask(question, images=image, max_new_tokens=max_new_tokens).text.strip()
+    def ask(question: str) -> Answer:
+        return assistant.ask(question, images=image, max_new_tokens=max_new_tokens)
 
     found: dict[str, str | None] = {}
     if questions is None:
-        kind = ask(KIND_QUESTION).rstrip(".")
+        kind = ask(KIND_QUESTION).text.strip().rstrip(".")
         found["kind"] = kind
         known = next((name for name in FIELD_QUESTIONS if name in kind.lower().split()), None)
         questions = FIELD_QUESTIONS[known] if known is not None else {}
     for name, question in questions.items():
         answer = ask(question)
-        found[name] = None if is_refusal(answer) else answer
+        found[name] = None if is_refusal(answer.text) or answer.is_unsure else answer.text.strip()
     return found
