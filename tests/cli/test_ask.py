@@ -51,6 +51,8 @@ def test_an_unsure_answer_says_so_on_stderr(run: Run, parrot: Path, picture: Pat
     assert (finished.returncode, finished.stdout) == (0, "baaa\n")
     assert re.search(r"^Unsure: these words have a probability of \d+ %, and .*\.$", finished.stderr, re.MULTILINE)
     assert json.loads(run(*asked, "--json").stdout)["is_unsure"]
+    told = run("chat", picture, "--model", calibrated, "--max-tokens", "4", input="What is this?\n").stderr
+    assert "Unsure: these words" in told
     config["calibration"]["unsure_below"] = 2
     (calibrated / "config.json").write_text(json.dumps(config))
     refused = run(*asked)

@@ -18,7 +18,7 @@ from fastvlm.cli.options import (
     picture_source,
     settings_overrides,
 )
-from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut, print_json, waiting
+from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut, note_if_unsure, print_json, waiting
 from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, system, user
 
@@ -67,9 +67,7 @@ def ask_command(
         answer = stream.answer
         if not timings:  # which tell it too
             note_if_cut(answer.finish_reason)
-        if answer.is_unsure:
-            percent = f"{100 * answer.confidence:.0f} %"
-            note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")
+        note_if_unsure(answer)
     if timings:
         _note_timings(answer)
 

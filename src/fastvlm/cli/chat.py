@@ -18,7 +18,7 @@ from fastvlm.cli.options import (
     settings_overrides,
     standard_input,
 )
-from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut
+from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut, note_if_unsure
 from fastvlm.errors import FastVLMError, PromptError
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Conversation:
             for piece in stream:
                 write(piece)
         note_if_cut(stream.answer.finish_reason)
+        note_if_unsure(stream.answer)
         self._pictures = []
 
 

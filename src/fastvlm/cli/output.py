@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import ConsoleRenderable, RichCast
     from rich.status import Status
 
+    from fastvlm.inference.answers import Answer
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
@@ -72,6 +74,13 @@ def note_if_cut(finish_reason: object, *, place: str = "") -> None:
     """Tell a person that an answer would go on. place: which one, where there are several."""
     if finish_reason == "length":
         note(f"{place}Cut short. A larger --max-tokens shows more, where the model has room.")
+
+
+def note_if_unsure(answer: Answer) -> None:
+    """Tell a person that answers of so little confidence were more often wrong than right."""
+    if answer.is_unsure:
+        percent = f"{100 * answer.confidence:.0f} %"
+        note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")
 
 
 def print_json(value: Mapping[str, object]) -> None:

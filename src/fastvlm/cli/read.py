@@ -24,7 +24,9 @@ def _fields_asked(_: click.Context, __: click.Parameter, values: tuple[str, ...]
 
 @click.command("read", short_help="Read the text, or the fields, of pictures and PDFs.")
 @input_options
-@click.option("--fields", is_flag=True, help="The fields of a receipt or a form as JSON, instead of the text.")
+@click.option(
+    "--fields", is_flag=True, help="Usual fields of a receipt or form as JSON, null where not shown or unsure."
+)
 @click.option(
     "--field",
     "questions",
