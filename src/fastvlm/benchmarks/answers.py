@@ -93,9 +93,9 @@ def measure_answers(
         assistant.ask(question.text, images=picture) for question, picture in zip(chosen, pictures, strict=True)
     ][_NUM_WARM_UPS:]
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder:
-        picture = Path(folder) / "picture.png"
-        Image.fromarray(np.ascontiguousarray(pictures[0])).save(picture)
-        command = [sys.executable, "-m", "fastvlm", "ask", str(picture), chosen[0].text, "--max-tokens", "1"]
+        file = Path(folder) / "picture.png"
+        Image.fromarray(np.ascontiguousarray(pictures[0])).save(file)
+        command = [sys.executable, "-m", "fastvlm", "ask", str(file), chosen[0].text, "--max-tokens", "1"]
         command += [] if model is None else ["--model", model]
         command += [] if num_threads is None else ["--threads", str(num_threads)]
         times_ms = []

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 
 from fastvlm.cli.output import check_place
 from fastvlm.errors import require_extra
-
-if TYPE_CHECKING:
-    pass
 
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 

@@ -42,14 +42,12 @@ from fastvlm.training.parts import learning_state
 from fastvlm.training.resume import Identity, Progress, cannot_save, has_state, require_same
 
 PROGRESS_FILE = "shards.json"
+"""Names the folder of the last complete state."""
 
 
 def is_begun(folder: Path) -> bool:
     """Whether a run has saved a state in `folder`, whole or in pieces."""
     return has_state(folder) or (folder / PROGRESS_FILE).is_file()
-
-
-"""Names the folder of the last complete state."""
 
 
 def require_several() -> None:
