@@ -53,5 +53,5 @@ def test_shares_are_the_stored_ones() -> None:
     assert lines("clip-small")[-1]["step"] == 1499
     found = {row["family"]: row["accuracy"] for row in read("recipe-scenes")["families"]}
     told = [f"{name} {100 * found[family]:.1f} %" for name, family in (("existence", "existence"), ("colour", "color"))]
-    told += [f"{family} {100 * found[family]:.1f} %" for family in ("shape", "count")]
+    told += [f"{family} {100 * found[family]:.1f} %" for family in ("shape", "relation", "comparison", "count")]
     assert all(text in CLAIMS for text in told), told

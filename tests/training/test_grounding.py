@@ -146,6 +146,12 @@ def test_unknown_classes_and_marks_do_not_count() -> None:
     expected = -logits.log_softmax(1)[[0, 2], [2, 0]].mean()
     assert float(known_class_loss(logits, classes)) == pytest.approx(float(expected), rel=1e-6)
     assert float(known_class_loss(logits, torch.full((3,), -1))) == 0
+    # Of two and one of a class, each class counts the same, as far as evenness goes.
+    several, losses = torch.tensor([2, 2, 0]), -logits.log_softmax(1)[[0, 1, 2], [2, 2, 0]]
+    for evenness, weights in ((1.0, (0.5, 0.5, 1.0)), (0.5, (0.5**0.5, 0.5**0.5, 1.0))):
+        weighted = (losses * torch.tensor(weights, dtype=torch.float64)).sum() / sum(weights)
+        got = float(known_class_loss(logits, several, evenness=evenness))
+        assert got == pytest.approx(float(weighted), rel=1e-6)
     marks = torch.tensor([[1.0, 0, 0, 1], [-1, -1, -1, -1], [0, 0, 1, 1]])
     kept, known = logits[[0, 2]], marks[[0, 2]].double()
     plain = -(known * kept.sigmoid().log() + (1 - known) * (1 - kept.sigmoid()).log()).mean()

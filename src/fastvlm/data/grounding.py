@@ -27,6 +27,10 @@ from fastvlm.processing.tokenizer import Tokenizer
 MAX_TALLY = 10
 """The largest number of objects that a tally tells; more count as so many."""
 
+NOBODYS_SHARE = 6
+"""Of a tally's attention, where each object has one share: so many stay on the first position, however many objects
+there are. Softmax can give these shares exactly, with one score for all objects."""
+
 NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(BACKGROUND_COLORS) + 1, len(SHAPES) + 1)
 """Classes of what a phrase means: how many objects, and their colour and shape, the last class where they differ; of
 the background its colour alone."""
@@ -150,7 +154,7 @@ class _Labels:
         """Note where a phrase's attention belongs and what it should find there."""
         self.phrases.append((row, phrase.position))
         candidates, only = phrase.candidates, phrase.only
-        tally = 1 / max(MAX_TALLY, len(candidates))
+        tally = 1 / (NOBODYS_SHARE + len(candidates))
         for shares, members, share in zip(
             self.shares,
             (candidates, phrase.referents, candidates),

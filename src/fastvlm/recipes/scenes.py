@@ -130,22 +130,22 @@ def scenes() -> ScenesRecipe:
         vision=replace(PRESETS["fastvithd-nano"], form="train"),
         decoder=DecoderConfig(
             vocabulary_size=1024, width=192, num_layers=6, num_heads=6, num_key_value_heads=3,
-            feed_forward_width=512, head_dim=32, max_positions=512, rope_theta=10_000.0,
+            feed_forward_width=512, head_dim=32, max_positions=512, rope_theta=1_000_000.0,
         ),
         processing=ProcessingConfig(mode="fit", max_visual_tokens=64),
         template="compact",
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", num_steps=1900, batch_size=8,
+                name="reason", task="symbols", num_steps=3400, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=4e-3,
             ),
             SceneStage(
-                name="see", task="dense", num_steps=1600, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=4000, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", num_steps=560, batch_size=8,
+                name="answer", task="instruct", num_steps=1300, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=5e-4,
             ),
         ),

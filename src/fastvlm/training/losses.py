@@ -61,12 +61,17 @@ def attention_loss(log_shares: Tensor, wanted: Tensor) -> Tensor:
     return divergence.sum() / max(1, len(wanted))
 
 
-def known_class_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean cross-entropy of K x C logits against K classes where these are not -1; 0 where none is known."""
+def known_class_loss(logits: Tensor, classes: Tensor, *, evenness: float = 0.0) -> Tensor:
+    """Mean cross-entropy of K x C logits against K classes where these are not -1; 0 where none is known.
+
+    evenness: between every one of the K counting the same (0) and every class that occurs (1).
+    """
     known = classes >= 0
     if not known.any():
         return logits.sum() * 0
-    return F.cross_entropy(logits[known].float(), classes[known])
+    losses = F.cross_entropy(logits[known].float(), classes[known], reduction="none")
+    weights = torch.bincount(classes[known])[classes[known]].float() ** -evenness
+    return (losses * weights).sum() / weights.sum()
 
 
 def known_mark_loss(logits: Tensor, marks: Tensor) -> Tensor:

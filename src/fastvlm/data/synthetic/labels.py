@@ -150,8 +150,10 @@ def passed_steps(scene: Scene, item: SceneObject) -> Float32Array:
     return np.concatenate([across > PLACE_STEPS, down > PLACE_STEPS, size > SIZE_STEPS]).astype(np.float32)
 
 
-_BORDER_SHARE = 0.25
-"""How far to either side of a border between two cells an object belongs to both, by a cell's side."""
+_BORDER_SHARE = 0.1
+"""How far to either side of a border between two cells an object belongs to both, by a cell's side.
+
+Attention weighs what is in two cells less than what is in one, so that few objects should be."""
 
 
 def cell_shares(item: SceneObject, rows: int, columns: int, cell_px: int) -> list[tuple[int, float]]:

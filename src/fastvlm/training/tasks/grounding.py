@@ -43,7 +43,7 @@ class GroundingTargets:
 
 POINTING_WEIGHTS: Mapping[str, float] = {
     "point_candidates": 1.0,
-    "point_tally": 1.0,
+    "point_tally": 6.0,
     "point_referents": 1.0,
     "point_subject": 0.5,
     "point_other": 0.5,
@@ -51,7 +51,11 @@ POINTING_WEIGHTS: Mapping[str, float] = {
     "know_marks": 4.0,
     "know_comparisons": 0.5,
 }
-"""How much each loss counts beside the others; each of the many marks is easy, so that their mean is small."""
+"""How much each loss counts beside the others; each of the many marks is easy, so that their mean is small, and a tally
+that is a little wrong is another number."""
+
+NUMBER_EVENNESS = 0.5
+"""Most phrases mean one object, and questions for a number ask for all numbers alike (see `known_class_loss`)."""
 
 
 class GroundingHeads(nn.Module):
@@ -95,7 +99,9 @@ class GroundingHeads(nn.Module):
             parts[name] = attention_loss(log_shares, F.one_hot(places, log_shares.shape[1]).float())
         phrase = _known(inputs[first_layer + 2].raw, rows, ends)
         answer = _known(inputs[first_layer + 3].raw, answer_rows, starts)
-        parts["know_classes"] = _class_losses(self.classes(phrase), labels.classes, self.targets.num_classes)
+        parts["know_classes"] = _class_losses(
+            self.classes(phrase), labels.classes, self.targets.num_classes, evenness=(NUMBER_EVENNESS,)
+        )
         parts["know_marks"] = known_mark_loss(self.marks(phrase), torch.from_numpy(labels.marks).to(phrase.device))
         parts["know_comparisons"] = _class_losses(
             self.comparisons(answer), labels.comparisons, self.targets.num_comparisons
@@ -239,12 +245,13 @@ def _known(hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
     return F.rms_norm(chosen.float(), chosen.shape[-1:])
 
 
-def _class_losses(logits: Tensor, classes: Int64Array, num_classes: tuple[int, ...]) -> Tensor:
-    """Sum over the kinds of classes of their mean cross-entropy where they are known."""
+def _class_losses(
+    logits: Tensor, classes: Int64Array, num_classes: tuple[int, ...], *, evenness: tuple[float, ...] = ()
+) -> Tensor:
+    """Sum over the kinds of classes of their mean cross-entropy where they are known; evenness: of the first kinds."""
     kinds = torch.from_numpy(classes).to(logits.device).unbind(1)
+    parts = torch.split(logits, list(num_classes), 1)
+    each = (*evenness, *(0.0,) * (len(kinds) - len(evenness)))
     return torch.stack(
-        [
-            known_class_loss(part, kind)
-            for part, kind in zip(torch.split(logits, list(num_classes), 1), kinds, strict=True)
-        ]
+        [known_class_loss(part, kind, evenness=own) for part, kind, own in zip(parts, kinds, each, strict=True)]
     ).sum()
