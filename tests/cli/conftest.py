@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,3 +120,15 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "parrot"
     save_checkpoint(folder, config=config, model=model, tokenizer=tokenizer)
     return folder
+
+
+@pytest.fixture(scope="session")
+def unsure_parrot(parrot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parrot, made to begin with a letter that it holds for all but impossible, and to be unsure below 0.3."""
+    calibrated = tmp_path_factory.mktemp("models") / "unsure"
+    shutil.copytree(parrot, calibrated)
+    config = json.loads((calibrated / "config.json").read_text())
+    letter = json.loads((calibrated / "tokenizer.json").read_text())["model"]["vocab"]["b"]
+    config["calibration"] = {"refusal_token_id": letter, "refusal_bias": 100.0, "unsure_below": 0.3}
+    (calibrated / "config.json").write_text(json.dumps(config))
+    return calibrated

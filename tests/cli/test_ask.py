@@ -38,18 +38,14 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     assert 50 < answer["timings"]["peak_memory_mb"] < 50_000  # Python with numpy alone is more than the lower bound
 
 
-def test_an_unsure_answer_says_so_on_stderr(run: Run, parrot: Path, picture: Path, tmp_path: Path) -> None:
-    """The bias makes the answer begin with a letter that the model holds for all but impossible."""
+def test_an_unsure_answer_says_so_on_stderr(run: Run, unsure_parrot: Path, picture: Path, tmp_path: Path) -> None:
     calibrated = tmp_path / "calibrated"
-    shutil.copytree(parrot, calibrated)
+    shutil.copytree(unsure_parrot, calibrated)
     config = json.loads((calibrated / "config.json").read_text())
-    letter = json.loads((calibrated / "tokenizer.json").read_text())["model"]["vocab"]["b"]
-    config["calibration"] = {"refusal_token_id": letter, "refusal_bias": 100.0, "unsure_below": 0.3}
-    (calibrated / "config.json").write_text(json.dumps(config))
     asked = ("ask", picture, "What is this?", "--model", calibrated, "--max-tokens", "4")
     finished = run(*asked)
     assert (finished.returncode, finished.stdout) == (0, "baaa\n")
-    assert re.search(r"^Unsure: these words have a probability of \d+ %, and .*\.$", finished.stderr, re.MULTILINE)
+    assert re.search(r"^Unsure: these words have a probability of .* %, and .*\.$", finished.stderr, re.MULTILINE)
     assert json.loads(run(*asked, "--json").stdout)["is_unsure"]
     told = run("chat", picture, "--model", calibrated, "--max-tokens", "4", input="What is this?\n").stderr
     assert "Unsure: these words" in told

@@ -57,7 +57,7 @@ def test_picture_and_what_the_model_sees(run: Run, parrot: Path, picture: Path, 
     finished = run("inspect", picture, "--model", parrot, "--output", seen, "--json")
     facts = json.loads(finished.stdout)
     assert (facts["width_px"], facts["height_px"], facts["mode"]) == (200, 100, "fit")
-    assert (facts["num_tiles"], facts["num_visual_tokens"]) == (1, 2)
+    assert (facts["num_tiles"], facts["num_visual_tokens"], facts["scale"]) == (1, 2, 0.64)
     pixels = np.asarray(Image.open(seen))
     assert pixels.shape == (64, 128, 3)
     assert pixels[35, 35].tolist() == [255, 0, 0]

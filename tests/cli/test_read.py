@@ -37,16 +37,36 @@ def test_a_picture_is_read_as_text(run: Run, parrot: Path, folder: Path) -> None
         assert finished.stdout.strip() and str(folder) not in finished.stdout
         assert finished.stderr.startswith(f"{folder / 'a.png'}: Cut short.")
         as_json = records(run(command, folder / "a.png", "--model", parrot, "--max-tokens", "4", "--json").stdout)
+        assert 0 < float(str(as_json[0].pop("confidence"))) <= 1
         assert as_json == [
             {
                 "file": str(folder / "a.png"),
                 "wanted": {"read": "text", "caption": "caption"}[command],
                 "model": str(parrot),
                 "text": finished.stdout.rstrip("\n"),
+                "is_unsure": False,
                 "finish_reason": "length",
                 "max_tokens": 4,
             }
         ]
+
+
+def test_a_text_that_the_model_is_unsure_of_says_so(
+    run: Run, unsure_parrot: Path, folder: Path, tmp_path: Path
+) -> None:
+    for command in ("read", "caption"):
+        asked = (command, folder / "a.png", "--model", unsure_parrot, "--max-tokens", "4")
+        finished = run(*asked)
+        assert finished.stdout == "baaa\n"
+        assert "Unsure: these words have a probability of less than 1 %" in finished.stderr
+        (record,) = records(run(*asked, "--json").stdout)
+        assert record["is_unsure"] is True and float(str(record["confidence"])) < 0.01
+        assert "Unsure of 1:" in run(*asked, "--output", tmp_path / f"{command}.jsonl").stderr
+    asked = ("read", folder / "a.png", "--model", unsure_parrot, "--field", "sum=What is the total?")
+    finished = run(*asked)
+    assert json.loads(finished.stdout) == {"sum": None} and "Unsure, and left out: sum" in finished.stderr
+    (record,) = records(run(*asked, "--json").stdout)
+    assert record["fields"] == {"sum": None} and record["unsure_fields"] == ["sum"] and record["is_unsure"] is True
 
 
 def test_a_folder_is_read_file_by_file_and_page_by_page(run: Run, parrot: Path, folder: Path) -> None:

@@ -75,11 +75,15 @@ def test_json_holds_everything(stubborn: Build, small: QuestionSet, tmp_path: Pa
 
 
 def test_without_baselines_they_are_left_out_and_not_zero(stubborn: Build, small: QuestionSet) -> None:
-    values = _measure(stubborn("yes"), small, with_baselines=False).to_json()
-    overall = values["overall"]
+    report = _measure(stubborn("yes"), small, with_baselines=False)
+    overall = report.to_json()["overall"]
     assert isinstance(overall, dict)
     assert overall["blind"] is None and overall["shuffled"] is None
     assert overall["majority"] is not None and overall["unseen_phrasings"] is not None
+    console = Console(width=120, record=True, force_terminal=False)
+    console.print(report)
+    text = console.export_text()
+    assert "unseen: phrasings" in text and "blind: " not in text and "shuffled: " not in text
 
 
 def test_the_table_fits_a_narrow_terminal(stubborn: Build, small: QuestionSet) -> None:

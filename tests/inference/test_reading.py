@@ -10,7 +10,7 @@ from fastvlm.data.synthetic.documents.form import KEYS
 from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.inference import reading
-from fastvlm.inference.reading import FIELD_QUESTIONS, KIND_QUESTION, read_fields
+from fastvlm.inference.reading import FIELD_QUESTIONS, KIND_QUESTION, Fields, read_fields
 from fastvlm.recipes.document_settings import OUTSIDE_ANSWER
 
 
@@ -33,24 +33,26 @@ class Knowing:
 def test_the_kind_of_document_decides_what_is_asked() -> None:
     receipt = FIELD_QUESTIONS["receipt"]
     assistant = Knowing({KIND_QUESTION: "a receipt", receipt["total"]: "12.50 ", receipt["date"]: "1 May 2020"})
-    found = read_fields(assistant, "picture")
+    found = read_fields(assistant, "picture").values
     assert found == {"kind": "a receipt", **dict.fromkeys(receipt), "total": "12.50", "date": "1 May 2020"}
     assert assistant.asked == [KIND_QUESTION, *receipt.values()]
 
 
 def test_other_kinds_have_no_fields_of_their_own() -> None:
-    assert read_fields(Knowing({KIND_QUESTION: "a cat."}), "picture") == {"kind": "a cat"}
+    assert read_fields(Knowing({KIND_QUESTION: "a cat."}), "picture").values == {"kind": "a cat"}
 
 
 def test_own_questions_are_asked_instead() -> None:
     assistant = Knowing({"Who?": "Ada"})
-    assert read_fields(assistant, "picture", {"who": "Who?", "when": "When?"}) == {"who": "Ada", "when": None}
+    found = read_fields(assistant, "picture", {"who": "Who?", "when": "When?"})
+    assert found == Fields({"who": "Ada", "when": None})
     assert assistant.asked == ["Who?", "When?"]
 
 
 def test_what_a_model_is_unsure_of_is_left_out() -> None:
     assistant = Knowing({"Who?": "Ada", "When?": "1815"}, unsure="1815")
-    assert read_fields(assistant, "picture", {"who": "Who?", "when": "When?"}) == {"who": "Ada", "when": None}
+    found = read_fields(assistant, "picture", {"who": "Who?", "when": "When?"})
+    assert found == Fields({"who": "Ada", "when": None}, unsure=("when",))
 
 
 def test_what_is_asked_is_what_models_are_trained_to_answer() -> None:

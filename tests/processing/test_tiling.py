@@ -356,6 +356,22 @@ def test_small_pictures_are_enlarged_to_fill_their_cells(size: tuple[int, int], 
         ImageProcessor(ProcessingConfig(mode="pad")).place(*size)
 
 
+@pytest.mark.parametrize(
+    ("mode", "scale"),
+    # 300 x 100 px: into a square of 128, its middle out of one, into 2 x 1 squares, and into 3 x 1 cells of 64.
+    [("pad", 128 / 300), ("crop", 1.28), ("anyres", 256 / 300), ("fit", 0.64)],
+)
+def test_a_picture_is_told_as_large_as_it_is_seen(mode: ImageMode, scale: float) -> None:
+    grey, pinpoints = (0.5, 0.5, 0.5), ((256, 128), (128, 256))
+    config = ProcessingConfig(mode=mode, size_px=128, pinpoints=pinpoints, max_visual_tokens=4, mean=grey)
+    processor = ImageProcessor(config)
+    assert math.isclose(processor.scale(300, 100), scale, rel_tol=0.01)
+    picture = np.full((100, 300, 3), 255, np.uint8)
+    picture[:, 140:160] = 0
+    dark = sum(int((seen.mean(-1) < 100).any(0).sum()) for seen in processor.pictures(picture)[-2:])
+    assert math.isclose(dark, 20 * scale, abs_tol=2)
+
+
 def test_an_enlargement_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(CheckpointError, match="enlargement above 0"):
         ProcessingConfig(mode="fit", max_enlargement=0.0)

@@ -13,7 +13,9 @@ from fastvlm.checkpoints.convert.apple_config import LLAMA, QWEN2
 from fastvlm.checkpoints.convert.transformers_config import FAST_VLM
 from fastvlm.checkpoints.hub import EMBEDDED, resolve
 from fastvlm.checkpoints.licence import RESEARCH_LICENCE
-from fastvlm.checkpoints.tensors import SINGLE_FILE, read_json
+from fastvlm.checkpoints.stored import read_checkpoint
+from fastvlm.checkpoints.summary import summarize
+from fastvlm.checkpoints.tensors import SINGLE_FILE
 from fastvlm.errors import CheckpointError
 
 Place = Literal["package", "hub", "cache"]
@@ -51,9 +53,11 @@ def list_models() -> list[KnownModel]:
 
 def _embedded_model() -> Iterator[KnownModel]:
     try:
-        folder = resolve(EMBEDDED)
-        licence = read_json(folder / CONFIG_FILE).get("licence")
-        yield KnownModel(EMBEDDED, "package", None, (folder / SINGLE_FILE).stat().st_size, licence)
+        summary = summarize(read_checkpoint(resolve(EMBEDDED), only_described=True))
+        num_bytes = (summary.folder / SINGLE_FILE).stat().st_size
+        yield KnownModel(
+            EMBEDDED, "package", summary.num_parameters["total"], num_bytes, licence=summary.config.licence
+        )
     except (CheckpointError, OSError):
         return
 

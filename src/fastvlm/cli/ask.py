@@ -67,7 +67,7 @@ def ask_command(
         answer = stream.answer
         if not timings:  # which tell it too
             note_if_cut(answer.finish_reason)
-        note_if_unsure(answer)
+        note_if_unsure(answer.confidence, is_unsure=answer.is_unsure)
     if timings:
         _note_timings(answer)
 

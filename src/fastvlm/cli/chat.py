@@ -110,7 +110,7 @@ class Conversation:
             for piece in stream:
                 write(piece)
         note_if_cut(stream.answer.finish_reason)
-        note_if_unsure(stream.answer)
+        note_if_unsure(stream.answer.confidence, is_unsure=stream.answer.is_unsure)
         self._pictures = []
 
 

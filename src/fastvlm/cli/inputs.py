@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fastvlm.cli.options import STANDARD_INPUT, ModelOptions, load_assistant, picture_source
-from fastvlm.cli.output import check_place, note, note_if_cut, print_json
+from fastvlm.cli.output import check_place, note, note_if_cut, note_if_unsure, print_json
 from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
@@ -118,11 +118,28 @@ def _refuse(error: ImageError) -> NoReturn:
 
 
 def text_work(assistant: Asks, question: str, *, max_tokens: int) -> Work:
-    """The work of asking one question: its records tell the answer, whether that is all, and how long it could be."""
+    """The work of asking one question: its records tell the answer, how sure the model is, and whether that is all."""
 
     def work(image: object) -> dict[str, object]:
         answer = assistant.ask(question, images=image, max_new_tokens=max_tokens)
-        return {"text": answer.text, "finish_reason": answer.finish_reason, "max_tokens": max_tokens}
+        return {
+            "text": answer.text,
+            "confidence": float(f"{answer.confidence:.3g}"),
+            "is_unsure": answer.is_unsure,
+            "finish_reason": answer.finish_reason,
+            "max_tokens": max_tokens,
+        }
+
+    return work
+
+
+def fields_work(assistant: Asks, questions: Mapping[str, str] | None, *, max_tokens: int) -> Work:
+    """The work of asking for fields, as `read_fields` does: its records tell them and which the model is unsure of."""
+    from fastvlm.inference.reading import read_fields
+
+    def work(image: object) -> dict[str, object]:
+        fields = read_fields(assistant, image, questions, max_new_tokens=max_tokens)
+        return {"fields": dict(fields.values), "unsure_fields": list(fields.unsure), "is_unsure": bool(fields.unsure)}
 
     return work
 
@@ -211,8 +228,8 @@ def _require_start_of_record(line: bytes) -> None:
         raise ValueError(f"Expected a line that begins with {start!r}.")
 
 
-def print_record(record: Mapping[str, object], *, shows_name: bool) -> None:
-    """Print a record for people: its text or its fields on stdout, its name on stderr; an error was told already."""
+def print_record(record: Mapping[str, Any], *, shows_name: bool) -> None:
+    """Print a record for people: its text or its fields on stdout, the rest on stderr; an error was told already."""
     if "error" in record:
         return
     if shows_name:
@@ -220,8 +237,19 @@ def print_record(record: Mapping[str, object], *, shows_name: bool) -> None:
         note(f"{record['file']}" + (f", page {page}:" if page is not None else ":"))
     if "fields" in record:
         click.echo(json.dumps(record["fields"], indent=2, ensure_ascii=False))
+        if record["unsure_fields"]:
+            note("Unsure, and left out: " + ", ".join(record["unsure_fields"]))
     else:
         click.echo(str(record["text"]))
+        note_if_unsure(record["confidence"], is_unsure=record["is_unsure"])
+
+
+@dataclass
+class Outcome:
+    """How many pages could not be read, and of how many the model is unsure of something."""
+
+    num_failed: int = 0
+    num_unsure: int = 0
 
 
 def process(
@@ -232,9 +260,9 @@ def process(
     asked: Mapping[str, object],
     done: Collection[tuple[object, object]],
     report: Callable[[int, int], None],
-) -> int:
-    """Do all pages that are not done, and go on past those that cannot be read; returns how many could not."""
-    num_failed = 0
+) -> Outcome:
+    """Do all pages that are not done, and go on past those that cannot be read."""
+    outcome = Outcome()
     for count, page in enumerate(pages, start=1):
         if page.key not in done:
             place = {"file": page.file} if page.number is None else {"file": page.file, "page": page.number}
@@ -242,12 +270,13 @@ def process(
                 record = work(page.picture())
                 note_if_cut(record.get("finish_reason"), place=f"{page.name}: ")
                 write({**place, **asked, **record})
+                outcome.num_unsure += bool(record.get("is_unsure"))
             except ImageError as error:
                 note(f"error: {page.name}: {error}")
                 write({**place, **asked, "error": str(error)})
-                num_failed += 1
+                outcome.num_failed += 1
         report(count, len(pages))
-    return num_failed
+    return outcome
 
 
 def run_over_pages(
@@ -284,11 +313,13 @@ def run_over_pages(
     )
     with writing as write, _progress(is_wanted=results is not None) as report:
         done = results.done if results is not None else set()
-        num_failed = process(pages, work, write, asked=asked, done=done, report=report)
+        outcome = process(pages, work, write, asked=asked, done=done, report=report)
     if results is not None:
         note(f"Written: {results.path}")
-    if num_failed:
-        raise DataError(f"{num_failed} of {len(pages)} could not be read.")
+        if outcome.num_unsure:
+            note(f'Unsure of {outcome.num_unsure}: "is_unsure" tells which. More such answers were wrong than right.')
+    if outcome.num_failed:
+        raise DataError(f"{outcome.num_failed} of {len(pages)} could not be read.")
 
 
 @contextmanager

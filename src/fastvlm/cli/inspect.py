@@ -13,7 +13,7 @@ from fastvlm.cli.output import debug_option, note, print_json
 
 if TYPE_CHECKING:
     from fastvlm.checkpoints.summary import ModelSummary
-    from fastvlm.tiles import TileLayout
+    from fastvlm.processing.tiling import ImageProcessor
 
 
 @click.command("inspect", short_help="Show what a model is made of, or what it sees of a picture.")
@@ -77,23 +77,24 @@ def _inspect_picture(target: str, model: str | None, *, output: Path | None, for
     stored = read_checkpoint(resolve(model, fetch="never"), only_described=True)
     processor = ImageProcessor(stored.config.processing)
     height_px, width_px = picture.shape[:2]
-    layout = processor.layout(width_px, height_px)
     if output is not None:
-        seen = compose_tiles(processor.pictures(picture), layout)
+        seen = compose_tiles(processor.pictures(picture), processor.layout(width_px, height_px))
         write_picture(output, seen, existing="replace" if force else "refuse")
         note(f"Written: {output}")
-    facts = _picture_facts(width_px, height_px, processor.config.mode, layout)
+    facts = _picture_facts(width_px, height_px, processor)
     if as_json:
         print_json(facts)
     else:
         _print_rows([(name.replace("_", " "), str(value)) for name, value in facts.items()])
 
 
-def _picture_facts(width_px: int, height_px: int, mode: str, layout: TileLayout) -> dict[str, object]:
+def _picture_facts(width_px: int, height_px: int, processor: ImageProcessor) -> dict[str, object]:
+    layout = processor.layout(width_px, height_px)
     return {
         "width_px": width_px,
         "height_px": height_px,
-        "mode": mode,
+        "mode": processor.config.mode,
+        "scale": round(processor.scale(width_px, height_px), 3),
         "num_tiles": layout.num_tiles,
         "tile_width_px": layout.tile_width_px,
         "tile_height_px": layout.tile_height_px,

@@ -44,7 +44,11 @@ def _row(model: KnownModel) -> tuple[str, str, str, str, str]:
     return (
         model.name,
         PLACES[model.place],
-        f"{model.num_parameters / 1e9:.2f} B" if model.num_parameters else "",
+        _short(model.num_parameters) if model.num_parameters else "",
         f"{model.num_bytes / 1e6:,.1f} MB" if model.num_bytes else "",
         f"{licence} ({licence_note})" if licence_note else licence,
     )
+
+
+def _short(num_parameters: int) -> str:
+    return f"{num_parameters / 1e9:.2f} B" if num_parameters >= 1e8 else f"{num_parameters / 1e6:.1f} M"

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rich.console import ConsoleRenderable, RichCast
     from rich.status import Status
 
-    from fastvlm.inference.answers import Answer
-
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
@@ -76,10 +74,10 @@ def note_if_cut(finish_reason: object, *, place: str = "") -> None:
         note(f"{place}Cut short. A larger --max-tokens shows more, where the model has room.")
 
 
-def note_if_unsure(answer: Answer) -> None:
+def note_if_unsure(confidence: float, *, is_unsure: bool) -> None:
     """Tell a person that answers of so little confidence were more often wrong than right."""
-    if answer.is_unsure:
-        percent = f"{100 * answer.confidence:.0f} %"
+    if is_unsure:
+        percent = f"{100 * confidence:.0f} %" if confidence >= 0.01 else "less than 1 %"
         note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")
 
 

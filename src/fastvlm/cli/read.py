@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import click
 
-from fastvlm.cli.inputs import Work, input_options, run_over_pages, text_work
+from fastvlm.cli.inputs import Work, fields_work, input_options, run_over_pages, text_work
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option
 
@@ -53,14 +53,14 @@ def read_command(
     the exit code is 1 then. What can be read depends on the model: the embedded one reads a few lines of clean
     type, and invents some of longer text.
     """
-    from fastvlm.inference.reading import READ_QUESTION, read_fields
+    from fastvlm.inference.reading import READ_QUESTION
 
     own = ", ".join(f"{name}={question}" for name, question in questions.items())
     wanted = own or ("fields" if fields else "text")
 
     def work_of(assistant: Any) -> Work:
         if fields or questions:
-            return lambda image: {"fields": read_fields(assistant, image, questions or None, max_new_tokens=max_tokens)}
+            return fields_work(assistant, questions or None, max_tokens=max_tokens)
         return text_work(assistant, READ_QUESTION, max_tokens=max_tokens)
 
     run_over_pages(

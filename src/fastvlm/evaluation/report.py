@@ -280,6 +280,14 @@ def _confident(point: Coverage) -> str:
     return f"{100 * point.share:.0f} % of the answers, {_percent(point.accuracy)} % of them right"
 
 
+_COLUMNS = {
+    "blind": "the same model sees grey",
+    "shuffled": "it sees another picture",
+    "unseen": "phrasings kept from training",
+}
+"""What columns mean that are not always measured."""
+
+
 def _notes(report: Report) -> list[str]:
     conditions = report.conditions
     pictures = ", ".join(
@@ -290,13 +298,18 @@ def _notes(report: Report) -> list[str]:
     refusals = report.false_refusals
     refused = [] if refusals is None else [f"false refusals: {_percent(refusals)} % of {refusals.num_questions}"]
     sure = next((point for point in report.coverage if point.confidence == _SURE), None)
+    measured = [
+        f"{name}: {meaning}"
+        for name, meaning in _COLUMNS.items()
+        if any(getattr(result, name) is not None for result in report.families)
+    ]
     confident = [] if sure is None else [f"confident ({_SURE:g} or more): {_confident(sure)}"]
     return [
         *refused,
         *confident,
         "majority: always the most frequent answer to a kind of question, counted in " + conditions.majority_source,
-        "blind: the same model sees grey; shuffled: it sees another scene; unseen: phrasings kept from training",
-        f"pictures: {pictures}",
+        *(["; ".join(measured)] if measured else []),
+        f"right by sort of picture: {pictures}",
         f"questions: {conditions.frozen_set or 'not a frozen set'}, sha256 {conditions.questions_sha256[:16]}, "
         f"generator version {conditions.generator_version}",
         "weights: " + (", ".join(f"{file.name} sha256 {file.sha256[:16]}" for file in report.model.weights) or "none"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from fastvlm.inference.answers import Answer
@@ -33,6 +34,17 @@ def is_refusal(answer: str) -> bool:
     return answer.strip().lower().startswith(REFUSALS)
 
 
+@dataclass(frozen=True)
+class Fields:
+    """Fields of a document by name. values: None for what it does not show, or what the model is unsure of.
+
+    unsure: the names of the latter, in the order they were asked.
+    """
+
+    values: Mapping[str, str | None]
+    unsure: tuple[str, ...] = ()
+
+
 class Asks(Protocol):
     """Whoever answers a question about pictures: an assistant."""
 
@@ -42,8 +54,8 @@ class Asks(Protocol):
 
 def read_fields(
     assistant: Asks, image: object, questions: Mapping[str, str] | None = None, *, max_new_tokens: int = 64
-) -> dict[str, str | None]:
-    """Ask for the fields of a document; None stands for one that it does not show, or that the model is unsure of.
+) -> Fields:
+    """Ask for the fields of a document, one by one.
 
     questions: by name of the field. Without them the kind of document decides, which is asked first and is the field
     `kind`; a kind without fields of its own has no other. The picture is encoded once.
@@ -53,6 +65,7 @@ def read_fields(
         return assistant.ask(question, images=image, max_new_tokens=max_new_tokens)
 
     found: dict[str, str | None] = {}
+    unsure: list[str] = []
     if questions is None:
         kind = ask(KIND_QUESTION).text.strip().rstrip(".")
         found["kind"] = kind
@@ -61,4 +74,6 @@ def read_fields(
     for name, question in questions.items():
         answer = ask(question)
         found[name] = None if is_refusal(answer.text) or answer.is_unsure else answer.text.strip()
-    return found
+        if answer.is_unsure:
+            unsure.append(name)
+    return Fields(found, tuple(unsure))

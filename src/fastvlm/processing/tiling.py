@@ -77,6 +77,19 @@ class ImageProcessor:
         layout = self.layout(width_px, height_px)
         return self._place_of(width_px, height_px, (layout.tile_width_px, layout.tile_height_px))
 
+    def scale(self, width_px: int, height_px: int) -> float:
+        """Say by how much the model sees a picture of this size enlarged, or made smaller, which is below 1.
+
+        Of tiles it is that of the grid; the overview is smaller.
+        """
+        if self.config.mode in ("pad", "crop"):
+            side_px = max(width_px, height_px) if self.config.mode == "pad" else min(width_px, height_px)
+            return self.config.size_px / side_px
+        layout = self.layout(width_px, height_px)
+        grid_px = (layout.grid_columns * layout.tile_width_px, layout.grid_rows * layout.tile_height_px)
+        left_px, top_px, right_px, bottom_px = self._place_of(width_px, height_px, grid_px)
+        return max((right_px - left_px) / width_px, (bottom_px - top_px) / height_px)
+
     def reduction(self, width_px: int, height_px: int) -> int:
         """By how much the sides of a picture may be divided when it is decoded: 1, 2, 4 or 8.
 
