@@ -392,12 +392,13 @@ class SlowSteps(Steps):
         return step
 
 
-@pytest.mark.parametrize(("batches", "is_slow"), [(SlowSteps(6), True), (Steps(6), False)])
-def test_waiting_for_batches_is_told(batches: Steps, is_slow: bool, tmp_path: Path) -> None:
+def test_waiting_for_batches_is_told(tmp_path: Path) -> None:
+    """Of two runs, since a step on a busy machine takes long too."""
     told: list[StepReport] = []
-    train(Regression(), batches, replace(SETTINGS, log_every=6), tmp_path, report=told.append)
-    assert len(told) == 1 and 0 <= told[0].waiting <= 1
-    assert (told[0].waiting > 0.5) == is_slow
+    for name, batches in (("quick", Steps(6)), ("slow", SlowSteps(6))):
+        train(Regression(), batches, replace(SETTINGS, log_every=6), tmp_path / name, report=told.append)
+    quick, slow = (report.waiting for report in told)
+    assert 0 <= quick < slow <= 1 and slow > 2 * quick
 
 
 def test_a_run_ends_by_its_time_and_its_rate_with_it(tmp_path: Path) -> None:
