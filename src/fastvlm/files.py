@@ -117,7 +117,7 @@ def _move_into(place: Path, temporary: Path) -> None:
         for file in sorted(temporary.iterdir(), key=lambda file: (file.suffix == ".json", file.name == "config.json")):
             moved.append(place / file.name)
             os.replace(file, place / file.name)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: half a folder is worse than none
         for path in moved:
             path.unlink(missing_ok=True)
         raise

@@ -30,6 +30,11 @@ class TileLayout:
         return self.grid_rows * self.grid_columns + int(self.has_overview)
 
     @property
+    def grid_px(self) -> tuple[int, int]:
+        """Width and height of the grid, without the overview, in pixels."""
+        return self.grid_columns * self.tile_width_px, self.grid_rows * self.tile_height_px
+
+    @property
     def num_tokens_per_tile(self) -> int:
         """Visual tokens that the encoder makes of one tile."""
         rows = -(-self.tile_height_px // ENCODER_STRIDE_PX)

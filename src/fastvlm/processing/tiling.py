@@ -74,8 +74,7 @@ class ImageProcessor:
         """
         if self.config.mode != "fit":
             raise ImageError(f"Expected the mode fit to say where a picture is, got {self.config.mode}.")
-        layout = self.layout(width_px, height_px)
-        return self._place_of(width_px, height_px, (layout.tile_width_px, layout.tile_height_px))
+        return self._place_of(width_px, height_px, self.layout(width_px, height_px).grid_px)
 
     def scale(self, width_px: int, height_px: int) -> float:
         """Say by how much the model sees a picture of this size enlarged, or made smaller, which is below 1.
@@ -85,8 +84,7 @@ class ImageProcessor:
         if self.config.mode in ("pad", "crop"):
             side_px = max(width_px, height_px) if self.config.mode == "pad" else min(width_px, height_px)
             return self.config.size_px / side_px
-        layout = self.layout(width_px, height_px)
-        grid_px = (layout.grid_columns * layout.tile_width_px, layout.grid_rows * layout.tile_height_px)
+        grid_px = self.layout(width_px, height_px).grid_px
         left_px, top_px, right_px, bottom_px = self._place_of(width_px, height_px, grid_px)
         return max((right_px - left_px) / width_px, (bottom_px - top_px) / height_px)
 
@@ -96,8 +94,7 @@ class ImageProcessor:
         The rest is still half as long again as what the model is shown, so that hardly any pixel changes.
         """
         layout = self.layout(width_px, height_px)
-        shown_width = layout.grid_columns * layout.tile_width_px / width_px
-        shown_height = layout.grid_rows * layout.tile_height_px / height_px
+        shown_width, shown_height = layout.grid_px[0] / width_px, layout.grid_px[1] / height_px
         shown = max(shown_width, shown_height) if self.config.mode == "crop" else min(shown_width, shown_height)
         if layout.has_overview:
             shown = max(shown, self.config.size_px / min(width_px, height_px))
@@ -122,8 +119,7 @@ class ImageProcessor:
             return [np.asarray(self._pad_to_square(picture))]
         if self.config.mode == "crop":
             return [np.asarray(self._crop_center(picture))]
-        grid_px = (layout.grid_columns * layout.tile_width_px, layout.grid_rows * layout.tile_height_px)
-        placed = np.asarray(self._place(picture, grid_px))
+        placed = np.asarray(self._place(picture, layout.grid_px))
         if self.config.mode == "fit":
             return [placed]
         # As in LLaVA-NeXT, which the paper follows, the overview is squashed to a square.

@@ -47,7 +47,7 @@ from fastvlm.training.parallel import refuse_several
 from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
 from fastvlm.training.tasks.dense import DenseHeads, DenseTargets, DenseTask
-from fastvlm.training.tasks.grounding import POINTING_WEIGHTS, GroundingHeads, GroundingTargets
+from fastvlm.training.tasks.grounding import NUMBER_EVENNESS, POINTING_WEIGHTS, GroundingHeads, GroundingTargets
 from fastvlm.training.tasks.instruct import Grounding, InstructTask, SymbolTask, connect
 
 SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
@@ -219,6 +219,7 @@ def _identity(recipe: ScenesRecipe, number: int) -> Identity:
         **identity_of(recipe, without=("num_workers", "save_every", "calibration_pictures", "stages")),
         "stages": repr(recipe.stages[:number]),
         "pointing_weights": repr(dict(POINTING_WEIGHTS)),
+        "number_evenness": repr(NUMBER_EVENNESS),
         "generator": repr(GENERATOR_VERSION),
     }
 
