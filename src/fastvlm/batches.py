@@ -81,7 +81,8 @@ class GroundingLabels:
     which stands for nothing, the others those of the picture's visual tokens. A phrase's candidates are what fits its
     words without a superlative, its referents what it means (all 0 where that is open to dispute); both share equally.
     A tally gives each candidate the same fixed share, so that nothing's share tells their number.
-    classes: K x C, number of a class, -1 where unknown. marks: K x M of 0 and 1, all -1 where unknown.
+    classes: K x C, number of a class, -1 where unknown. marks: K x M of 0 and 1, all -1 where unknown. kinds: K x L
+    likewise, which shapes and colours there are among what it means.
     answers: A x 4, a row, the position that predicts an answer's first token, and where the phrases of its question's
     subject and of the other thing end. comparisons: A x D, classes of how the two compare, -1 where unknown.
     """
@@ -92,6 +93,7 @@ class GroundingLabels:
     tallies: Float32Array
     classes: Int64Array
     marks: Float32Array
+    kinds: Float32Array
     answers: Int64Array
     comparisons: Int64Array
 

@@ -10,7 +10,7 @@ import pytest
 from fastvlm.batches import Float32Array, GroundingLabels, TrainingBatch
 from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
-from fastvlm.data.grounding import MAX_TALLY, NOBODYS_SHARE, NUM_CLASSES, NUM_COMPARISONS, NUM_MARKS, ground
+from fastvlm.data.grounding import MAX_TALLY, NOBODYS_SHARE, NUM_CLASSES, NUM_COMPARISONS, NUM_KINDS, NUM_MARKS, ground
 from fastvlm.data.sources import scene_example
 from fastvlm.data.synthetic import COLORS, SHAPES
 from fastvlm.data.synthetic.facts import SceneFacts
@@ -119,6 +119,21 @@ def test_phrases_know_number_colour_shape_and_marks(batch: Labelled) -> None:
     assert (labels.classes < np.array(NUM_CLASSES)).all()
 
 
+def test_phrases_know_the_shapes_and_colours_among_what_they_mean(batch: Labelled) -> None:
+    _, labels = batch
+    names = (*SHAPES, *COLORS)
+    found = [{name for name, mark in zip(names, marks, strict=True) if mark} for marks in labels.kinds]
+    assert found == [{"star", "red"}, {"circle", "blue"}, {"star", "red", "blue"}, *[{"star", "red"}] * 2, set()]
+    assert labels.kinds.shape == (6, NUM_KINDS) and set(labels.kinds.ravel()) == {0, 1}
+
+
+@pytest.mark.parametrize(("text", "number"), [("How many different shapes are there?", 2), ("How many shapes?", 3)])
+def test_kinds_are_counted_by_a_phrase_that_means_all_objects(text: str, number: int) -> None:
+    _, labels = labels_of(question(text, str(number), "different shapes" if number == 2 else "shapes"))
+    assert labels.classes[0, 0] == number
+    np.testing.assert_allclose(labels.tallies[0], shares(STAR, CIRCLE, SECOND_STAR, share=1 / (NOBODYS_SHARE + 3)))
+
+
 def test_answers_point_at_their_subject_and_the_other_thing(batch: Labelled) -> None:
     collated, labels = batch
     assert len(labels.answers) == 4
@@ -147,6 +162,7 @@ def test_the_background_is_everywhere_and_has_a_colour(text: str) -> None:
     assert labels.classes[place].tolist() == [-1, BACKGROUND_COLORS.index("white"), -1]
     np.testing.assert_allclose(labels.referents[place], [0, *[1 / 16] * 16], atol=1e-6)
     assert not labels.candidates[place].any() and not labels.tallies[place].any() and (labels.marks[place] == -1).all()
+    assert (labels.kinds[place] == -1).all()
     assert (labels.comparisons[0, :-1] == -1).all()
 
 
@@ -204,4 +220,5 @@ def test_text_alone_has_empty_labels() -> None:
     collated = COLLATOR([TEXT_ALONE])
     labels = ground(collated, [None], TOKENIZER)
     assert labels.phrases.shape == (0, 2) and labels.answers.shape == (0, 4) and labels.candidates.shape == (0, 1)
-    assert labels.marks.shape == (0, NUM_MARKS) and labels.comparisons.shape == (0, len(NUM_COMPARISONS))
+    assert labels.marks.shape == (0, NUM_MARKS) and labels.kinds.shape == (0, NUM_KINDS)
+    assert labels.comparisons.shape == (0, len(NUM_COMPARISONS))

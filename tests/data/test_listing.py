@@ -42,6 +42,13 @@ EXPECTED: dict[str, dict[str, str]] = {
     "colors": {"": "red 2, yellow 1, green 1, blue 2"},
     "shapes": {"": "circle 1, square 2, star 1, cross 1, heart 1"},
     "kinds": {"": "red circle 1, red heart 1, yellow star 1, green cross 1, blue square 2"},
+    "number of kinds": {
+        "different colors of objects": "4, red, yellow, green, blue",
+        "different colours of objects": "4, red, yellow, green, blue",
+        "kinds of colour": "4, red, yellow, green, blue",
+        "different shapes": "5, circle, square, star, cross, heart",
+        "kinds of shape": "5, circle, square, star, cross, heart",
+    },
     "places": {
         "": "blue square between, red circle top left, yellow star top right, blue square bottom left, "
         "red heart bottom right, green cross bottom left"
@@ -104,7 +111,7 @@ def test_requests_name_what_the_answer_is_about() -> None:
     for name, listing in LISTINGS.items():
         for request in listing.requests:
             for filling, answer in EXPECTED[name].items():
-                slot = "things" if name == "numbers beside" else "the"
+                slot = "things" if name in ("numbers beside", "number of kinds") else "the"
                 expected.setdefault(request.format_map({slot: filling}), set()).add(answer)
     assert asked == expected
 
@@ -135,9 +142,11 @@ def test_reading_order_names_every_object_cell_by_cell() -> None:
 
 def test_empty_scene_has_nothing_to_list_and_nothing_to_list_beside() -> None:
     listings = sample_listings(replace(SCENE, objects=()), random.Random(0), num_listings=len(LISTINGS))
-    assert {answer for _, answer in listings} == {EMPTY_LISTING}
-    requests = {request for name in WHOLE for request in LISTINGS[name].requests}
-    assert len(listings) == len(WHOLE) and {request for request, _ in listings} <= requests
+    wholes = {request for name in WHOLE for request in LISTINGS[name].requests}
+    answers = [answer for request, answer in listings if request in wholes]
+    assert len(answers) == len(WHOLE) and set(answers) == {EMPTY_LISTING}
+    ((request, answer),) = [listing for listing in listings if listing[0] not in wholes]
+    assert answer == "0" and any(kinds in request for kinds in EXPECTED["number of kinds"])
 
 
 def test_one_object_alone_has_nothing_beside_it() -> None:

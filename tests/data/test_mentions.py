@@ -46,6 +46,7 @@ SCENE = Scene(
         ("the biggest object, crosses", [("object", Group(), "largest"), ("crosses", Group(None, "cross"), None)]),
         ("hundreds of starships", []),
         ("What shape is the red object? Is there one?", [("object", Group("red"), None)]),
+        ("What kind of shape is the red star?", [("star", Group("red", "star"), None)]),
         ("the leftmost shape", [("shape", Group(), "left")]),
         ("Is it white on a red star?", [("white", Group("white"), None), ("star", Group("red", "star"), None)]),
     ],
@@ -95,9 +96,42 @@ def test_the_background_is_no_object(text: str, expected: list[tuple[str, bool]]
         assert not (is_background and mention.candidates(facts))
 
 
+@pytest.mark.parametrize(
+    ("text", "end", "kinds", "number"),
+    [
+        ("How many different shapes are there?", "different shapes", "shape", 2),
+        ("Count the kinds of shape in the scene.", "kinds of shape", "shape", 2),
+        ("How many Different Colours of objects do you see?", "Different Colours of objects", "color", 2),
+        ("Tell me how many kinds of color there are.", "kinds of color", "color", 2),
+        ("Count every kind of object.", "kind of object", None, 4),
+    ],
+)
+def test_kinds_are_counted_and_not_objects(text: str, end: str, kinds: str | None, number: int) -> None:
+    facts = SceneFacts(SCENE)
+    (mention,) = find_mentions(text)
+    assert text[: mention.end].endswith(end)
+    assert mention.kinds == kinds and mention.number(facts) == number
+    assert mention.referents(facts) == [0, 1, 2, 3]
+
+
 def test_a_superlative_that_people_would_dispute_means_nothing_certain() -> None:
     level = Scene(256, 256, WHITE, (item("star", "red", 40, 60, 100), item("star", "blue", 40, 200, 101)))
     assert Mention(0, Group(shape="star"), "above").referents(SceneFacts(level)) is None
+
+
+def test_every_question_for_kinds_has_a_phrase_whose_number_is_the_answer() -> None:
+    checked = 0
+    for seed in range(400):
+        scene = sample_scene(random.Random(seed), width_px=256, height_px=256)
+        for question in sample_questions(
+            scene, random.Random(seed), num_questions=2, phrasing="held_out", families=["count"]
+        ):
+            if question.intent == "count_kinds":
+                (mention,) = [mention for mention in find_mentions(question.text) if mention.kinds]
+                assert str(mention.number(SceneFacts(scene))) == question.answer, question.text
+                assert find_mentions(question.subject).__next__().kinds == mention.kinds
+                checked += 1
+    assert checked > 20
 
 
 def test_named_objects_of_generated_questions_are_found() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastvlm.batches import TrainingBatch
-from fastvlm.data.grounding import NUM_CLASSES, NUM_COMPARISONS, NUM_MARKS
+from fastvlm.data.grounding import NUM_CLASSES, NUM_COMPARISONS, NUM_KINDS, NUM_MARKS
 from fastvlm.data.sources import BLIND_EVERY, SceneBatches
 from fastvlm.errors import TrainingError
 from fastvlm.models.language.decoder import Attention, Decoder, rotary_angles
@@ -18,7 +18,9 @@ from fastvlm.training.losses import attention_loss, known_class_loss, known_mark
 from fastvlm.training.tasks.grounding import POINTING_WEIGHTS, GroundingHeads, GroundingTargets, watch
 from fastvlm.training.tasks.instruct import Grounding, InstructTask
 
-TARGETS = GroundingTargets(num_classes=NUM_CLASSES, num_marks=NUM_MARKS, num_comparisons=NUM_COMPARISONS)
+TARGETS = GroundingTargets(
+    num_classes=NUM_CLASSES, num_marks=NUM_MARKS, num_kinds=NUM_KINDS, num_comparisons=NUM_COMPARISONS
+)
 
 
 @pytest.fixture

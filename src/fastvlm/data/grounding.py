@@ -38,6 +38,9 @@ the background its colour alone."""
 NUM_MARKS = NUM_STEPS
 """Marks that the place and size of the one object pass."""
 
+NUM_KINDS = len(SHAPES) + len(COLORS)
+"""Marks of the shapes and colours that there are among what a phrase means."""
+
 NUM_COMPARISONS: tuple[int, ...] = (2, 2, 2, 3, 2, 2, len(ASKED))
 """Classes of how a question's subject and the other phrase compare: it is left, above, larger; fewer, as many, more; of
 the same colour, of the same shape; and what of all this is asked."""
@@ -49,6 +52,7 @@ class _Phrase:
 
     position: int
     mention: Mention
+    number: int
     candidates: list[int]
     referents: list[int] | None
 
@@ -134,7 +138,8 @@ def _phrases(
     phrases = []
     for mention in find_mentions("".join(texts)):
         position = int(np.searchsorted(ends, mention.end))
-        phrases.append(_Phrase(position, mention, mention.candidates(facts), mention.referents(facts)))
+        number, candidates, referents = mention.number(facts), mention.candidates(facts), mention.referents(facts)
+        phrases.append(_Phrase(position, mention, number, candidates, referents))
     return phrases
 
 
@@ -147,6 +152,7 @@ class _Labels:
         self.shares: tuple[list[Float32Array], ...] = ([], [], [])
         self.classes: list[tuple[int, ...]] = []
         self.marks: list[Float32Array] = []
+        self.kinds: list[Float32Array] = []
         self.answers: list[tuple[int, int, int, int]] = []
         self.comparisons: list[tuple[int, ...]] = []
 
@@ -162,13 +168,16 @@ class _Labels:
             strict=True,
         ):
             shares.append(self._shares(None if members is None else [cells[index] for index in members], share))
-        number = -1 if phrase.mention.extreme else min(len(candidates), MAX_TALLY)
+        number = -1 if phrase.mention.extreme else min(phrase.number, MAX_TALLY)
         meant = [scene.objects[index] for index in phrase.referents or ()]
         color = _common([COLORS.index(item.color) for item in meant], num_classes=len(BACKGROUND_COLORS))
         shape = _common([SHAPES.index(item.shape) for item in meant], num_classes=len(SHAPES))
         self.classes.append((number, color, shape))
         unknown = np.full(NUM_MARKS, -1, np.float32)
         self.marks.append(unknown if only is None else passed_steps(scene, scene.objects[only]))
+        names = {name for item in meant for name in (item.shape, item.color)}
+        is_there = np.array([name in names for name in (*SHAPES, *COLORS)], np.float32)
+        self.kinds.append(np.full(NUM_KINDS, -1, np.float32) if phrase.referents is None else is_there)
 
     def add_background(self, row: int, phrase: _Phrase, scene: Scene) -> None:
         """Note that the background is everywhere, and its colour."""
@@ -181,6 +190,7 @@ class _Labels:
         color = scene.background.color
         self.classes.append((-1, -1 if color is None else BACKGROUND_COLORS.index(color), -1))
         self.marks.append(np.full(NUM_MARKS, -1, np.float32))
+        self.kinds.append(np.full(NUM_KINDS, -1, np.float32))
 
     def _shares(self, objects: Sequence[Sequence[tuple[int, float]]] | None, share: float) -> Float32Array:
         shares = np.zeros(1 + self.num_visual, np.float32)
@@ -208,6 +218,7 @@ class _Labels:
             tallies=tallies,
             classes=np.array(self.classes, np.int64).reshape(-1, len(NUM_CLASSES)),
             marks=_stack(self.marks, NUM_MARKS),
+            kinds=_stack(self.kinds, NUM_KINDS),
             answers=np.array(self.answers, np.int64).reshape(-1, 4),
             comparisons=np.array(self.comparisons, np.int64).reshape(-1, len(NUM_COMPARISONS)),
         )
@@ -230,7 +241,7 @@ def _comparison(subject: _Phrase, other: _Phrase, facts: SceneFacts) -> tuple[in
         return (-1,) * (len(NUM_COMPARISONS) - 1)
     number = -1
     if subject.mention.extreme is None and other.mention.extreme is None:
-        number = 1 + int(np.sign(len(subject.candidates) - len(other.candidates)))
+        number = 1 + int(np.sign(subject.number - other.number))
     if subject.only is None or other.only is None or subject.only == other.only:
         return (-1, -1, -1, number, -1, -1)
     one, two = facts.objects[subject.only], facts.objects[other.only]

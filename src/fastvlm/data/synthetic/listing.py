@@ -82,6 +82,17 @@ def _kind_numbers(facts: SceneFacts) -> Entries:
     return [f"{color} {shape} {facts.pair_counts[color, shape]}" for color, shape in kinds]
 
 
+def _num_kinds(facts: SceneFacts, rng: random.Random) -> tuple[dict[str, str], Entries]:
+    """How many different colours or shapes there are, and then which."""
+    if rng.random() < 0.5:
+        names = [color for color in COLORS if facts.color_counts[color]]
+        word = rng.choice(("different colors of objects", "different colours of objects", "kinds of colour"))
+    else:
+        names = [shape for shape in SHAPES if facts.shape_counts[shape]]
+        word = rng.choice(("different shapes", "kinds of shape"))
+    return {"things": word}, [str(len(names)), *names]
+
+
 def _places(facts: SceneFacts) -> Entries:
     return [f"{_name(facts.objects[index])} {facts.places[index] or _BETWEEN}" for index in _reading_order(facts)]
 
@@ -169,6 +180,9 @@ LISTINGS: dict[str, Listing] = {
     ),
     "kinds": Listing(
         ("How many objects of each kind are there?", "Count every kind of object."), _whole(_kind_numbers)
+    ),
+    "number of kinds": Listing(
+        ("How many {things} are there, and which?", "Count the {things} and name them."), _num_kinds
     ),
     "places": Listing(("Where is each object?", "Name every object with its place."), _whole(_places)),
     "cells": Listing(

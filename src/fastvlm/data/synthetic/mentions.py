@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from fastvlm.data.synthetic.directions import SUPERLATIVES
 from fastvlm.data.synthetic.facts import Group, SceneFacts
@@ -21,6 +21,12 @@ _VAGUE_NOUNS = ("shape", "one")
 
 _BACKGROUND, _BACKGROUND_CHARS = re.compile(r"\b(?:background|behind)\b", re.IGNORECASE), 24
 """What lies behind the objects; a colour near this word, without a noun, is not that of objects."""
+
+_KINDS = re.compile(
+    r"\b(?:different\s+(?P<many>colou?r|shape)s(?:\s+of\s+objects)?|kinds\s+of\s+(?P<one>colou?r|shape)s?)\b",
+    re.IGNORECASE,
+)
+"""What asks how many colours or shapes there are, not how many objects."""
 
 _NOUNS = {*_SHAPES, "one", "ones", *GENERIC_NOUNS, *(f"{noun}s" for noun in GENERIC_NOUNS)}
 
@@ -42,12 +48,13 @@ _MENTION = re.compile(
 class Mention:
     """A phrase that means objects, or the background. end: characters of the text up to its last one.
 
-    extreme: a key of SUPERLATIVES.
+    extreme: a key of SUPERLATIVES. kinds: what of the objects is told apart, `different colours`; None for themselves.
     """
 
     end: int
     group: Group
     extreme: str | None = None
+    kinds: Literal["color", "shape"] | None = None
     is_background: bool = False
 
     def candidates(self, facts: SceneFacts) -> list[int]:
@@ -68,6 +75,12 @@ class Mention:
             found = facts.extreme(self.extreme, candidates)
         return None if found is None else [found]
 
+    def number(self, facts: SceneFacts) -> int:
+        """How many there are of what the words without the superlative fit."""
+        if self.kinds is None:
+            return len(self.candidates(facts))
+        return len(facts.color_counts if self.kinds == "color" else facts.shape_counts)
+
 
 def find_mentions(text: str) -> Iterator[Mention]:
     """Find the phrases of a text that mean objects by a colour or a noun, and the background, in order.
@@ -79,7 +92,13 @@ def find_mentions(text: str) -> Iterator[Mention]:
 
 
 def _of_objects(text: str) -> Iterator[Mention]:
+    kinds = list(_KINDS.finditer(text))
+    for match in kinds:
+        word = (match["many"] or match["one"]).lower()
+        yield Mention(match.end(), Group(), kinds="shape" if word == "shape" else "color")
     for match in _MENTION.finditer(text):
+        if any(match.start() < other.end() and other.start() < match.end() for other in kinds):
+            continue
         extreme, size, color, noun = (word.lower() if word else None for word in match.groups())
         is_bare = extreme is None and size is None and color is None
         if (color is None and noun is None) or (is_bare and noun in _VAGUE_NOUNS):

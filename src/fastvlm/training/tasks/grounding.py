@@ -26,8 +26,8 @@ from fastvlm.training.task import TaskLoss
 
 @dataclass(frozen=True, kw_only=True)
 class GroundingTargets:
-    """What is taught and where. num_classes, num_marks, num_comparisons: as the labels have them; none where there are
-    no scenes.
+    """What is taught and where. num_classes, num_marks, num_kinds, num_comparisons: as the labels have them; none where
+    there are no scenes.
 
     num_spots: where in a visual token a letter stands, columns and rows; none where nothing is read.
     phrase_layer: the layer (from 0) in which phrases point at what fits their words; the next points at what they mean,
@@ -36,6 +36,7 @@ class GroundingTargets:
 
     num_classes: tuple[int, ...] = ()
     num_marks: int = 0
+    num_kinds: int = 0
     num_comparisons: tuple[int, ...] = ()
     num_spots: tuple[int, ...] = ()
     phrase_layer: int = 1
@@ -49,6 +50,7 @@ POINTING_WEIGHTS: Mapping[str, float] = {
     "point_other": 0.5,
     "know_classes": 1.0,
     "know_marks": 4.0,
+    "know_kinds": 4.0,
     "know_comparisons": 0.5,
 }
 """How much each loss counts beside the others; each of the many marks is easy, so that their mean is small, and a tally
@@ -73,6 +75,7 @@ class GroundingHeads(nn.Module):
         if targets.num_classes:
             self.classes = nn.Linear(width, sum(targets.num_classes))
             self.marks = nn.Linear(width, targets.num_marks)
+            self.kinds = nn.Linear(width, targets.num_kinds)
             self.comparisons = nn.Linear(width, sum(targets.num_comparisons))
         self.spots = nn.Linear(width, sum(targets.num_spots)) if targets.num_spots else None
 
@@ -102,7 +105,8 @@ class GroundingHeads(nn.Module):
         parts["know_classes"] = _class_losses(
             self.classes(phrase), labels.classes, self.targets.num_classes, evenness=(NUMBER_EVENNESS,)
         )
-        parts["know_marks"] = known_mark_loss(self.marks(phrase), torch.from_numpy(labels.marks).to(phrase.device))
+        for name, reader, marks in (("know_marks", self.marks, labels.marks), ("know_kinds", self.kinds, labels.kinds)):
+            parts[name] = known_mark_loss(reader(phrase), torch.from_numpy(marks).to(phrase.device))
         parts["know_comparisons"] = _class_losses(
             self.comparisons(answer), labels.comparisons, self.targets.num_comparisons
         )
