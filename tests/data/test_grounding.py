@@ -216,6 +216,15 @@ def test_any_number_of_objects_leaves_as_much_to_nobody_as_six_of_them() -> None
     assert labels.classes[0, 0] == MAX_TALLY
 
 
+def test_what_is_open_to_dispute_has_no_known_kinds() -> None:
+    level = Scene(128, 128, WHITE, (item("star", "red", 20, 20, 60), item("star", "blue", 20, 100, 61)))
+    picture = np.zeros((256, 256, 3), np.uint8)
+    text = "What colour is the topmost star?"
+    collated = COLLATOR([Example("d", (picture,), ((user(ImagePart(picture), text), assistant("2")),))])
+    labels = ground(collated, [SceneSample(level, picture, ())], TOKENIZER)
+    assert (labels.kinds == -1).all() and labels.kinds.shape == (1, NUM_KINDS) and not labels.referents.any()
+
+
 def test_text_alone_has_empty_labels() -> None:
     collated = COLLATOR([TEXT_ALONE])
     labels = ground(collated, [None], TOKENIZER)

@@ -9,6 +9,7 @@ import pytest
 
 from fastvlm.data.synthetic.facts import SceneFacts
 from fastvlm.data.synthetic.listing import EMPTY_LISTING, LISTINGS, sample_listings
+from fastvlm.data.synthetic.mentions import find_mentions
 from fastvlm.data.synthetic.samples import scene_sample
 from fastvlm.data.synthetic.scene import Background, Scene, SceneObject
 from fastvlm.data.synthetic.shapes import ShapeForm
@@ -99,10 +100,17 @@ def test_listing_is_that_of_a_person(name: str) -> None:
     assert found == {filling: {answer} for filling, answer in EXPECTED[name].items()}
 
 
+def test_a_count_of_kinds_is_that_of_the_phrase_that_asks_for_it() -> None:
+    for filling, answer in EXPECTED["number of kinds"].items():
+        for request in LISTINGS["number of kinds"].requests:
+            (mention,) = find_mentions(request.format_map({"things": filling}))
+            assert str(mention.number(SceneFacts(SCENE))) == answer.split(", ")[0] and mention.kinds_of
+
+
 def test_requests_name_what_the_answer_is_about() -> None:
     """Over many draws every request of every listing comes, filled in, with one of its answers."""
     asked: dict[str, set[str]] = {}
-    for seed in range(300):
+    for seed in range(600):
         listings = sample_listings(SCENE, random.Random(seed), num_listings=3)
         assert len({request for request, _ in listings}) == len(listings) == 3
         for request, answer in listings:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fastvlm.data.synthetic.labels import TOKEN_CELL_PX
 from fastvlm.inference.assistant import load
@@ -47,6 +48,14 @@ def test_every_stage_runs_and_the_first_lowers_its_loss(finished: Path) -> None:
     losses = _losses(finished)
     assert [len(stage) for stage in losses] == [8, 8, 8]
     assert losses[0][-1] < losses[0][0]
+
+
+def test_the_encoder_learns_in_the_second_stage_alone(finished: Path) -> None:
+    learned = [
+        any(".vision." in name for name in load_file(finished / f"{number}-{stage.name}" / STATE_FILE))
+        for number, stage in enumerate(smoke().stages, start=1)
+    ]
+    assert learned == [False, True, False]
 
 
 def test_the_checkpoint_answers(finished: Path) -> None:

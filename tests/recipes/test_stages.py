@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -114,6 +115,7 @@ def test_a_stage_asks_what_it_can_learn_from(stages: Stages) -> None:
     reason, see, answer = (batches[0] for batches in stages.batches)
     assert reason.supervised.any() and answer.supervised.any() and not see.supervised.any()
     assert not len(reason.pixels) and see.pixels.std() and answer.pixels.std()
+    assert see.pixels.dtype == answer.pixels.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("changed", "expected"), [(0, [False, False, False]), (2, [True, True, False])])

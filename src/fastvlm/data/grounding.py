@@ -32,7 +32,7 @@ NOBODYS_SHARE = 6
 there are. Softmax can give these shares exactly, with one score for all objects."""
 
 NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(BACKGROUND_COLORS) + 1, len(SHAPES) + 1)
-"""Classes of what a phrase means: how many objects, and their colour and shape, the last class where they differ; of
+"""Classes of what a phrase means: how many objects or kinds, and their colour and shape, the last class where they differ; of
 the background its colour alone."""
 
 NUM_MARKS = NUM_STEPS
@@ -48,7 +48,7 @@ the same colour, of the same shape; and what of all this is asked."""
 
 @dataclass
 class _Phrase:
-    """A phrase in a row, with the objects that it means."""
+    """A phrase in a row, with the objects that it means. number: how many these are, or how many kinds of them."""
 
     position: int
     mention: Mention

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 from PIL import Image
 
-from fastvlm.data.synthetic.listing import sample_listings
+from fastvlm.data.synthetic.listing import in_reading_order
 from fastvlm.data.synthetic.samples import scene_sample
 from fastvlm.files import write_whole
 
@@ -32,8 +31,7 @@ def write_scene_conversations(folder: Path, *, num_scenes: int, is_captioned: bo
         Image.fromarray(sample.image).save(folder / f"{index}.png")
         record: dict[str, object] = {"id": f"scene-{index}", "image": f"{index}.png"}
         if is_captioned:
-            ((_, caption),) = sample_listings(sample.scene, random.Random(index), num_listings=1)[:1]
-            records.append(record | {"caption": caption})
+            records.append(record | {"caption": in_reading_order(sample.scene)})
             continue
         # What is outside of a model's domain it tells in words of its own.
         asked = [question for question in sample.questions if question.family != "outside"][:3]

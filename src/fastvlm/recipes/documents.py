@@ -62,7 +62,7 @@ from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
 from fastvlm.training.tasks.characters import CharacterHeads, CharacterTargets
 from fastvlm.training.tasks.dense import DenseTask
-from fastvlm.training.tasks.grounding import GroundingHeads
+from fastvlm.training.tasks.grounding import GroundingHeads, grounding_identity
 from fastvlm.training.tasks.instruct import Grounding, InstructTask
 from fastvlm.training.tasks.sight import SightHeads
 from fastvlm.training.workers import Batches
@@ -166,6 +166,7 @@ def _identity(recipe: DocumentsRecipe, number: int) -> Identity:
     return {
         **identity_of(recipe, without=("num_workers", "save_every", "num_scored", "stages")),
         "stages": repr([replace(stage, time_share=0.0) for stage in recipe.stages[:number]]),
+        **grounding_identity(),
         "generator": repr((DOCUMENTS_VERSION, GENERATOR_VERSION)),
         "fonts": fonts_digest(),
     }

@@ -44,11 +44,10 @@ from fastvlm.training.loop import LoopSettings, train
 from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import refuse_several
-from fastvlm.training.parts import freeze
 from fastvlm.training.resume import Identity, identity_of
 from fastvlm.training.task import Task
 from fastvlm.training.tasks.dense import DenseHeads, DenseTargets, DenseTask
-from fastvlm.training.tasks.grounding import NUMBER_EVENNESS, POINTING_WEIGHTS, GroundingHeads, GroundingTargets
+from fastvlm.training.tasks.grounding import GroundingHeads, GroundingTargets, grounding_identity
 from fastvlm.training.tasks.instruct import Grounding, InstructTask, SymbolTask, connect
 
 SPECIAL_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
@@ -80,7 +79,7 @@ GROUNDING_TARGETS = GroundingTargets(
 
 @dataclass(frozen=True, kw_only=True)
 class SceneStage:
-    """One stage: what learns, on which pictures, for how long.
+    """One stage: what learns, on which pictures, for how long. The encoder learns in dense ones alone.
 
     num_candidates: of so many scenes the one with most objects is shown: an eye learns from objects.
     """
@@ -204,8 +203,8 @@ def run(
         name = f"{number}-{stage.name}"
         if stage.task == "instruct" and not is_connected:
             connect(model, heads, symbols)
-            freeze(model.vision)
             is_connected = True
+        model.vision.requires_grad_(stage.task != "instruct")
         train(
             _task(recipe, stage, model, heads, symbols, grounding),
             _batches(recipe, stage, tokenizer, first_index),
@@ -223,8 +222,7 @@ def _identity(recipe: ScenesRecipe, number: int) -> Identity:
     return {
         **identity_of(recipe, without=("num_workers", "save_every", "calibration_pictures", "stages")),
         "stages": repr(recipe.stages[:number]),
-        "pointing_weights": repr(dict(POINTING_WEIGHTS)),
-        "number_evenness": repr(NUMBER_EVENNESS),
+        **grounding_identity(),
         "generator": repr(GENERATOR_VERSION),
     }
 

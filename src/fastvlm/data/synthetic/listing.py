@@ -203,6 +203,15 @@ LISTINGS: dict[str, Listing] = {
 """The listings by what they go through. Reading order is exact to the pixel, so they are taught and never judged."""
 
 
+def in_reading_order(scene: Scene) -> str:
+    """All objects of a scene by name, from top left to bottom right."""
+    return _joined(_in_reading_order(SceneFacts(scene)))
+
+
+def _joined(entries: Entries) -> str:
+    return ", ".join(entries) or EMPTY_LISTING
+
+
 def sample_listings(scene: Scene, rng: random.Random, *, num_listings: int) -> list[tuple[str, str]]:
     """Give requests and answers of different kinds, such as `red star, blue circle`, in random order."""
     facts = SceneFacts(scene)
@@ -211,5 +220,5 @@ def sample_listings(scene: Scene, rng: random.Random, *, num_listings: int) -> l
         built = listing.build(facts, rng) if len(listings) < num_listings else None
         if built is not None:
             slots, entries = built
-            listings.append((rng.choice(listing.requests).format_map(slots), ", ".join(entries) or EMPTY_LISTING))
+            listings.append((rng.choice(listing.requests).format_map(slots), _joined(entries)))
     return listings

@@ -48,13 +48,14 @@ _MENTION = re.compile(
 class Mention:
     """A phrase that means objects, or the background. end: characters of the text up to its last one.
 
-    extreme: a key of SUPERLATIVES. kinds: what of the objects is told apart, `different colours`; None for themselves.
+    extreme: a key of SUPERLATIVES. kinds_of: what of the objects is told apart, as in `different colours`, None where
+    they themselves are meant.
     """
 
     end: int
     group: Group
     extreme: str | None = None
-    kinds: Literal["color", "shape"] | None = None
+    kinds_of: Literal["color", "shape"] | None = None
     is_background: bool = False
 
     def candidates(self, facts: SceneFacts) -> list[int]:
@@ -76,16 +77,16 @@ class Mention:
         return None if found is None else [found]
 
     def number(self, facts: SceneFacts) -> int:
-        """How many there are of what the words without the superlative fit."""
-        if self.kinds is None:
+        """How many objects the words without the superlative fit, or how many kinds of them."""
+        if self.kinds_of is None:
             return len(self.candidates(facts))
-        return len(facts.color_counts if self.kinds == "color" else facts.shape_counts)
+        return len(facts.color_counts if self.kinds_of == "color" else facts.shape_counts)
 
 
 def find_mentions(text: str) -> Iterator[Mention]:
-    """Find the phrases of a text that mean objects by a colour or a noun, and the background, in order.
+    """Find the phrases of a text that mean objects by a colour, a noun or their kinds, and the background, in order.
 
-    Spelling slips hide a phrase.
+    Spelling slips hide a phrase, or some of its words.
     """
     behind = (Mention(match.end(), Group(), is_background=True) for match in _BACKGROUND.finditer(text))
     return iter(sorted((*_of_objects(text), *behind), key=lambda mention: mention.end))
@@ -95,7 +96,7 @@ def _of_objects(text: str) -> Iterator[Mention]:
     kinds = list(_KINDS.finditer(text))
     for match in kinds:
         word = (match["many"] or match["one"]).lower()
-        yield Mention(match.end(), Group(), kinds="shape" if word == "shape" else "color")
+        yield Mention(match.end(), Group(), kinds_of="shape" if word == "shape" else "color")
     for match in _MENTION.finditer(text):
         if any(match.start() < other.end() and other.start() < match.end() for other in kinds):
             continue

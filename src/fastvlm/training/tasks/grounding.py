@@ -60,6 +60,11 @@ NUMBER_EVENNESS = 0.5
 """Most phrases mean one object, and questions for a number ask for all numbers alike (see `known_class_loss`)."""
 
 
+def grounding_identity() -> dict[str, str]:
+    """What the numbers of a run with grounding depend on beside its targets."""
+    return {"pointing_weights": repr(dict(POINTING_WEIGHTS)), "number_evenness": repr(NUMBER_EVENNESS)}
+
+
 class GroundingHeads(nn.Module):
     """Teaches attention of a decoder; its linear heads, which read what a position knows, are not part of the model."""
 
