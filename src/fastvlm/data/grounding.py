@@ -32,8 +32,8 @@ NOBODYS_SHARE = 6
 there are. Softmax can give these shares exactly, with one score for all objects."""
 
 NUM_CLASSES: tuple[int, ...] = (MAX_TALLY + 1, len(BACKGROUND_COLORS) + 1, len(SHAPES) + 1)
-"""Classes of what a phrase means: how many objects or kinds, and their colour and shape, the last class where they differ; of
-the background its colour alone."""
+"""Classes of what a phrase means: how many objects or kinds, and their colour and shape, the last class where they
+differ; of the background its colour alone."""
 
 NUM_MARKS = NUM_STEPS
 """Marks that the place and size of the one object pass."""

@@ -148,7 +148,7 @@ def scenes() -> ScenesRecipe:
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", num_steps=2900, batch_size=8,
+                name="answer", task="instruct", num_steps=1500, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1e-3,
             ),
         ),
