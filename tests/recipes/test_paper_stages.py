@@ -23,11 +23,11 @@ from fastvlm.training import precision
 from fastvlm.training.loop import METRICS_FILE
 
 FIRST_LOSSES = {
-    "connector": (1.87989, 2.61841),
-    "resolution": (1.98552, 1.83785),
+    "connector": (1.40658, 1.57172),
+    "resolution": (1.77790, 1.24405),
     "instruct": (0.25618, 0.18059),
     "reasoning": (0.25618, 0.18059),
-    "llava-connector": (1.87989, 2.61841),
+    "llava-connector": (1.40658, 1.57172),
     "llava-instruct": (0.25618, 0.18059),
 }
 """Of the first two steps in miniature, in float32."""
