@@ -3,7 +3,7 @@
 The order is the paper's, scaled down. The parts are pretrained apart: the decoder learns to reason on numbers that say
 what each visual token should know, the encoder learns to predict these numbers (both stand in for the pretrained parts
 that the paper starts from). Then the projector connects them, and it and the decoder learn to answer from pictures,
-while the encoder stays as it is: a step then costs half as much. Sizes, rates and lengths are our own.
+while the encoder stays as it is, which makes a step cheaper. Sizes, rates and lengths are our own.
 """
 
 from __future__ import annotations
