@@ -87,6 +87,34 @@ def test_a_row_holds_the_questions_and_the_listings_of_its_scene(batches: SceneB
         assert answers(batch, row, tokenizer)[2:] == expected and len(answers(batch, row, tokenizer)) == 6
 
 
+def test_questions_in_other_words_keep_their_answers_and_what_their_phrases_mean(
+    batches: SceneBatches, tokenizer: Tokenizer
+) -> None:
+    given, reworded = replace(batches, reworded_share=0.0)[0], replace(batches, reworded_share=1.0)[0]
+    assert not np.array_equal(given.token_ids, reworded.token_ids)
+    for row in range(len(given.sample_ids)):
+        assert answers(given, row, tokenizer) == answers(reworded, row, tokenizer)
+    assert given.grounding is not None and reworded.grounding is not None
+    assert np.array_equal(given.grounding.classes, reworded.grounding.classes)
+    assert np.array_equal(given.grounding.comparisons, reworded.grounding.comparisons)
+
+
+def test_an_intent_may_be_asked_more_often_than_the_mixture_has_it(batches: SceneBatches) -> None:
+    def kinds(emphasis: dict[str, float]) -> int:
+        samples = [
+            scene_sample(
+                "train", index, width_px=SIDE_PX, height_px=SIDE_PX, num_questions=6, phrasing="train", is_drawn=False,
+                emphasis=emphasis,
+            )
+            for index in range(100)
+        ]  # fmt: skip
+        return sum(question.intent == "count_kinds" for sample in samples for question in sample.questions)
+
+    assert kinds({"count_kinds": 20.0}) > 5 * max(1, kinds({}))
+    emphasised = replace(batches, emphasis={"count_kinds": 1000.0})
+    assert not np.array_equal(emphasised[0].token_ids, batches[0].token_ids)
+
+
 def test_dense_labels_are_those_of_the_scenes(batches: SceneBatches) -> None:
     dense = batches[0].dense
     assert dense is not None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from string import Formatter
 
 import pytest
 
 from fastvlm.data.synthetic import CANVAS_SIZES_PX, sample_questions, sample_scene
+from fastvlm.data.synthetic.mentions import find_mentions
 from fastvlm.data.synthetic.outside import TEMPLATES_HELD_OUT, TEMPLATES_TRAIN, outside_question
 from fastvlm.data.synthetic.palette import COLORS
 from fastvlm.data.synthetic.phrasings import PHRASINGS
+from fastvlm.data.synthetic.rewording import reworded
 from fastvlm.data.synthetic.shapes import PLURALS, SHAPES
 from fastvlm.data.synthetic.statements import STATEMENT_FRAMES, STATEMENTS
 from fastvlm.data.synthetic.wording import (
@@ -115,6 +118,32 @@ def test_no_lead_in_begins_like_a_held_out_phrasing() -> None:
         beginning = head(lead_in)
         for template in (*HELD_OUT, *TEMPLATES_HELD_OUT):
             assert head(template)[: len(beginning)] != beginning, (lead_in, template)
+
+
+def test_no_training_phrasing_in_other_words_begins_like_a_held_out_one() -> None:
+    held_out = {head(template) for template in (*HELD_OUT, *TEMPLATES_HELD_OUT)}
+    rng = random.Random(0)
+    given = {*TRAIN, *(less for template in TRAIN for less in with_one_word_less(template)), *ALL_LEAD_INS}
+    others = {template: {reworded(template, rng) for _ in range(50)} for template in sorted(given)}
+    assert not [(template, text) for template, texts in others.items() for text in texts if head(text) in held_out]
+    assert sum(len(texts) > 1 for texts in others.values()) > len(others) // 3
+    assert not [text for texts in others.values() for text in texts if re.search(r"\b(a image|an [pds])", text)]
+
+
+def test_other_words_mean_the_same_objects_and_begin_as_the_question_does() -> None:
+    rng = random.Random(1)
+    for text in ask(60, "train", 5000):
+        other = reworded(text, rng)
+        assert [replace(found, end=0) for found in find_mentions(other)] == [
+            replace(found, end=0) for found in find_mentions(text)
+        ]
+        assert (other[0].isupper(), other[-1]) == (text[0].isupper(), text[-1])
+
+
+def test_a_question_without_such_words_stays_as_it_is() -> None:
+    assert reworded("Count the red stars.", random.Random(2)) == "Count the red stars."
+    wordings = {reworded("Where is it located, relative to this?", random.Random(seed)) for seed in range(200)}
+    assert len(wordings) == 16 and "Where is it placed, compared with this?" in wordings
 
 
 def test_every_held_out_word_occurs_in_some_training_phrasing() -> None:

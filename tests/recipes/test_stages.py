@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fastvlm.data.sources import SceneBatches
+from fastvlm.data.synthetic.questions import FAMILY_INTENTS
 from fastvlm.recipes import scenes as recipe_module
 from fastvlm.recipes.scenes import ScenesRecipe, run, scenes, smoke
 from fastvlm.training.loop import LoopSettings
@@ -66,11 +67,17 @@ def test_the_order_is_reason_see_answer(build: Any) -> None:
     ]
 
 
+def test_what_is_asked_more_often_is_something_that_is_asked() -> None:
+    recipe = scenes()
+    assert recipe.emphasis and set(recipe.emphasis) <= {name for names in FAMILY_INTENTS.values() for name in names}
+
+
 def test_each_stage_trains_the_same_model(stages: Stages) -> None:
     reason, see, answer = stages.tasks
     assert (type(reason), type(see), type(answer)) == (SymbolTask, DenseTask, InstructTask)
     assert reason.grounding is answer.grounding is not None
     assert see.encoder is reason.model.vision and answer.model is reason.model and answer.heads is None
+    assert answer.resting is not None and answer.resting.config.form == "fused"
     assert stages.folders == ["1-reason", "2-see", "3-answer"]
 
 

@@ -14,8 +14,9 @@ from fastvlm.batches import DenseLabels, TrainingBatch
 from fastvlm.data.examples import Example
 from fastvlm.data.sources import SceneBatches
 from fastvlm.data.synthetic import COLORS, NUM_PAIRS, NUM_TOKEN_FEATURES, SHAPES
-from fastvlm.errors import DataError
+from fastvlm.errors import DataError, TrainingError
 from fastvlm.messages import assistant, user
+from fastvlm.models.vision.fastvithd import fuse
 from fastvlm.models.vlm import FastVLM
 from fastvlm.training.loop import LoopSettings, train
 from fastvlm.training.losses import feature_loss, weighted_class_loss
@@ -45,6 +46,22 @@ def copy_of(module: nn.Module) -> dict[str, Tensor]:
 
 def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
     return {name for name, tensor in module.state_dict().items() if not torch.equal(before[name], tensor)}
+
+
+def test_an_encoder_at_rest_computes_in_its_fused_form(model: FastVLM, batches: SceneBatches) -> None:
+    freeze(model.vision)
+    model.vision.eval()
+    resting = fuse(model.vision)
+    whole, faster = InstructTask(model), InstructTask(model, resting=resting)
+    assert set(faster.module.state_dict()) == set(whole.module.state_dict())
+    expected, got = (float(task.loss(batches[0]).total.detach()) for task in (whole, faster))
+    with torch.no_grad():
+        next(resting.parameters()).zero_()
+    blind = float(faster.loss(batches[0]).total.detach())
+    assert 10 * abs(got - expected) < abs(blind - expected)
+    model.vision.requires_grad_(True)
+    with pytest.raises(TrainingError, match="does not learn beside its fused form"):
+        InstructTask(model, resting=resting)
 
 
 def test_pitfall_b6_frozen_encoder_is_bit_identical_after_training(

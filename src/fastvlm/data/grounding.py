@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -120,8 +121,15 @@ def _roles(phrases: Sequence[_Phrase], question: Question | None) -> tuple[_Phra
 
 def _naming(name: str, phrases: Sequence[_Phrase]) -> _Phrase | None:
     """The first phrase that means the same group as `name` does."""
-    wanted = [replace(mention, end=0) for mention in find_mentions(name)][-1:]
-    return next((phrase for phrase in phrases if [replace(phrase.mention, end=0)] == wanted), None)
+    wanted = _meaning(name)
+    return next((phrase for phrase in phrases if replace(phrase.mention, end=0) == wanted), None)
+
+
+@lru_cache(maxsize=8192)
+def _meaning(name: str) -> Mention | None:
+    """What a name means wherever it stands; a few thousand names are all there are."""
+    found = list(find_mentions(name))
+    return replace(found[-1], end=0) if found else None
 
 
 def _phrases(

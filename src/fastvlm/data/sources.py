@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from fastvlm.data.grounding import ground
 from fastvlm.data.synthetic.labels import TOKEN_CELL_PX, center_map, label_maps, token_features
 from fastvlm.data.synthetic.listing import sample_listings
 from fastvlm.data.synthetic.outside import OUTSIDE_ANSWER
+from fastvlm.data.synthetic.questions import Question
+from fastvlm.data.synthetic.rewording import reworded
 from fastvlm.data.synthetic.samples import SceneSample, scene_sample
 from fastvlm.messages import ImagePart, Message, assistant, user
 
@@ -33,9 +35,11 @@ class SceneBatches:
     those that are twice as large as they are, half of the pictures are drawn so large.
     listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
     is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. num_candidates: of so many
-    scenes the one with most objects is shown. first_index: number of the first scene, so that the stages of a run see
-    different ones. outside_answer, no_picture_answer: what is said where a picture has no answer, and where there is no
-    picture. The same step gives the same batch everywhere.
+    scenes the one with most objects is shown. emphasis: as in `sample_questions`.
+    reworded_share: of the questions that a scene answers, whose words are drawn anew from those like them
+    (`rewording.py`). first_index: number of the first scene, so that the stages of a run see different ones.
+    outside_answer, no_picture_answer: what is said where a picture has no answer, and where there is no picture. The
+    same step gives the same batch everywhere.
     """
 
     collator: Collator
@@ -46,6 +50,8 @@ class SceneBatches:
     listings_per_picture: int = 0
     is_drawn: bool = True
     num_candidates: int = 1
+    emphasis: Mapping[str, float] = field(default_factory=dict)
+    reworded_share: float = 0.0
     first_index: int = 0
     outside_answer: str = OUTSIDE_ANSWER
     no_picture_answer: str = NO_PICTURE_ANSWER
@@ -76,11 +82,12 @@ class SceneBatches:
             is_drawn=self.is_drawn,
             enlargement=1 + index // TALK_EVERY % 2 if self._is_left(2 * width_px, 2 * height_px) else 1,
             num_candidates=self.num_candidates,
+            emphasis=self.emphasis,
         )
-        questions = (
-            replace(question, answer=self.outside_answer) if question.family == "outside" else question
-            for question in sample.questions
-        )
+        # Listings draw first, so that rewording does not change them.
+        rng = random.Random(index)
+        listings = sample_listings(sample.scene, rng, num_listings=self.listings_per_picture)
+        questions = (self._as_learnt(question, rng) for question in sample.questions)
         sample = replace(sample, questions=tuple(questions))
         sample_id = f"scenes/train/{index}"
         if sample.questions and index % BLIND_EVERY == 0:
@@ -90,9 +97,17 @@ class SceneBatches:
             sample,
             sample_id=sample_id,
             turns_per_conversation=TURNS_OF_A_TALK if is_talk else 1,
-            listings=sample_listings(sample.scene, random.Random(index), num_listings=self.listings_per_picture),
+            listings=listings,
         )
         return example, sample
+
+    def _as_learnt(self, question: Question, rng: random.Random) -> Question:
+        """The question as it is learnt from: in other words, or with the answer of this model."""
+        if question.family == "outside":  # asks for anything, where words that are alike in scenes are not
+            return replace(question, answer=self.outside_answer)
+        if rng.random() < self.reworded_share:
+            return replace(question, text=reworded(question.text, rng))
+        return question
 
     def _is_left(self, width_px: int, height_px: int) -> bool:
         """Whether the processor neither enlarges nor shrinks pictures of this size."""

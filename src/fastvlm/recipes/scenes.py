@@ -9,8 +9,8 @@ while the encoder stays as it is, which makes a step cheaper. Sizes, rates and l
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -33,6 +33,7 @@ from fastvlm.messages import assistant, user
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vision.config import PRESETS, FastViTHDConfig
+from fastvlm.models.vision.fastvithd import FastViTHD, fuse
 from fastvlm.models.vlm import FastVLM
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.prompt import render_text
@@ -100,11 +101,12 @@ class ScenesRecipe:
 
     vocabulary_size: upper limit for the tokenizer, which learns its merges from `tokenizer_texts` questions and answers
     and as many empty turns, so that its words are frequent. canvases: (width, height) of scenes in pixels.
-    row_positions: tokens of a packed row: a picture, a listing and about seven questions. answer_exponent: between
-    every token counting the same (0) and every answer (1), since a listing counts more than one word.
-    grounding_weight: of the losses of grounding beside that of the words. muon_parts: whose matrices Muon moves; at
-    equal steps losses fall faster than with AdamW alone, the decoder's most of all. calibration_pictures: on which the
-    ranges of the encoder are measured in the end.
+    row_positions: tokens of a packed row: a picture, a listing and about seven questions. reworded_share, emphasis: as
+    in `SceneBatches`; kinds are hard to count, and seldom asked for. answer_exponent: between every token counting the
+    same (0) and every answer (1), since a listing counts more than one word. grounding_weight: of the losses of
+    grounding beside that of the words. muon_parts: whose matrices Muon moves; at equal steps losses fall faster than
+    with AdamW alone, the decoder's most of all. calibration_pictures: on which the ranges of the encoder are measured
+    in the end.
     """
 
     vision: FastViTHDConfig
@@ -116,6 +118,8 @@ class ScenesRecipe:
     canvases: tuple[tuple[int, int], ...] = CANVASES
     tokenizer_texts: int = 20_000
     row_positions: int = 184
+    reworded_share: float = 0.4
+    emphasis: Mapping[str, float] = field(default_factory=lambda: {"count_kinds": 4.0})
     answer_exponent: float = 0.5
     dense_targets: DenseTargets = DENSE_TARGETS
     grounding_targets: GroundingTargets = GROUNDING_TARGETS
@@ -144,11 +148,11 @@ def scenes() -> ScenesRecipe:
                 questions_per_picture=12, listings_per_picture=1, learning_rate=3e-3,
             ),
             SceneStage(
-                name="see", task="dense", num_steps=4200, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=4000, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", num_steps=1500, batch_size=8,
+                name="answer", task="instruct", num_steps=2700, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1e-3,
             ),
         ),
@@ -239,7 +243,18 @@ def _task(
         return SymbolTask(model, symbols, grounding=grounding, answer_exponent=recipe.answer_exponent)
     if stage.task == "dense":
         return DenseTask(model.vision, heads)
-    return InstructTask(model, grounding=grounding, answer_exponent=recipe.answer_exponent)
+    return InstructTask(
+        model,
+        resting=_at_rest(model.vision),
+        grounding=grounding,
+        answer_exponent=recipe.answer_exponent,
+    )
+
+
+def _at_rest(encoder: FastViTHD) -> FastViTHD:
+    """The fused form of an encoder that learns no more, as convolutions of processors want it."""
+    fused = fuse(encoder).requires_grad_(False)
+    return fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # as torch documents it
 
 
 def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, first_index: int) -> SceneBatches:
@@ -260,6 +275,8 @@ def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, firs
         listings_per_picture=stage.listings_per_picture,
         is_drawn=stage.task != "symbols",
         num_candidates=stage.num_candidates,
+        emphasis=recipe.emphasis,
+        reworded_share=recipe.reworded_share,
         first_index=first_index,
     )
 

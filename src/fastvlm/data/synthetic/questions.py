@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from fastvlm.data.synthetic.balance import ACCEPTANCE, ATTEMPTS
@@ -118,15 +119,17 @@ def sample_questions(
     num_questions: int,
     phrasing: Phrasing,
     families: Sequence[str] | None = None,
+    emphasis: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Question]:
     """Draw different questions about a scene, of all families by their weights or of the `families` given.
 
+    emphasis: intents that are tried more often than the mixture has them, and how many times as often.
     Fewer than `num_questions` come back where the scene offers no more (an empty one has no relations).
     Answers that would be too frequent are drawn again (`balance.py`).
     """
     facts = SceneFacts(scene)
     intents = [intent for intent, family in _FAMILY_OF.items() if families is None or family in families]
-    weights = [intent_share(intent) * ATTEMPTS.get(intent, 1.0) for intent in intents]
+    weights = [intent_share(intent) * ATTEMPTS.get(intent, 1.0) * emphasis.get(intent, 1.0) for intent in intents]
     questions: dict[str, Question] = {}
     for _ in range(_MAX_ATTEMPTS_PER_QUESTION * num_questions):
         if len(questions) == num_questions:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastvlm.batches import TrainingBatch
+from fastvlm.errors import TrainingError
+from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
 from fastvlm.training.precision import encoder_precision, mixed_precision
@@ -33,6 +35,8 @@ class InstructTask:
 
     Pictures come as pixels, or, where the encoder does not learn, as what it made of them.
 
+    resting: what computes in place of an encoder that does not learn, its fused form, since that is faster; or None.
+    Raises TrainingError where the encoder does learn.
     heads: dense supervision of the encoder beside it (`DenseHeads`, `CharacterHeads`), weighted by dense_weight, or
     None. passed: heads that read the same characters in what the projector makes of them, weighted alike, or None: it
     learns to pass on what the encoder knows. grounding: what words point at, likewise. answer_exponent: 0 lets each
@@ -43,14 +47,17 @@ class InstructTask:
         self,
         model: FastVLM,
         *,
+        resting: FastViTHD | None = None,
         heads: nn.Module | None = None,
         passed: CharacterHeads | None = None,
         dense_weight: float = 0.0,
         grounding: Grounding | None = None,
         answer_exponent: float = 0.0,
     ) -> None:
+        if resting is not None and any(parameter.requires_grad for parameter in model.vision.parameters()):
+            raise TrainingError("Expected an encoder that does not learn beside its fused form. Freeze it first.")
         self.model, self.heads, self.passed, self.grounding = model, heads, passed, grounding
-        self.dense_weight, self.answer_exponent = dense_weight, answer_exponent
+        self.resting, self.dense_weight, self.answer_exponent = resting, dense_weight, answer_exponent
         modules: dict[str, nn.Module] = {"model": model}
         if heads is not None:
             modules["heads"] = heads
@@ -104,8 +111,9 @@ class InstructTask:
         if batch.features is not None or not len(batch.pixels):
             return None
         device = _device(self.model)
-        with encoder_precision(self.model.vision, device):
-            maps = self.model.vision.forward_stages(shown(batch.pixels, device))
+        encoder = self.model.vision if self.resting is None else self.resting
+        with encoder_precision(encoder, device):
+            maps = encoder.forward_stages(shown(batch.pixels, device))
         return [one.float() for one in maps]
 
     def weight(self, batch: TrainingBatch) -> float:
