@@ -132,7 +132,7 @@ class ScenesRecipe:
 
 
 def scenes() -> ScenesRecipe:
-    """A model of drawn scenes: less than an hour on two CPU cores."""
+    """A model of drawn scenes: about an hour on two CPU cores."""
     return ScenesRecipe(
         vision=replace(PRESETS["fastvithd-nano"], form="train"),
         decoder=DecoderConfig(
