@@ -18,6 +18,7 @@ from fastvlm.data.synthetic.outside import OUTSIDE_ANSWER
 from fastvlm.data.synthetic.questions import Question
 from fastvlm.data.synthetic.rewording import reworded
 from fastvlm.data.synthetic.samples import SceneSample, scene_sample
+from fastvlm.data.synthetic.scene import Scene
 from fastvlm.messages import ImagePart, Message, assistant, user
 
 BLIND_EVERY, TALK_EVERY, TURNS_OF_A_TALK = 40, 4, 4
@@ -34,7 +35,8 @@ class SceneBatches:
     canvases: (width, height) of scenes in pixels, which the collator's processor enlarges twofold. Where it leaves
     those that are twice as large as they are, half of the pictures are drawn so large.
     listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
-    is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. num_candidates: of so many
+    is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. is_labelled: False leaves
+    the dense labels out, for tasks that read none, and saves their time. num_candidates: of so many
     scenes the one with most objects is shown. emphasis: as in `sample_questions`.
     reworded_share: of the questions that a scene answers, whose words are drawn anew from those like them
     (`rewording.py`). first_index: number of the first scene, so that the stages of a run see different ones.
@@ -49,6 +51,7 @@ class SceneBatches:
     questions_per_picture: int
     listings_per_picture: int = 0
     is_drawn: bool = True
+    is_labelled: bool = True
     num_candidates: int = 1
     emphasis: Mapping[str, float] = field(default_factory=dict)
     reworded_share: float = 0.0
@@ -98,6 +101,7 @@ class SceneBatches:
             sample_id=sample_id,
             turns_per_conversation=TURNS_OF_A_TALK if is_talk else 1,
             listings=listings,
+            is_labelled=self.is_labelled,
         )
         return example, sample
 
@@ -116,24 +120,33 @@ class SceneBatches:
 
 
 def scene_example(
-    sample: SceneSample, *, sample_id: str, turns_per_conversation: int = 1, listings: Sequence[tuple[str, str]] = ()
+    sample: SceneSample,
+    *,
+    sample_id: str,
+    turns_per_conversation: int = 1,
+    listings: Sequence[tuple[str, str]] = (),
+    is_labelled: bool = True,
 ) -> Example:
     """A generated scene as a training example: its listings and questions, in conversations of so many turns."""
     turns = [*listings, *((question.text, question.answer) for question in sample.questions)]
-    features, weights = token_features(sample.scene)
     starts = range(0, len(turns), turns_per_conversation)
     return Example(
         sample_id=sample_id,
         images=(sample.image,),
         conversations=tuple(_conversation(sample, turns[start : start + turns_per_conversation]) for start in starts),
-        dense=DenseLabels(
-            class_maps={
-                2: np.stack(label_maps(sample.scene, cell_px=TOKEN_CELL_PX // 4))[None].astype(np.int64),
-                3: center_map(sample.scene, cell_px=TOKEN_CELL_PX // 2)[None, None].astype(np.int64),
-            },
-            token_features=features[None],
-            token_weights=weights[None],
-        ),
+        dense=_dense_labels(sample.scene) if is_labelled else None,
+    )
+
+
+def _dense_labels(scene: Scene) -> DenseLabels:
+    features, weights = token_features(scene)
+    return DenseLabels(
+        class_maps={
+            2: np.stack(label_maps(scene, cell_px=TOKEN_CELL_PX // 4))[None].astype(np.int64),
+            3: center_map(scene, cell_px=TOKEN_CELL_PX // 2)[None, None].astype(np.int64),
+        },
+        token_features=features[None],
+        token_weights=weights[None],
     )
 
 

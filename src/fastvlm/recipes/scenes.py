@@ -144,11 +144,11 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", num_steps=3800, batch_size=8,
+                name="reason", task="symbols", num_steps=3700, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=3e-3,
             ),
             SceneStage(
-                name="see", task="dense", num_steps=4000, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=3900, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
@@ -274,6 +274,7 @@ def _batches(recipe: ScenesRecipe, stage: SceneStage, tokenizer: Tokenizer, firs
         questions_per_picture=stage.questions_per_picture,
         listings_per_picture=stage.listings_per_picture,
         is_drawn=stage.task != "symbols",
+        is_labelled=stage.task != "instruct",
         num_candidates=stage.num_candidates,
         emphasis=recipe.emphasis,
         reworded_share=recipe.reworded_share,
