@@ -76,6 +76,15 @@ def test_undrawn_scenes_ask_and_label_the_same(batches: SceneBatches) -> None:
         assert len(undrawn.pixels) == 0 and len(drawn.pixels) and np.ptp(drawn.pixels) > 0
 
 
+def test_scenes_without_labels_are_otherwise_the_same(batches: SceneBatches) -> None:
+    labelled, unlabelled = batches[0], replace(batches, is_labelled=False)[0]
+    assert labelled.dense is not None and unlabelled.dense is None
+    for name in ("token_ids", "supervised", "positions", "segments", "pixels"):
+        assert np.array_equal(getattr(unlabelled, name), getattr(labelled, name)), name
+    assert labelled.grounding is not None and unlabelled.grounding is not None
+    assert np.array_equal(unlabelled.grounding.phrases, labelled.grounding.phrases)
+
+
 def test_a_row_holds_the_questions_and_the_listings_of_its_scene(batches: SceneBatches, tokenizer: Tokenizer) -> None:
     batch = batches[0]
     plain = replace(batches, listings_per_picture=0)[0]

@@ -144,15 +144,15 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", num_steps=3700, batch_size=8,
+                name="reason", task="symbols", num_steps=3500, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=3e-3,
             ),
             SceneStage(
-                name="see", task="dense", num_steps=3900, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=3200, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", num_steps=2700, batch_size=8,
+                name="answer", task="instruct", num_steps=2500, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1e-3,
             ),
         ),
