@@ -69,7 +69,9 @@ def test_a_question_that_is_a_file_is_told(fails: Fails, picture: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_told(fails: Fails) -> None:
-    assert "not valid text" in fails("ask", os.fsdecode(b"What \xff?"), code=2)
+    broken = os.fsdecode(b"What \xff?")
+    assert "The question is not valid text" in fails("ask", broken, code=2)
+    assert "The text of --system is not valid text" in fails("ask", "--system", broken, "What?", code=2)
 
 
 def test_usage_errors_come_before_torch() -> None:

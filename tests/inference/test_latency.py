@@ -88,6 +88,15 @@ def test_a_picture_keeps_its_resolution() -> None:
     assert kept is first and new.config.size_px < first.config.size_px
 
 
+def test_a_picture_shown_twice_is_encoded_once_and_read_twice() -> None:
+    budget = LatencyBudget(PROFILE, max_ttft_ms=320, processing=SQUARE)
+    (once,) = budget.processors([noise(1)], text_tokens=32)
+    first, second = budget.processors([noise(2), noise(2).copy()], text_tokens=32)
+    encoded_twice, _ = budget.processors([noise(3), noise(4)], text_tokens=32)
+    assert first is second
+    assert encoded_twice.config.size_px < first.config.size_px < once.config.size_px
+
+
 def test_resolutions_of_each_mode() -> None:
     squares = {side**2: replace(SQUARE, size_px=64 * side) for side in range(4, 17)}
     assert sizes_of(SQUARE) == squares

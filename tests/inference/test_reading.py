@@ -42,6 +42,18 @@ def test_other_kinds_have_no_fields_of_their_own() -> None:
     assert read_fields(Knowing({KIND_QUESTION: "a cat."}), "picture").values == {"kind": "a cat"}
 
 
+def test_a_picture_of_no_known_kind_has_none() -> None:
+    assistant = Knowing({KIND_QUESTION: OUTSIDE_ANSWER})
+    assert read_fields(assistant, "picture") == Fields({"kind": None})
+    assert assistant.asked == [KIND_QUESTION]
+
+
+def test_an_unsure_kind_decides_nothing() -> None:
+    assistant = Knowing({KIND_QUESTION: "a receipt"}, unsure="a receipt")
+    assert read_fields(assistant, "picture") == Fields({"kind": None}, unsure=("kind",))
+    assert assistant.asked == [KIND_QUESTION]
+
+
 def test_own_questions_are_asked_instead() -> None:
     assistant = Knowing({"Who?": "Ada"})
     found = read_fields(assistant, "picture", {"who": "Who?", "when": "When?"})

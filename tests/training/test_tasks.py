@@ -64,6 +64,13 @@ def test_an_encoder_at_rest_computes_in_its_fused_form(model: FastVLM, batches: 
         InstructTask(model, resting=resting)
 
 
+def test_heads_beside_the_words_want_labels(model: FastVLM, heads: DenseHeads, batches: SceneBatches) -> None:
+    task = InstructTask(model, heads=heads, dense_weight=1.0)
+    unlabelled = replace(batches, is_labelled=False)[0]
+    with pytest.raises(DataError, match="Expected dense labels with every picture, scenes/train/"):
+        task.loss(unlabelled)
+
+
 def test_pitfall_b6_frozen_encoder_is_bit_identical_after_training(
     model: FastVLM, batches: SceneBatches, tmp_path: Path
 ) -> None:

@@ -94,9 +94,9 @@ def _messages(images: list[str], question: str, system_text: str | None) -> list
     context = click.get_current_context()
     if not question.strip():
         raise click.UsageError("The question is empty.", context)
-    for text in filter(None, (question, system_text)):
+    for name, text in (("The question", question), ("The text of --system", system_text or "")):
         if _has_broken_characters(text):
-            raise click.UsageError("The question is not valid text in this terminal's encoding (UTF-8).", context)
+            raise click.UsageError(f"{name} is not valid text in this terminal's encoding (UTF-8).", context)
     if images.count(STANDARD_INPUT) > 1:
         raise click.UsageError("Only one picture can be read from stdin.", context)
     from fastvlm.processing.images import read_image

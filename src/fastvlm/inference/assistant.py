@@ -180,13 +180,7 @@ class Assistant:
         # What reading takes is known before a resolution is chosen; only then are all pictures held at once.
         pictures = [self._picture(source, clock) for source in sources]
         with clock.phase("preprocess"):
-            prompt = build_prompt(
-                messages,
-                template=self.template,
-                tokenizer=self.tokenizer,
-                visual_token_counts=[1] * len(pictures),
-                max_positions=self.runtime.max_positions - 1,
-            )
+            prompt = self._prompt(messages, [1] * len(pictures))
             processors = self.latency_budget.processors(
                 pictures, text_tokens=len(prompt) - len(pictures), spent_ms=clock.elapsed_ms - started_ms
             )
@@ -210,13 +204,17 @@ class Assistant:
     ) -> PromptTokens:
         """Step 3: messages become token ids with slots for exactly these visual tokens, and room for an answer."""
         with clock.phase("tokenize"):
-            return build_prompt(
-                messages,
-                template=self.template,
-                tokenizer=self.tokenizer,
-                visual_token_counts=[image.num_tokens for image in visual_tokens],
-                max_positions=self.runtime.max_positions - 1,
-            )
+            return self._prompt(messages, [image.num_tokens for image in visual_tokens])
+
+    def _prompt(self, messages: Sequence[Message], visual_token_counts: Sequence[int]) -> PromptTokens:
+        """The messages as token ids; one position is left, for the first token of an answer."""
+        return build_prompt(
+            messages,
+            template=self.template,
+            tokenizer=self.tokenizer,
+            visual_token_counts=visual_token_counts,
+            max_positions=self.runtime.max_positions - 1,
+        )
 
     def embed(self, prompt: PromptTokens, visual_tokens: Sequence[VisualTokens], clock: Stopwatch) -> Embeddings:
         """Step 4: token ids and visual tokens become the decoder's input."""

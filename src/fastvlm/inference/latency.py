@@ -58,10 +58,13 @@ class LatencyProfile:
         if not 0 < len(self.visual_tokens) == len(self.encode_ms) == len(self.prompt_tokens) == len(self.prefill_ms):
             raise ValueError("a profile has as many times as places, and at least one")
 
-    def first_token_ms(self, *, visual_tokens: int, num_images: int, text_tokens: int) -> float:
-        """Milliseconds that `num_images` pictures of so many visual tokens each and a text take; interpolated."""
+    def first_token_ms(self, *, visual_tokens: int, num_images: int, text_tokens: int, num_repeated: int = 0) -> float:
+        """Milliseconds that `num_images` pictures of so many visual tokens each and a text take; interpolated.
+
+        num_repeated: how many of them are shown once more, which is read but not encoded again.
+        """
         encode_ms = _interpolated(visual_tokens, self.visual_tokens, self.encode_ms)
-        prompt = num_images * visual_tokens + text_tokens
+        prompt = (num_images + num_repeated) * visual_tokens + text_tokens
         return num_images * encode_ms + _interpolated(prompt, self.prompt_tokens, self.prefill_ms)
 
 
@@ -95,19 +98,22 @@ class LatencyBudget:
         new = [key for key in dict.fromkeys(keys) if key not in self._chosen]
         if new:
             known_tokens = sum(self._chosen.get(key, 0) for key in keys)
-            tokens = self._largest(len(new), other_tokens=known_tokens + text_tokens, spent_ms=spent_ms)
+            num_repeated = sum(key in new for key in keys) - len(new)
+            tokens = self._largest(
+                len(new), num_repeated=num_repeated, other_tokens=known_tokens + text_tokens, spent_ms=spent_ms
+            )
             self._chosen.update(dict.fromkeys(new, tokens))
         chosen = [self._chosen[key] for key in keys]
         while len(self._chosen) > _MAX_REMEMBERED:
             self._chosen.popitem(last=False)
         return [self._processors[tokens] for tokens in chosen]
 
-    def _largest(self, num_images: int, *, other_tokens: int, spent_ms: float) -> int:
+    def _largest(self, num_images: int, *, other_tokens: int, spent_ms: float, num_repeated: int = 0) -> int:
         """The most visual tokens for each of so many new pictures that keep the time; the fewest where none do."""
         tokens = 0
         for tokens in self._processors:
             needed_ms = self.profile.first_token_ms(
-                visual_tokens=tokens, num_images=num_images, text_tokens=other_tokens
+                visual_tokens=tokens, num_images=num_images, text_tokens=other_tokens, num_repeated=num_repeated
             )
             if spent_ms + needed_ms <= self.max_ttft_ms:
                 break

@@ -58,22 +58,23 @@ def read_fields(
     """Ask for the fields of a document, one by one.
 
     questions: by name of the field. Without them the kind of document decides, which is asked first and is the field
-    `kind`; a kind without fields of its own has no other. The picture is encoded once.
+    `kind`; a kind without fields of its own, or that is not known, has no other. The picture is encoded once.
     """
-
-    def ask(question: str) -> Answer:
-        return assistant.ask(question, images=image, max_new_tokens=max_new_tokens)
 
     found: dict[str, str | None] = {}
     unsure: list[str] = []
-    if questions is None:
-        kind = ask(KIND_QUESTION).text.strip().rstrip(".")
-        found["kind"] = kind
-        known = next((name for name in FIELD_QUESTIONS if name in kind.lower().split()), None)
-        questions = FIELD_QUESTIONS[known] if known is not None else {}
-    for name, question in questions.items():
-        answer = ask(question)
-        found[name] = None if is_refusal(answer.text) or answer.is_unsure else answer.text.strip()
+
+    def value_of(name: str, question: str) -> str | None:
+        answer = assistant.ask(question, images=image, max_new_tokens=max_new_tokens)
         if answer.is_unsure:
             unsure.append(name)
+        return None if is_refusal(answer.text) or answer.is_unsure else answer.text.strip()
+
+    if questions is None:
+        value = value_of("kind", KIND_QUESTION)
+        found["kind"] = kind = None if value is None else value.rstrip(".")
+        known = next((name for name in FIELD_QUESTIONS if name in (kind or "").lower().split()), None)
+        questions = FIELD_QUESTIONS[known] if known is not None else {}
+    for name, question in questions.items():
+        found[name] = value_of(name, question)
     return Fields(found, tuple(unsure))

@@ -233,6 +233,7 @@ def _batches(
         canvases=SCENE_CANVASES,
         questions_per_picture=round(1.5 * num_questions),
         listings_per_picture=1 if stage.task == "instruct" else 0,
+        is_labelled=not stage.is_frozen,
         num_candidates=1 if stage.task == "instruct" else 2,
         outside_answer=OUTSIDE_ANSWER,
         no_picture_answer=NO_PICTURE_ANSWER,

@@ -42,6 +42,7 @@ from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.recipes.fused import padded, save_fused
 from fastvlm.training.loop import LoopSettings, train
+from fastvlm.training.memory import keep_freed_memory
 from fastvlm.training.meter import StepReport
 from fastvlm.training.optimizer import OptimizerSettings
 from fastvlm.training.parallel import refuse_several
@@ -144,15 +145,15 @@ def scenes() -> ScenesRecipe:
         vocabulary_size=1024,
         stages=(
             SceneStage(
-                name="reason", task="symbols", num_steps=3500, batch_size=8,
+                name="reason", task="symbols", num_steps=3800, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=3e-3,
             ),
             SceneStage(
-                name="see", task="dense", num_steps=3200, batch_size=8, learning_rate=1e-2,
+                name="see", task="dense", num_steps=4000, batch_size=8, learning_rate=1e-2,
                 num_candidates=2,
             ),
             SceneStage(
-                name="answer", task="instruct", num_steps=2500, batch_size=8,
+                name="answer", task="instruct", num_steps=2700, batch_size=8,
                 questions_per_picture=12, listings_per_picture=1, learning_rate=1e-3,
             ),
         ),
@@ -189,9 +190,10 @@ def run(
 ) -> Path:
     """Train, or go on where `folder` stands, and write the checkpoint `folder/model`; returns its path.
 
-    report: called with the stage's name and its progress.
+    report: called with the stage's name and its progress. The process keeps the memory that steps free until it ends.
     """
     refuse_several("this recipe")
+    keep_freed_memory()
     tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
     vlm = VLMConfig(

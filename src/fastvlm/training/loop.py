@@ -22,7 +22,6 @@ from fastvlm.models.vision import kernels
 from fastvlm.training import sharding
 from fastvlm.training.average import WeightAverage
 from fastvlm.training.events import event_files
-from fastvlm.training.memory import keep_freed_memory
 from fastvlm.training.meter import LEARNING_RATE, VALIDATION_LOSS, Meter, StepReport
 from fastvlm.training.optimizer import OptimizerSettings, build_optimizer, learning_rate, set_rate
 from fastvlm.training.parallel import (
@@ -122,7 +121,6 @@ def train(
     """
     if own_device().type == "cpu":
         kernels.load(warns=is_first())
-        keep_freed_memory()
     run = _Run(task, batches, settings, folder, identity=identity or {}, validation=validation)
     done = run.resume()
     last = run.num_steps if max_steps is None else min(run.num_steps, done + max_steps)

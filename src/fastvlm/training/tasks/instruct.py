@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastvlm.batches import TrainingBatch
-from fastvlm.errors import TrainingError
+from fastvlm.errors import DataError, TrainingError
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
@@ -75,7 +75,11 @@ class InstructTask:
             words = word_loss(
                 self.model, visual_tokens, batch, answer_exponent=self.answer_exponent, grounding=self.grounding
             )
-        if batch.dense is None or maps is None or visual_tokens is None:
+        if maps is None or visual_tokens is None:
+            return words
+        if batch.dense is None:
+            if self.heads is not None:
+                raise DataError(f"Expected dense labels with every picture, {batch.sample_ids[0]} has none.")
             return words
         total, parts = words.total, dict(words.parts)
         if self.heads is not None:
