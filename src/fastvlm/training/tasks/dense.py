@@ -79,12 +79,11 @@ class DenseTask:
 
     def loss(self, batch: TrainingBatch) -> TaskLoss:
         """Loss of one batch of pictures with dense labels."""
-        if batch.dense is None:
-            raise DataError(f"Expected dense labels with every picture, {batch.sample_ids[0]} has none.")
+        labels = require_labels(batch)
         device = next(self.encoder.parameters()).device
         with encoder_precision(self.encoder, device):
             maps = self.encoder.forward_stages(shown(batch.pixels, device))
-        loss: TaskLoss = self.heads([one.float() for one in maps], batch.dense)
+        loss: TaskLoss = self.heads([one.float() for one in maps], labels)
         return loss
 
     def weight(self, batch: TrainingBatch) -> float:
@@ -94,3 +93,10 @@ class DenseTask:
     def describe(self, batch: TrainingBatch) -> str:
         """The ids of the samples."""
         return ", ".join(batch.sample_ids)
+
+
+def require_labels(batch: TrainingBatch) -> DenseLabels:
+    """The dense labels of a batch; raises DataError where it has none."""
+    if batch.dense is None:
+        raise DataError(f"Expected dense labels with every picture, {batch.sample_ids[0]} has none.")
+    return batch.dense

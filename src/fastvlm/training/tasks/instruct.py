@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastvlm.batches import TrainingBatch
-from fastvlm.errors import DataError, TrainingError
+from fastvlm.errors import TrainingError
 from fastvlm.models.vision.fastvithd import FastViTHD
 from fastvlm.models.vlm import FastVLM, segment_mask
 from fastvlm.training.losses import answer_numbers, answer_weights, next_token_loss
 from fastvlm.training.precision import encoder_precision, mixed_precision
 from fastvlm.training.task import TaskLoss
 from fastvlm.training.tasks.characters import CharacterHeads
-from fastvlm.training.tasks.dense import DenseHeads
+from fastvlm.training.tasks.dense import DenseHeads, require_labels
 from fastvlm.training.tasks.grounding import GroundingHeads, LayerInput, reading_loss, watch
 from fastvlm.training.tasks.shown import shown
 
@@ -77,15 +77,11 @@ class InstructTask:
             )
         if maps is None or visual_tokens is None:
             return words
-        if batch.dense is None:
-            if self.heads is not None:
-                raise DataError(f"Expected dense labels with every picture, {batch.sample_ids[0]} has none.")
-            return words
         total, parts = words.total, dict(words.parts)
         if self.heads is not None:
-            dense: TaskLoss = self.heads(maps, batch.dense)
+            dense: TaskLoss = self.heads(maps, require_labels(batch))
             total, parts = total + self.dense_weight * dense.total, {**parts, **dense.parts}
-        if self.passed is not None and batch.dense.content == "characters":
+        if self.passed is not None and batch.dense is not None and batch.dense.content == "characters":
             passed: TaskLoss = self.passed([_as_map(visual_tokens, maps[-1])], batch.dense)
             total = total + self.dense_weight * passed.total
             parts |= {f"passed_{name}": part for name, part in passed.parts.items()}
