@@ -55,6 +55,27 @@ def test_batches_come_in_order(num_workers: int) -> None:
         assert list(batches) == list(range(3, 40, 2))
 
 
+class Schedules:
+    """Each batch is how the process that makes it shares the processors with others."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, step: int) -> tuple[int, int]:
+        return os.sched_getscheduler(0), os.nice(0)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_workers_take_what_training_leaves_of_the_processors(is_told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without such a policy has the weakest priority instead."""
+    idle, own = os.SCHED_IDLE, (os.sched_getscheduler(0), os.nice(0))
+    if not is_told:
+        monkeypatch.delattr(os, "SCHED_IDLE")
+    with prepared(Schedules(), range(2), 2) as batches:
+        assert list(batches) == [(idle, own[1]) if is_told else (own[0], 19)] * 2
+    assert (os.sched_getscheduler(0), os.nice(0)) == own
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Batches with arrays of several kinds, one of them without elements."""

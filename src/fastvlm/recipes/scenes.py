@@ -107,7 +107,7 @@ class ScenesRecipe:
     same (0) and every answer (1), since a listing counts more than one word. grounding_weight: of the losses of
     grounding beside that of the words. muon_parts: whose matrices Muon moves; at equal steps losses fall faster than
     with AdamW alone, the decoder's most of all. calibration_pictures: on which the ranges of the encoder are measured
-    in the end.
+    in the end. num_workers: one for each core, since they draw while training waits for them.
     """
 
     vision: FastViTHDConfig
@@ -127,7 +127,7 @@ class ScenesRecipe:
     grounding_weight: float = 0.5
     muon_parts: tuple[str, ...] = ("decoder.layers", "vision.stages")
     seed: int = 0
-    num_workers: int = 1
+    num_workers: int = 2
     save_every: int = 200
     calibration_pictures: int = 56
 

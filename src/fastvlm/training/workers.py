@@ -24,7 +24,7 @@ from fastvlm.errors import FastVLMError
 
 BatchType = TypeVar("BatchType", covariant=True)
 
-_NICENESS = 10
+_NICENESS = 19  # the most there is
 _PARENT_CHECK_S = 1.0
 _CAN_WAIT_FOR_SIGNALS = hasattr(signal, "sigtimedwait")  # not on macOS
 
@@ -128,17 +128,27 @@ def _as_it_is(batch: object) -> object:
 
 
 def _settle(_: int) -> None:
-    """Give way to the parent's threads, and leave stop requests to the parent, which saves before it ends its workers.
+    """Work when the parent does not, and leave stop requests to it, which saves before it ends its workers.
 
     A SIGTERM that all processes of a job get must not end a worker; one that the parent sends must. A worker whose
     parent was killed ends too: it would wait for ever for somebody to take its batches.
     """
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    _work_when_idle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _CAN_WAIT_FOR_SIGNALS:  # by itself only a forked process holds back what its parent does
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _work_when_idle() -> None:
+    """Take what of the processors nobody wants, above all while the parent waits for a batch.
+
+    Where training has a thread on each core, a worker beside it makes all threads wait for the one that it slows down.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(_NICENESS)
 
 
 def _end_with_parent() -> None:
