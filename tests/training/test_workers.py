@@ -65,14 +65,20 @@ class Schedules:
         return os.sched_getscheduler(0), os.nice(0)
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-def test_workers_take_what_training_leaves_of_the_processors(is_told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without such a policy has the weakest priority instead."""
+def refuse(*_: object) -> None:
+    raise PermissionError
+
+
+@pytest.mark.parametrize("system", ["linux", "another", "sandbox"])
+def test_workers_take_what_training_leaves_of_the_processors(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no such policy, or none may be chosen, they have the weakest priority instead."""
     idle, own = os.SCHED_IDLE, (os.sched_getscheduler(0), os.nice(0))
-    if not is_told:
+    if system == "another":
         monkeypatch.delattr(os, "SCHED_IDLE")
+    elif system == "sandbox":
+        monkeypatch.setattr(os, "sched_setscheduler", refuse)
     with prepared(Schedules(), range(2), 2) as batches:
-        assert list(batches) == [(idle, own[1]) if is_told else (own[0], 19)] * 2
+        assert list(batches) == [(idle, own[1]) if system == "linux" else (own[0], 19)] * 2
     assert (os.sched_getscheduler(0), os.nice(0)) == own
 
 
