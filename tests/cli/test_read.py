@@ -69,6 +69,28 @@ def test_a_text_that_the_model_is_unsure_of_says_so(
     assert record["fields"] == {"sum": None} and record["unsure_fields"] == ["sum"] and record["is_unsure"] is True
 
 
+def test_fields_that_are_cut_short_are_asked_again_where_more_is_allowed(
+    run: Run, parrot: Path, folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "fields.jsonl"
+    asked = ("read", folder / "a.png", "--model", parrot, "--field", "sum=What is the total?", "--output", output)
+    finished = run(*asked, "--max-tokens", "2")
+    assert finished.returncode == 0 and "Cut short." in finished.stderr
+    (short,) = records(output.read_text())
+    assert (short["finish_reason"], short["max_tokens"]) == ("length", 2)
+    assert run(*asked, "--max-tokens", "4", "--resume").returncode == 0
+    (longer,) = records(output.read_text())
+    assert longer["max_tokens"] == 4 and longer["fields"] != short["fields"]
+
+
+def test_questions_for_fields_are_different_ones_and_instead_of_the_usual(
+    fails: Callable[..., str], parrot: Path, folder: Path
+) -> None:
+    asked = ("read", folder / "a.png", "--model", parrot, "--field", "sum=What is the total?")
+    assert "two questions for 'sum'" in fails(*asked, "--field", "sum=How much is it?", code=2)
+    assert "got both" in fails(*asked, "--fields", code=2)
+
+
 def test_a_folder_is_read_file_by_file_and_page_by_page(run: Run, parrot: Path, folder: Path) -> None:
     finished = run("read", folder, "--model", parrot, "--max-tokens", "2", "--json")
     assert finished.returncode == 1

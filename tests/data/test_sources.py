@@ -124,6 +124,11 @@ def test_an_intent_may_be_asked_more_often_than_the_mixture_has_it(batches: Scen
     assert not np.array_equal(emphasised[0].token_ids, batches[0].token_ids)
 
 
+def test_a_recipe_may_ask_in_further_phrasings(batches: SceneBatches) -> None:
+    further = replace(batches, has_further_phrasings=True)
+    assert not np.array_equal(further[0].token_ids, batches[0].token_ids)
+
+
 def test_dense_labels_are_those_of_the_scenes(batches: SceneBatches) -> None:
     dense = batches[0].dense
     assert dense is not None

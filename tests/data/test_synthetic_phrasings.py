@@ -11,6 +11,7 @@ from string import Formatter
 import pytest
 
 from fastvlm.data.synthetic import CANVAS_SIZES_PX, sample_questions, sample_scene
+from fastvlm.data.synthetic.further_phrasings import FURTHER_PHRASINGS
 from fastvlm.data.synthetic.mentions import find_mentions
 from fastvlm.data.synthetic.outside import TEMPLATES_HELD_OUT, TEMPLATES_TRAIN, outside_question
 from fastvlm.data.synthetic.palette import COLORS
@@ -43,6 +44,7 @@ MAIN_KINDS = {
     *("relation_what", "extreme_what", "more", "as_many", "which_more", "larger", "same_attribute", "most_common"),
 }
 TRAIN = [template for kind in KINDS.values() for template in kind.train]
+FURTHER = [template for templates in FURTHER_PHRASINGS.values() for template in templates]
 HELD_OUT = [template for kind in KINDS.values() for template in kind.held_out]
 ALL_LEAD_INS = LEAD_INS + LEAD_INS_OF_QUESTIONS
 QUESTION = "Is the large red circle to the left of the blue star in the picture?"
@@ -78,6 +80,10 @@ def head(template: str) -> tuple[str, ...]:
     return tuple(words(template)[:3])
 
 
+def slots(*templates: str) -> set[str]:
+    return {field.lower() for template in templates for _, field, _, _ in Formatter().parse(template) if field}
+
+
 def with_one_word_less(template: str) -> Iterator[str]:
     parts = template.split(" ")
     for index, part in enumerate(parts):
@@ -106,10 +112,35 @@ def test_every_kind_has_many_training_phrasings_and_none_twice() -> None:
             assert len({words(template)[0] for template in kind.train}) >= 8, name
 
 
+def test_further_phrasings_are_others_in_other_ways_and_learnt_where_asked_for() -> None:
+    """Frozen questions never ask with them; `test_scenes` compares these questions with their digests."""
+    for name, templates in FURTHER_PHRASINGS.items():
+        known = {*PHRASINGS[name].train, *PHRASINGS[name].held_out}
+        assert slots(*templates) <= slots(*known), name
+        assert len(set(templates)) == len(templates) and not known & set(templates), name
+        openings = {head(template)[:2] for template in PHRASINGS[name].train}
+        assert sum(head(template)[:2] not in openings for template in templates) > len(templates) // 2, name
+
+    def drawn(*, has_further_phrasings: bool) -> set[bool]:
+        scene = sample_scene(random.Random(7), width_px=256, height_px=256)
+        asked = sample_questions(
+            scene,
+            random.Random(7),
+            num_questions=60,
+            phrasing="train",
+            families=["count"],
+            has_further_phrasings=has_further_phrasings,
+        )
+        numbers = [int(question.phrasing_id.removeprefix("count/train/")) for question in asked]
+        return {number >= len(PHRASINGS["count"].train) for number in numbers}
+
+    assert drawn(has_further_phrasings=False) == {False} and drawn(has_further_phrasings=True) == {False, True}
+
+
 def test_held_out_phrasings_begin_unlike_all_training_ones() -> None:
     """No first three words are shared, not even with a training phrasing that lost a word."""
-    train = {head(template) for template in (*TRAIN, *TEMPLATES_TRAIN)}
-    train |= {head(less) for template in (*TRAIN, *TEMPLATES_TRAIN) for less in with_one_word_less(template)}
+    train = {head(template) for template in (*TRAIN, *FURTHER, *TEMPLATES_TRAIN)}
+    train |= {head(less) for template in (*TRAIN, *FURTHER, *TEMPLATES_TRAIN) for less in with_one_word_less(template)}
     assert not [template for template in (*HELD_OUT, *TEMPLATES_HELD_OUT) if head(template) in train]
 
 
@@ -123,10 +154,15 @@ def test_no_lead_in_begins_like_a_held_out_phrasing() -> None:
 def test_no_training_phrasing_in_other_words_begins_like_a_held_out_one() -> None:
     held_out = {head(template) for template in (*HELD_OUT, *TEMPLATES_HELD_OUT)}
     rng = random.Random(0)
-    given = {*TRAIN, *(less for template in TRAIN for less in with_one_word_less(template)), *ALL_LEAD_INS}
+    given = {
+        *TRAIN,
+        *FURTHER,
+        *(less for template in (*TRAIN, *FURTHER) for less in with_one_word_less(template)),
+        *ALL_LEAD_INS,
+    }
     others = {template: {reworded(template, rng) for _ in range(50)} for template in sorted(given)}
     assert not [(template, text) for template, texts in others.items() for text in texts if head(text) in held_out]
-    assert sum(len(texts) > 1 for texts in others.values()) > len(others) // 3
+    assert sum(len(others[template]) > 1 for template in set(TRAIN)) > len(set(TRAIN)) // 3
     assert not [text for texts in others.values() for text in texts if re.search(r"(?i)\b(a image|an [pds])", text)]
 
 
@@ -169,16 +205,18 @@ def test_phrasings_of_a_kind_name_everything_that_the_answer_depends_on() -> Non
         "position_what": {"place"},
         "size_of": {"the"},
         "position": {"the"},
+        "color_of_all": {"things"},
+        "shape_of_all": {"things"},
+        "count": {"things"},
         "color_of": {"the"},
         "shape_of": {"the"},
         "background_color": set(),
         "describe": set(),
     }
     for name, expected in needed.items():
-        for template in KINDS[name].train + KINDS[name].held_out:
-            slots = {field.lower() for _, field, _, _ in Formatter().parse(template) if field}
-            assert slots - {"where", "where_or_visible"} == expected, template
-    for template in PHRASINGS["count"].train:
+        for template in KINDS[name].train + KINDS[name].held_out + FURTHER_PHRASINGS.get(name, ()):
+            assert slots(template) - {"where", "where_or_visible"} == expected, template
+    for template in PHRASINGS["count"].train + FURTHER_PHRASINGS["count"]:
         assert not re.search(r"\{(a|A|thing)\}", template), f"kinds of colour have no singular: {template}"
 
 

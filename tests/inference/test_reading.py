@@ -21,12 +21,15 @@ class Knowing:
     answers: dict[str, str]
     asked: list[str] = field(default_factory=list)
     unsure: str = ""
+    cut: str = ""
 
     def ask(self, question: str, *, images: object, max_new_tokens: int) -> Any:
         assert images == "picture" and max_new_tokens > 0
         self.asked.append(question)
         return SimpleNamespace(
-            text=self.answers.get(question, "It is not shown."), is_unsure=self.answers.get(question) == self.unsure
+            text=self.answers.get(question, "It is not shown."),
+            is_unsure=self.answers.get(question) == self.unsure,
+            finish_reason="length" if self.answers.get(question) == self.cut else "stop",
         )
 
 
@@ -65,6 +68,14 @@ def test_what_a_model_is_unsure_of_is_left_out() -> None:
     assistant = Knowing({"Who?": "Ada", "When?": "1815"}, unsure="1815")
     found = read_fields(assistant, "picture", {"who": "Who?", "when": "When?"})
     assert found == Fields({"who": "Ada", "when": None}, unsure=("when",))
+
+
+def test_one_value_that_is_cut_short_is_told_of_the_whole() -> None:
+    questions = {"who": "Who?", "when": "When?"}
+    assistant = Knowing({"Who?": "Ada Love", "When?": "1815"}, cut="Ada Love")
+    found = read_fields(assistant, "picture", questions)
+    assert found == Fields({"who": "Ada Love", "when": "1815"}, finish_reason="length")
+    assert read_fields(Knowing(assistant.answers), "picture", questions).finish_reason == "stop"
 
 
 def test_what_is_asked_is_what_models_are_trained_to_answer() -> None:

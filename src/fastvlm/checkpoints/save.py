@@ -18,6 +18,7 @@ from fastvlm.checkpoints.licence import licence_files
 from fastvlm.checkpoints.names import NameTable
 from fastvlm.checkpoints.precision import DTYPES, fuse_in_float32
 from fastvlm.checkpoints.stored import RANGES_FILE, Layout
+from fastvlm.checkpoints.strict import CLIP_HEAD
 from fastvlm.checkpoints.tensors import INDEX_FILE, SINGLE_FILE
 from fastvlm.checkpoints.tokenizer_files import ImageToken, json_text, tokenizer_files, with_image_token
 from fastvlm.checkpoints.write import write_tensors
@@ -96,7 +97,7 @@ def _state_and_shape(model: FastVLM, layout: Layout, dtype: torch.dtype | None) 
         for name, tensor in module.state_dict().items()
     }
     if shape.clip_dim is None:
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("vision.clip_head.")}
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(CLIP_HEAD)}
     return state, VLMConfig(vision=shape, decoder=model.decoder.config)
 
 

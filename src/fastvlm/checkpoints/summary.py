@@ -11,6 +11,7 @@ from typing import Any, get_args
 from fastvlm.checkpoints.config import ModelConfig, config_to_dict
 from fastvlm.checkpoints.image_modes import processing_in_mode
 from fastvlm.checkpoints.stored import Layout, StoredCheckpoint
+from fastvlm.checkpoints.strict import CLIP_HEAD
 from fastvlm.checkpoints.tensors import BYTES_PER_NUMBER
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.config import ImageMode
@@ -19,7 +20,6 @@ from fastvlm.processing.tiling import ImageProcessor
 
 _NO_PARAMETERS = (".num_batches_tracked", ".running_mean", ".running_var")
 TYPICAL_PICTURE_PX = (1024, 768)
-_DROPPED = "vision.clip_head."
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def summarize(stored: StoredCheckpoint) -> ModelSummary:
     tensors = {
         name: tensor
         for name, tensor in stored.tensors.items()
-        if not name.endswith(_NO_PARAMETERS) and not name.startswith(_DROPPED)
+        if not name.endswith(_NO_PARAMETERS) and not name.startswith(CLIP_HEAD)
     }
     counts: dict[str, int] = {}
     for name, tensor in tensors.items():

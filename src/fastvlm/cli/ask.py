@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from fastvlm.cli.options import (
+    EMBEDDED,
     STANDARD_INPUT,
     AnswerOptions,
     answer_options,
@@ -24,8 +25,6 @@ from fastvlm.messages import ImagePart, Message, system, user
 
 if TYPE_CHECKING:
     from fastvlm.inference.assistant import Answer
-
-EMBEDDED = "embedded"
 
 
 @click.command("ask", short_help="Answer a question about pictures.")

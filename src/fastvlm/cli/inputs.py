@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fastvlm.cli.options import STANDARD_INPUT, ModelOptions, load_assistant, picture_source
+from fastvlm.cli.options import EMBEDDED, STANDARD_INPUT, ModelOptions, load_assistant, picture_source
 from fastvlm.cli.output import check_place, note, note_if_cut, note_if_unsure, print_json
 from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
@@ -134,12 +134,18 @@ def text_work(assistant: Asks, question: str, *, max_tokens: int) -> Work:
 
 
 def fields_work(assistant: Asks, questions: Mapping[str, str] | None, *, max_tokens: int) -> Work:
-    """The work of asking for fields, as `read_fields` does: its records tell them and which the model is unsure of."""
+    """The work of asking for fields: its records tell them, of which the model is unsure, and whether one is cut."""
     from fastvlm.inference.reading import read_fields
 
     def work(image: object) -> dict[str, object]:
         fields = read_fields(assistant, image, questions, max_new_tokens=max_tokens)
-        return {"fields": dict(fields.values), "unsure_fields": list(fields.unsure), "is_unsure": bool(fields.unsure)}
+        return {
+            "fields": dict(fields.values),
+            "unsure_fields": list(fields.unsure),
+            "is_unsure": bool(fields.unsure),
+            "finish_reason": fields.finish_reason,
+            "max_tokens": max_tokens,
+        }
 
     return work
 
@@ -303,7 +309,7 @@ def run_over_pages(
         raise click.UsageError("--output writes JSON anyway: leave --json out.", context)
     check_place(output, flag="--output")
     pages = pages_of(words)
-    asked = {"wanted": wanted, "model": options["model"] or "embedded"}
+    asked = {"wanted": wanted, "model": options["model"] or EMBEDDED}
     results = None if output is None else Results(output, asked=asked, max_tokens=max_tokens, resume=resume)
     work = work_of(load_assistant(options))
     writing = (

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fastvlm.inference.settings import SettingsOverrides
 
 STANDARD_INPUT = "-"
+EMBEDDED = "embedded"
+"""What the packaged model is called in results, as `--model` calls it."""
 
 
 class ModelOptions(TypedDict):

@@ -18,6 +18,8 @@ def _fields_asked(_: click.Context, __: click.Parameter, values: tuple[str, ...]
         name, equals, question = value.partition("=")
         if not (name.strip() and equals and question.strip()):
             raise click.BadParameter(f"{value!r} is no NAME=QUESTION.")
+        if name.strip() in found:
+            raise click.BadParameter(f"There are two questions for {name.strip()!r}.")
         found[name.strip()] = question.strip()
     return found
 
@@ -55,6 +57,8 @@ def read_command(
     """
     from fastvlm.inference.reading import READ_QUESTION
 
+    if fields and questions:
+        raise click.UsageError("Expected --fields, or questions of your own by --field, got both. Leave one out.")
     own = ", ".join(f"{name}={question}" for name, question in questions.items())
     wanted = own or ("fields" if fields else "text")
 

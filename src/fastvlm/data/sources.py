@@ -37,7 +37,7 @@ class SceneBatches:
     listings_per_picture: how many times all objects of a picture are listed, counted or placed beside its questions.
     is_drawn: False leaves the pictures out, for tasks that read the dense labels instead. is_labelled: False leaves
     the dense labels out, for tasks that read none, and saves their time. num_candidates: of so many
-    scenes the one with most objects is shown. emphasis: as in `sample_questions`.
+    scenes the one with most objects is shown. emphasis, has_further_phrasings: as in `sample_questions`.
     reworded_share: of the questions that a scene answers, whose words are drawn anew from those like them
     (`rewording.py`). first_index: number of the first scene, so that the stages of a run see different ones.
     outside_answer, no_picture_answer: what is said where a picture has no answer, and where there is no picture. The
@@ -54,6 +54,7 @@ class SceneBatches:
     is_labelled: bool = True
     num_candidates: int = 1
     emphasis: Mapping[str, float] = field(default_factory=dict)
+    has_further_phrasings: bool = False
     reworded_share: float = 0.0
     first_index: int = 0
     outside_answer: str = OUTSIDE_ANSWER
@@ -86,6 +87,7 @@ class SceneBatches:
             enlargement=1 + index // TALK_EVERY % 2 if self._is_left(2 * width_px, 2 * height_px) else 1,
             num_candidates=self.num_candidates,
             emphasis=self.emphasis,
+            has_further_phrasings=self.has_further_phrasings,
         )
         # Listings draw first, so that rewording does not change them.
         rng = random.Random(index)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastvlm.batches import FinishReason
 from fastvlm.inference.answers import Answer
 
 READ_QUESTION = "Read the text."
@@ -38,11 +39,13 @@ def is_refusal(answer: str) -> bool:
 class Fields:
     """Fields of a document by name. values: None for what it does not show, or what the model is unsure of.
 
-    unsure: the names of the latter, in the order they were asked.
+    unsure: the names of the latter, in the order they were asked. finish_reason: `length` where the answer to one or
+    more of the questions was cut short.
     """
 
     values: Mapping[str, str | None]
     unsure: tuple[str, ...] = ()
+    finish_reason: FinishReason = "stop"
 
 
 class Asks(Protocol):
@@ -63,9 +66,13 @@ def read_fields(
 
     found: dict[str, str | None] = {}
     unsure: list[str] = []
+    finish_reason: FinishReason = "stop"
 
     def value_of(name: str, question: str) -> str | None:
+        nonlocal finish_reason
         answer = assistant.ask(question, images=image, max_new_tokens=max_new_tokens)
+        if answer.finish_reason == "length":
+            finish_reason = "length"
         if answer.is_unsure:
             unsure.append(name)
         return None if is_refusal(answer.text) or answer.is_unsure else answer.text.strip()
@@ -77,4 +84,4 @@ def read_fields(
         questions = FIELD_QUESTIONS[known] if known is not None else {}
     for name, question in questions.items():
         found[name] = value_of(name, question)
-    return Fields(found, tuple(unsure))
+    return Fields(found, tuple(unsure), finish_reason)

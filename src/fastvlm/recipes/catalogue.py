@@ -23,7 +23,7 @@ CATALOGUE: dict[str, RecipeEntry] = {
         summary="A model of drawn scenes, from nothing.",
         paper="none",
         data="generated",
-        hardware="2 CPU cores, an hour",
+        hardware="2 CPU cores, less than an hour",
     ),
     "scenes-smoke": RecipeEntry(
         summary="The same run in miniature, for tests.",

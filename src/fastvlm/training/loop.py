@@ -308,9 +308,10 @@ class _Run:
         """Raise TrainingError in every process where one has a number that is not finite."""
         if not total(float(not math.isfinite(value))):
             return
+        if math.isfinite(value):
+            raise TrainingError(f"{what} is not a finite number in another process. Lower the rate.")
         names = ", ".join(self.task.describe(batch) for batch in batches)
-        where = f" on {names}" if not math.isfinite(value) else " in another process"
-        raise TrainingError(f"{what} is {value}, not a finite number,{where}. Lower the rate.")
+        raise TrainingError(f"{what} is {value}, not a finite number, on {names}. Lower the rate.")
 
     def save(self, num_done: int) -> None:
         """Write the state, all processes together or the first one while the others wait."""

@@ -56,7 +56,7 @@ def prepared(batches: Batches[Any], numbers: range, num_workers: int) -> Iterato
         prefetch_factor=4,
         worker_init_fn=_settle,
         collate_fn=_packed if torch.cuda.is_available() else _as_it_is,
-        generator=torch.Generator(),
+        generator=torch.Generator(),  # of its own: drawing from the global one would change what a resumed run draws
     )
     with _stop_requests_held():
         attempts = _Closing(iter(loader))

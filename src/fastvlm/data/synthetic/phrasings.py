@@ -10,11 +10,19 @@ All are spelled the British way; `wording.py` turns half of the questions into A
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastvlm.data.synthetic.attribute_phrasings import ATTRIBUTE_PHRASINGS
 from fastvlm.data.synthetic.comparison_phrasings import COMPARISON_PHRASINGS
+from fastvlm.data.synthetic.further_phrasings import FURTHER_PHRASINGS
 from fastvlm.data.synthetic.phrasing_set import PhrasingSet
 
-__all__ = ["PHRASINGS", "PhrasingSet"]
+__all__ = ["MORE_PHRASINGS", "PHRASINGS", "PhrasingSet"]
 
 PHRASINGS: dict[str, PhrasingSet] = {**ATTRIBUTE_PHRASINGS, **COMPARISON_PHRASINGS}
 """Phrasings by kind of question. Several intents share a kind: they differ only in their slots."""
+
+MORE_PHRASINGS: dict[str, PhrasingSet] = {
+    name: replace(kind, train=kind.train + FURTHER_PHRASINGS.get(name, ())) for name, kind in PHRASINGS.items()
+}
+"""The same, with further ones for training alone."""

@@ -14,7 +14,7 @@ from fastvlm.data.synthetic.directions import RELATIONS
 from fastvlm.data.synthetic.facts import DIRECTIONS, SceneFacts
 from fastvlm.data.synthetic.intents import ATTRIBUTE_BUILDERS, Builder, Draft
 from fastvlm.data.synthetic.outside import OUTSIDE_ANSWER, outside_question
-from fastvlm.data.synthetic.phrasings import PHRASINGS, PhrasingSet
+from fastvlm.data.synthetic.phrasings import MORE_PHRASINGS, PHRASINGS, PhrasingSet
 from fastvlm.data.synthetic.scene import Scene
 from fastvlm.data.synthetic.statements import STATEMENT_FRAMES, STATEMENTS
 from fastvlm.data.synthetic.wording import american, capitalised, careless, fill, spelled_like
@@ -120,10 +120,12 @@ def sample_questions(
     phrasing: Phrasing,
     families: Sequence[str] | None = None,
     emphasis: Mapping[str, float] = MappingProxyType({}),
+    has_further_phrasings: bool = False,
 ) -> list[Question]:
     """Draw different questions about a scene, of all families by their weights or of the `families` given.
 
     emphasis: intents that are tried more often than the mixture has them, and how many times as often.
+    has_further_phrasings: as in `ask`.
     Fewer than `num_questions` come back where the scene offers no more (an empty one has no relations).
     Answers that would be too frequent are drawn again (`balance.py`).
     """
@@ -135,7 +137,7 @@ def sample_questions(
         if len(questions) == num_questions:
             break
         intent = rng.choices(intents, weights)[0]
-        question = ask(facts, rng, intent=intent, phrasing=phrasing)
+        question = ask(facts, rng, intent=intent, phrasing=phrasing, has_further_phrasings=has_further_phrasings)
         if question is not None:
             questions.setdefault(question.text, question)
     return list(questions.values())
@@ -148,8 +150,13 @@ def intent_share(intent: str) -> float:
     return FAMILY_WEIGHTS[family] * weights[intent] / sum(weights.values())
 
 
-def ask(facts: SceneFacts, rng: random.Random, *, intent: str, phrasing: Phrasing) -> Question | None:
-    """Draw one question of an intent, or None where the scene offers none or its answer would be too frequent."""
+def ask(
+    facts: SceneFacts, rng: random.Random, *, intent: str, phrasing: Phrasing, has_further_phrasings: bool = False
+) -> Question | None:
+    """Draw one question of an intent, or None where the scene offers none or its answer would be too frequent.
+
+    has_further_phrasings: whether training phrasings include those of `further_phrasings.py`.
+    """
     family = _FAMILY_OF[intent]
     if intent == "outside":
         text, index = outside_question(rng, phrasing=phrasing)
@@ -157,7 +164,7 @@ def ask(facts: SceneFacts, rng: random.Random, *, intent: str, phrasing: Phrasin
     draft = BUILDERS[intent](facts, rng)
     if draft is None or rng.random() >= ACCEPTANCE.get(intent, {}).get(draft.answer, 1.0):
         return None
-    text, phrasing_id = _phrase(draft, rng, phrasing)
+    text, phrasing_id = _phrase(draft, rng, phrasing, has_further_phrasings=has_further_phrasings)
     text = _worded(text, rng, phrasing)
     slots = draft.slots
     return Question(
@@ -188,9 +195,10 @@ def _worded(text: str, rng: random.Random, phrasing: Phrasing) -> str:
     return careless(text, rng, phrasing=phrasing)
 
 
-def _phrase(draft: Draft, rng: random.Random, phrasing: Phrasing) -> tuple[str, str]:
+def _phrase(draft: Draft, rng: random.Random, phrasing: Phrasing, *, has_further_phrasings: bool) -> tuple[str, str]:
     if not draft.kind.startswith("statement:"):
-        return _pick(PHRASINGS[draft.kind], draft, rng, phrasing, draft.kind)
+        phrasings = MORE_PHRASINGS if has_further_phrasings else PHRASINGS
+        return _pick(phrasings[draft.kind], draft, rng, phrasing, draft.kind)
     kind = draft.kind.removeprefix("statement:")
     statement, phrasing_id = _pick(STATEMENTS[kind], draft, rng, phrasing, f"statement_{kind}")
     frames = STATEMENT_FRAMES.train if phrasing == "train" else STATEMENT_FRAMES.held_out

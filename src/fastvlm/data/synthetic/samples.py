@@ -46,12 +46,13 @@ def scene_sample(
     enlargement: int = 1,
     num_candidates: int = 1,
     emphasis: Mapping[str, float] = MappingProxyType({}),
+    has_further_phrasings: bool = False,
 ) -> SceneSample:
     """Make sample `index` of a split: the same arguments always give the same pixels and texts.
 
     is_drawn False: the picture is left black, for those who read the scene itself. enlargement: pixels on a side that
-    are drawn for one of the scene. num_candidates: of so many scenes the one with most objects is taken. emphasis:
-    of intents among the questions, as in `sample_questions`.
+    are drawn for one of the scene. num_candidates: of so many scenes the one with most objects is taken. emphasis,
+    has_further_phrasings: of the questions, as in `sample_questions`.
 
     The scene, the drawing and the questions have random streams of their own, so that asking otherwise does not change
     the picture. Splits share no stream.
@@ -63,7 +64,14 @@ def scene_sample(
         image = draw_scene(scene, draw_rng, enlargement=enlargement)
     else:
         image = np.zeros((height_px * enlargement, width_px * enlargement, 3), np.uint8)
-    questions = sample_questions(scene, question_rng, num_questions=num_questions, phrasing=phrasing, emphasis=emphasis)
+    questions = sample_questions(
+        scene,
+        question_rng,
+        num_questions=num_questions,
+        phrasing=phrasing,
+        emphasis=emphasis,
+        has_further_phrasings=has_further_phrasings,
+    )
     return SceneSample(scene, image, tuple(questions))
 
 
