@@ -49,6 +49,7 @@ def run(
     path = folder / RESULTS_FILE
     earlier = Results.read(path) if path.is_file() else None
     own = {**asdict(settings), "cards": CARDS_VERSION, "fonts": fonts_digest()}
+    del own["num_workers"]  # nothing that is found depends on it
     if earlier is not None and dict(earlier.settings) != own:
         raise TrainingError(
             f"Expected the settings, cards and typefaces that the results in {folder} were found with, got others. "

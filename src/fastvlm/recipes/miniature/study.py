@@ -98,7 +98,8 @@ PRUNED: Mapping[str, tuple[int, ...]] = {"FastViTHD 256": (3, 2), "ViT 192": (6,
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
-    """The budget, the same for all. num_cards: of the test, with as many questions each as in training.
+    """The budget, the same for all. num_cards: of the test, with as many questions each as in training. num_workers:
+    one for each core, since drawing takes as long as learning; nothing that is found depends on it.
 
     The rate is the one with which FastViTHD learns to read in the recipe `documents`; it was not tuned for any other
     encoder.
@@ -116,7 +117,7 @@ class StudySettings:
     pretraining_batch: int = 96
     num_cards: int = 256
     num_timed: int = 40
-    num_workers: int = 1
+    num_workers: int = 2
 
 
 def smoke_settings() -> StudySettings:
