@@ -19,7 +19,7 @@ def _fields_asked(_: click.Context, __: click.Parameter, values: tuple[str, ...]
         if not (name.strip() and equals and question.strip()):
             raise click.BadParameter(f"{value!r} is no NAME=QUESTION.")
         if name.strip() in found:
-            raise click.BadParameter(f"There are two questions for {name.strip()!r}.")
+            raise click.BadParameter(f"There are two questions for {name.strip()!r}. Leave one out.")
         found[name.strip()] = question.strip()
     return found
 
