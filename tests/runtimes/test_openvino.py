@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -26,11 +25,11 @@ from fastvlm.runtimes.openvino import engine as engine_module
 from fastvlm.runtimes.openvino import runtime as runtime_module
 from fastvlm.runtimes.openvino.decoder import DecoderForm, DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Compiled, Engine
+from fastvlm.runtimes.openvino.engine import Engine
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.runtimes.torch import TorchRuntime
 from fastvlm.tiles import TileLayout
-from support.runtimes import CONFIG, greedy, prompt, random_model, stored_tensors, tiles
+from support.runtimes import CONFIG, greedy, node_kinds, prompt, random_model, stored_tensors, tiles
 
 LAYERS, VISION = CONFIG.decoder.num_layers, CONFIG.vision
 
@@ -38,12 +37,6 @@ LAYERS, VISION = CONFIG.decoder.num_layers, CONFIG.vision
 @pytest.fixture(scope="module")
 def tensors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredTensor]:
     return stored_tensors(random_model(), tmp_path_factory.mktemp("weights"))
-
-
-def node_kinds(compiled: Compiled) -> Counter[str]:
-    """What the plugin made of a graph, by kind of node."""
-    nodes = compiled.model.get_runtime_model().get_ops()
-    return Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
 
 
 @pytest.mark.parametrize("form", ["fused", "plain"])
@@ -358,7 +351,7 @@ def test_the_second_decoder_is_made_when_many_positions_come_behind_held_ones(
         _, cache = runtime.prefill([first])
         compiled_ms = runtime.compile_ms
         found, cache = runtime.resume(cache, longer, num_kept=9)
-        assert (runtime._plain is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
+        assert (runtime._for_many is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         next_id = np.array([3])
         np.testing.assert_allclose(runtime.decode(next_id, cache), runtime.decode(next_id, expected_cache), atol=1e-5)

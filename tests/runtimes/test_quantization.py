@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from fastvlm.runtimes.openvino import runtime as runtime_module
 from fastvlm.runtimes.openvino.calibration import calibrate, measure_ranges
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Compiled, Engine
+from fastvlm.runtimes.openvino.engine import Engine
 from fastvlm.runtimes.openvino.quantization import (
     GROUP_SIZE,
     HALF_RANGE,
@@ -36,7 +35,7 @@ from fastvlm.runtimes.openvino.quantization import (
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.tiles import TileLayout
-from support.runtimes import CONFIG, prompt, random_model, stored_tensors, tiles
+from support.runtimes import CONFIG, node_kinds, prompt, random_model, stored_tensors, tiles
 
 LAYERS = CONFIG.decoder.num_layers
 
@@ -113,11 +112,6 @@ def test_inputs_that_make_no_groups_keep_eight_bits() -> None:
     assert not fits_int4(matrix()[:, :, None, None])
 
 
-def node_kinds(compiled: Compiled) -> Counter[str]:
-    nodes = compiled.model.get_runtime_model().get_ops()
-    return Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
-
-
 @pytest.mark.parametrize("weight_format", ["int8", "int4"])
 def test_the_plugin_takes_the_decoders_bits_as_they_are(
     tensors: Mapping[str, StoredTensor], weight_format: WeightFormat
@@ -164,6 +158,54 @@ def test_fewer_bits_stay_near(tensors: Mapping[str, StoredTensor], weight_format
     assert 0 < error < limit
 
 
+def test_the_plugin_computes_rounded_inputs_in_eight_bits(tensors: Mapping[str, StoredTensor]) -> None:
+    graphs = DecoderGraph(CONFIG.decoder, Weights(tensors), precision="float32", weight_format="int4")
+    engine = Engine(tensors.values(), about="", precision="float32")
+    compiled = engine.compiled("decoder", lambda: graphs.build("rounded"))
+    assert node_kinds(compiled, precision="_i8")["FullyConnected"] == 7 * LAYERS
+    kinds = node_kinds(compiled)
+    assert (kinds["FullyConnected"], kinds["RMS"], kinds["RoPE"]) == (7 * LAYERS + 1, 2 * LAYERS + 1, 2 * LAYERS)
+    # Queries, keys and values share their input, and the gate shares it with what it gates.
+    assert kinds["Reduce"] == 4 * LAYERS
+
+
+@pytest.mark.parametrize(("weight_format", "limit"), [("int8", 0.03), ("int4", 0.4)])
+def test_many_positions_are_read_by_the_matrix_unit(
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, weight_format: WeightFormat, limit: float
+) -> None:
+    """Rows of different lengths, a prompt behind held positions, and words after each, all near the exact ones."""
+    monkeypatch.setattr(runtime_module, "has_amx_int8", lambda: True)
+    monkeypatch.setattr(runtime_module, "FEW_ROUNDED", 5)
+    exact, rounded = (
+        OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=each) for each in (None, weight_format)
+    )
+    results = []
+    for runtime in (exact, rounded):
+        short, long, few = (
+            runtime.embed(prompt([*range(4), *rest]), []) for rest in ([], range(30, 41), [*range(30, 41), 8, 9, 10])
+        )
+        rows, rows_cache = runtime.prefill([short, long])
+        stepped = runtime.decode(np.array([3, 4]), rows_cache)
+        _, cache = runtime.prefill([short])
+        behind, cache = runtime.resume(cache, long, num_kept=4)
+        again, cache = runtime.resume(cache, few, num_kept=15)
+        results.append(np.concatenate([rows, stepped, behind, again, runtime.decode(np.array([5]), cache)]))
+    assert (exact._for_many, rounded._form_for_many) == (None, "rounded") and rounded._for_many is not None
+    for row, expected in zip(results[1], results[0], strict=True):
+        assert 0 < np.linalg.norm(row - expected) / np.linalg.norm(expected) < limit
+    # Each question begins anew: nothing of an earlier one is held.
+    np.testing.assert_array_equal(rounded.prefill([long])[0], rounded.prefill([long])[0])
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("avx512_vnni amx_int8", True), ("avx512_vnni amx_tile", False)])
+def test_a_matrix_unit_is_known_by_its_flag(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
+    monkeypatch.setattr(engine_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(engine_module, "describe_processor", lambda: f"flags : {flags}")
+    assert engine_module.has_amx_int8() is expected
+    monkeypatch.setattr(engine_module.platform, "machine", lambda: "aarch64")
+    assert not engine_module.has_amx_int8()
+
+
 def test_ranges_are_those_of_the_inputs(tensors: Mapping[str, StoredTensor]) -> None:
     images = [tiles(TileLayout(64, 128), seed) for seed in range(3)]
     ranges = measure_ranges(CONFIG, tensors, images)
@@ -186,9 +228,7 @@ def test_a_calibrated_encoder_computes_in_eight_bits(tensors: Mapping[str, Store
     graphs = EncoderGraph(CONFIG.vision, Weights(tensors), precision="float32", ranges=ranges, largest_weight=63)
     engine = Engine(tensors.values(), about="", precision="float32")
     compiled = engine.compiled("encoder", lambda: graphs.build(num_tiles=1, height_px=64, width_px=128))
-    nodes = [node.get_rt_info() for node in compiled.model.get_runtime_model().get_ops()]
-    in_eight = [info for info in nodes if "8" in info["runtimePrecision"].astype(str)]
-    kinds = Counter(info["layerType"].astype(str) for info in in_eight)
+    kinds = node_kinds(compiled, precision="_i8")
     assert kinds["Convolution"] + kinds["FullyConnected"] == len(ranges), kinds
 
 

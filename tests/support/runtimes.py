@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vision.config import FastViTHDConfig
 from fastvlm.models.vlm import FastVLM
+from fastvlm.runtimes.openvino.engine import Compiled
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 from fastvlm.tiles import TileLayout
 
@@ -88,3 +90,11 @@ def greedy(runtime: Runtime, embeddings: list[Embeddings], *, num_tokens: int) -
     while len(answers) < num_tokens:
         answers.append(runtime.decode(answers[-1], cache).argmax(-1))
     return np.stack(answers, axis=1)
+
+
+def node_kinds(compiled: Compiled, *, precision: str = "") -> Counter[str]:
+    """What OpenVINO's plugin made of a graph: nodes by kind, those alone whose kernels compute in `precision`."""
+    nodes = (node.get_rt_info() for node in compiled.model.get_runtime_model().get_ops())
+    return Counter(
+        info["layerType"].astype(str) for info in nodes if info["primitiveType"].astype(str).endswith(precision)
+    )

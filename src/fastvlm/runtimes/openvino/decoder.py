@@ -4,10 +4,14 @@ Two graphs, equal in numbers and in the names of their states. In the form `fuse
 reads it in place: fast for a prompt, when nothing is held, and for a few positions behind held ones; for many of
 these it would take them one by one. In the form `plain` attention is made of matrix products, which is fast for these
 too. Keys and values pass from one to the other as they are.
+
+The form `rounded` is the plain one with matrices of eight bits, whose inputs are rounded to eight bits as well, each
+position with a scale of its own: what a matrix unit of such numbers (AMX) reads many positions fastest in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,10 +21,10 @@ from openvino.op import util as op_util
 
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.models.language.config import DecoderConfig
-from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, linear, rms_norm, rotate
+from fastvlm.runtimes.openvino.graph import Constants, Node, integer, integers, linear, rms_norm, rotate, rounded_rows
 from fastvlm.runtimes.protocol import WeightFormat
 
-DecoderForm = Literal["fused", "plain"]
+DecoderForm = Literal["fused", "plain", "rounded"]
 
 _MASKED = -65504.0
 
@@ -29,7 +33,7 @@ class DecoderGraph:
     """Builds the graphs of one decoder. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
     where a position of the cache and of the new ones is not padding; rows B, which row of the cache each row goes on
     (in the form `fused`). Output: logits of the last position, B x vocabulary. weight_format: bits of the matrices,
-    None as they are stored; the head never has fewer than 8."""
+    None as they are stored, always 8 in the form `rounded`; the head never has fewer than 8."""
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class DecoderGraph:
     def build(self, form: DecoderForm) -> ov.Model:
         """Build the graph of one form, for any number of rows and positions."""
         self._constants = Constants(self._precision)
+        self._rounds_inputs = form == "rounded"
+        self._format: WeightFormat | None = "int8" if self._rounds_inputs else self._weight_format
         config = self._config
         embeddings = ops.parameter([-1, -1, config.width], ov.Type.f32, name="embeddings")
         positions = ops.parameter([-1, -1], ov.Type.i64, name="positions")
@@ -66,7 +72,7 @@ class DecoderGraph:
         x = self._normed(x, "decoder.norm.weight")
         head = "decoder.embed_tokens.weight" if config.has_tied_head else "decoder.head.weight"
         # Every score passes through the head: it keeps eight bits where the others have four.
-        head_format: WeightFormat | None = None if self._weight_format is None else "int8"
+        head_format: WeightFormat | None = None if self._format is None else "int8"
         logits = linear(x, self._weights.stored(head), None, self._constants, weight_format=head_format)
         model = ov.Model([ops.result(logits, name="logits")], self._sinks, inputs, f"decoder_{form}")
         # The arrays behind the constants live as long as the graph does.
@@ -99,15 +105,17 @@ class DecoderGraph:
     def _layer(self, x: Node, name: str, layer: int) -> Node:
         normed = self._normed(x, f"{name}.attention_norm.weight")
         x = ops.add(x, self._attention(normed, f"{name}.attention", layer))
-        normed = self._normed(x, f"{name}.feed_forward_norm.weight")
-        gate = ops.swish(self._linear(normed, f"{name}.feed_forward.gate"))
-        up = self._linear(normed, f"{name}.feed_forward.up")
-        return ops.add(x, self._linear(ops.multiply(gate, up), f"{name}.feed_forward.down"))
+        gate, up = self._linears(
+            self._normed(x, f"{name}.feed_forward_norm.weight"),
+            [f"{name}.feed_forward.{part}" for part in ("gate", "up")],
+        )
+        (down,) = self._linears(ops.multiply(ops.swish(gate), up), [f"{name}.feed_forward.down"])
+        return ops.add(x, down)
 
     def _attention(self, x: Node, name: str, layer: int) -> Node:
         config = self._config
-        query, key, value = (
-            self._linear(x, f"{name}.{part}", has_bias=config.has_attention_bias) for part in ("query", "key", "value")
+        query, key, value = self._linears(
+            x, [f"{name}.{part}" for part in ("query", "key", "value")], has_bias=config.has_attention_bias
         )
         query = self._rotated(self._heads(query, config.num_heads))
         key = self._rotated(self._heads(key, config.num_key_value_heads))
@@ -119,7 +127,8 @@ class DecoderGraph:
         mixed = ops.reshape(
             ops.transpose(mixed, integers(0, 2, 1, 3)), integers(0, 0, config.num_heads * config.head_dim), True
         )
-        return self._linear(mixed, f"{name}.output")
+        (output,) = self._linears(mixed, [f"{name}.output"])
+        return output
 
     def _cached(self, new: Node, name: str) -> Node:
         """Append what is new to a state, B x heads x S x head_dim, and return the whole."""
@@ -155,10 +164,19 @@ class DecoderGraph:
     def _rotated(self, heads: Node) -> Node:
         return rotate(heads, self._cosine, self._sine, head_dim=self._config.head_dim, constants=self._constants)
 
-    def _linear(self, x: Node, name: str, *, has_bias: bool = False) -> Node:
-        bias = self._weights.exact(f"{name}.bias") if has_bias else None
-        weight = self._weights.stored(f"{name}.weight")
-        return linear(x, weight, bias, self._constants, weight_format=self._weight_format)
+    def _linears(self, x: Node, names: Sequence[str], *, has_bias: bool = False) -> list[Node]:
+        """Multiply the same input by several matrices; where inputs are rounded, it is rounded once."""
+        numbers, scale = rounded_rows(x, self._constants) if self._rounds_inputs else (x, None)
+        outputs = []
+        for name in names:
+            weight = self._weights.stored(f"{name}.weight")
+            y = linear(numbers, weight, None, self._constants, weight_format=self._format)
+            if scale is not None:
+                y = ops.multiply(y, scale)
+            if has_bias:
+                y = ops.add(y, self._constants.exact(self._weights.exact(f"{name}.bias")))
+            outputs.append(y)
+        return outputs
 
     def _normed(self, x: Node, name: str) -> Node:
         return rms_norm(x, self._weights.exact(name), self._config.norm_epsilon, self._constants)

@@ -27,7 +27,7 @@ from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
 _LOGGER = logging.getLogger(__name__)
 
-BUILDER_VERSION = 4
+BUILDER_VERSION = 5
 """Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
 
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
@@ -94,30 +94,33 @@ class Engine:
         self.compile_ms = 0.0
         self._depends_on = (about, _key_of_files({tensor.file for tensor in tensors}))
 
-    def compiled(self, name: str, build: Callable[[], ov.Model]) -> Compiled:
+    def compiled(self, name: str, build: Callable[[], ov.Model], *, precision: str | None = None) -> Compiled:
         """Take the compiled graph `name` from the cache, or build, compile and keep it.
 
-        One that cannot be read is made anew; a cache that cannot be written is warned of and done without. The time
-        that it takes is added to `compile_ms`.
+        precision: what it computes in, `float32` or `bfloat16`; None for the engine's own. A graph in the cache that
+        cannot be read is made anew; a cache that cannot be written is warned of and done without. The time that it
+        takes is added to `compile_ms`.
         Raises CheckpointError for a graph that cannot be built or compiled.
         """
         started_s = time.perf_counter()
         try:
-            return self._taken_or_made(name, build)
+            return self._taken_or_made(name, build, precision or self.precision)
         finally:
             self.compile_ms += (time.perf_counter() - started_s) * 1000
 
-    def _taken_or_made(self, name: str, build: Callable[[], ov.Model]) -> Compiled:
-        path = None if self._cache_folder is None else self._cache_folder / f"{name}-{self._key(name)}.blob"
+    def _taken_or_made(self, name: str, build: Callable[[], ov.Model], precision: str) -> Compiled:
+        properties = self._properties(precision)
+        key = self._key(name, precision)
+        path = None if self._cache_folder is None else self._cache_folder / f"{name}-{key}.blob"
         try:
             if path is not None and path.is_file():
-                return self._imported(path)
+                return self._imported(path, properties)
         except (RuntimeError, OSError, ValueError) as error:
             _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
         try:
             graph = build()
             with released(self._maps()):
-                compiled = self._core.compile_model(graph, _DEVICE, self._properties())
+                compiled = self._core.compile_model(graph, _DEVICE, properties)
         except (RuntimeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
                 f"Expected a configuration that OpenVINO can compile ({name}), got: {one_line(error, max_length=300)}. "
@@ -131,10 +134,10 @@ class Engine:
     def _maps(self) -> tuple[mmap.mmap, ...]:
         return () if self._weights is None else self._weights.maps
 
-    def _properties(self) -> dict[str, object]:
+    def _properties(self, precision: str) -> dict[str, object]:
         properties: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
+            "INFERENCE_PRECISION_HINT": _TYPES[precision],
             # Left to itself the plugin would round keys and values to eight bits.
             "KV_CACHE_PRECISION": _TYPES[self.precision],
             # And would choose a group by itself.
@@ -144,20 +147,20 @@ class Engine:
             properties["INFERENCE_NUM_THREADS"] = self._num_threads
         return properties
 
-    def _key(self, name: str) -> str:
+    def _key(self, name: str, precision: str) -> str:
         depends_on = (
-            name, BUILDER_VERSION, ov.get_version(), describe_processor(), self.precision, self._num_threads,
+            name, BUILDER_VERSION, ov.get_version(), describe_processor(), precision, self.precision, self._num_threads,
             self._input_group, *self._depends_on,
         )  # fmt: skip
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
 
-    def _imported(self, path: Path) -> Compiled:
+    def _imported(self, path: Path, properties: dict[str, object]) -> Compiled:
         # Mapped, not read: pages come when they are needed, and processes share them.
         with path.open("rb") as stream:
             blob = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         values = ov.Tensor(np.frombuffer(blob, np.uint8), shared_memory=True)
         with released((blob,)):
-            model = self._core.import_model(values, _DEVICE, self._properties())
+            model = self._core.import_model(values, _DEVICE, properties)
         return Compiled(model, values, (blob,))
 
     def _keep(self, compiled: ov.CompiledModel, path: Path) -> None:
@@ -213,6 +216,11 @@ def largest_weight() -> int:
 def has_vnni() -> bool:
     """Whether this processor multiplies eight bits with eight bits, and sums in 32, in one instruction of x86."""
     return _is_x86() and bool(re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()))
+
+
+def has_amx_int8() -> bool:
+    """Whether this processor has a unit for matrices of eight bits."""
+    return _is_x86() and bool(re.search(r"\bamx_int8\b", describe_processor()))
 
 
 def _is_x86() -> bool:

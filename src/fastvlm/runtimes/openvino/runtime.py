@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ from fastvlm.runtimes.checks import (
     check_visual_tokens,
     order_of_slots,
 )
-from fastvlm.runtimes.openvino.decoder import DecoderGraph
+from fastvlm.runtimes.openvino.decoder import DecoderForm, DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Compiled, Engine, has_vnni, largest_weight
+from fastvlm.runtimes.openvino.engine import Compiled, Engine, has_amx_int8, has_vnni, largest_weight
 from fastvlm.runtimes.openvino.quantization import GROUP_SIZE
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
 
@@ -39,6 +40,10 @@ MAX_POSITIONS_AT_ONCE = 1024
 FEW_POSITIONS = 48
 """Up to so many new positions behind held ones are read by the fused decoder, about as fast as by the plain one, which
 then need not be compiled."""
+
+FEW_ROUNDED = 16
+"""The same where a decoder in fewer bits has a matrix unit for eight: more positions than these, a prompt's first ones
+too, are read faster by the decoder in the form `rounded`."""
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
@@ -67,8 +72,9 @@ class OpenVINORuntime:
     dtype: `auto` (bfloat16 where the processor computes in it, else float32), `float32` or `bfloat16`. num_threads:
     None for the engine's choice. cache_folder: where compiled graphs are kept, None to keep none. weight_format: bits
     of the decoder's matrices, None as they are stored; where the processor has VNNI their inputs are rounded to eight
-    bits. encoder_ranges: as `calibration` measures them; beside a weight_format they let the encoder compute in eight
-    bits. num_fixed_sizes: so many sizes of pictures get graphs of their own, the others share one.
+    bits, and where it has AMX, many positions are read with weights in eight bits in either format. encoder_ranges: as
+    `calibration` measures them; beside a weight_format they let the encoder compute in eight bits. num_fixed_sizes: so
+    many sizes of pictures get graphs of their own, the others share one.
     Raises CheckpointError for tensors that are missing, unexpected or misshaped, GenerationError for a precision that
     the processor lacks.
     """
@@ -125,8 +131,14 @@ class OpenVINORuntime:
         self._graphs = DecoderGraph(
             config.decoder, weights, precision=self._engine.precision, weight_format=weight_format
         )
-        self._decoder = self._engine.compiled("decoder-fused", lambda: self._graphs.build("fused"))
-        self._plain: tuple[Compiled, Any] | None = None
+        # The plugin rounds inputs by groups where they are float32 alone: in bfloat16 it widens the weights instead.
+        self._decoder = self._engine.compiled(
+            "decoder-fused",
+            lambda: self._graphs.build("fused"),
+            precision=None if weight_format is None else "float32",
+        )
+        self._form_for_many: DecoderForm = "rounded" if weight_format is not None and has_amx_int8() else "plain"
+        self._for_many: tuple[Compiled, Any] | None = None
         self._projector = self._engine.compiled("projector", self._encoder.build_projector)
         self._project = self._projector.request()
         self._num_fixed_sizes = num_fixed_sizes
@@ -254,23 +266,33 @@ class OpenVINORuntime:
                 "positions": np.ascontiguousarray(positions[:, start:end]),
                 "is_word": np.ascontiguousarray(is_word[:, : num_held + end]),
             }
-            if num_held + start and inputs["embeddings"].shape[1] > FEW_POSITIONS:
-                logits = self._read_behind(request, inputs)
+            if self._are_many(inputs["embeddings"].shape[:2], num_held=num_held + start):
+                logits = self._read_many(request, inputs, num_held=num_held + start)
             else:
                 rows = np.arange(len(embeddings), dtype=np.int32)
                 logits = np.array(self._decoder.infer(request, inputs | {"rows": rows})["logits"], np.float32)
         return logits
 
-    def _read_behind(self, request: Any, inputs: dict[str, Any]) -> Float32Array:
-        """Read many positions behind held ones in the plain decoder, which is compiled when it is first needed."""
+    def _are_many(self, shape: tuple[int, ...], *, num_held: int) -> bool:
+        """Whether B x T positions behind held ones are read faster by the other decoder than by the fused one."""
+        if self._form_for_many == "rounded":
+            return math.prod(shape) > FEW_ROUNDED
+        return num_held > 0 and math.prod(shape) > FEW_POSITIONS
+
+    def _read_many(self, request: Any, inputs: dict[str, Any], *, num_held: int) -> Float32Array:
+        """Read positions in the decoder for many of them, which is compiled when it is first needed."""
         with self._lock:
-            if self._plain is None:
-                compiled = self._engine.compiled("decoder-plain", lambda: self._graphs.build("plain"))
-                self._plain = compiled, compiled.request()
-            compiled, plain = self._plain
-            _hand_over(request, plain)
-            logits = np.array(compiled.infer(plain, inputs)["logits"], np.float32)
-            _hand_over(plain, request)
+            if self._for_many is None:
+                form = self._form_for_many
+                compiled = self._engine.compiled(f"decoder-{form}", lambda: self._graphs.build(form))
+                self._for_many = compiled, compiled.request()
+            compiled, reader = self._for_many
+            if num_held:
+                _hand_over(request, reader)
+            else:
+                reader.reset_state()
+            logits = np.array(compiled.infer(reader, inputs)["logits"], np.float32)
+            _hand_over(reader, request)
         return logits
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
