@@ -7,11 +7,12 @@ documentation does it, and once more at their best.
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -20,7 +21,11 @@ import numpy as np
 
 from fastvlm.batches import Float32Array, PixelTiles, PromptTokens
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, shape_config, tensors_of
+from fastvlm.checkpoints.stored import RANGES_FILE
+from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import GenerationError
+from fastvlm.files import write_whole
+from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import PRESETS as ENCODERS
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 from fastvlm.tiles import TileLayout
@@ -193,24 +198,32 @@ Builder = Callable[[str, Path, str, int], System]
 
 def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
     def build(shape: str, folder: Path, precision: str, num_threads: int) -> System:
-        from fastvlm.runtimes.openvino.calibration import measure_ranges
         from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 
         config, tensors = shape_config(shape), tensors_of(folder)
-        ranges = None
-        if weight_format is not None:
-            ranges = measure_ranges(config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
         runtime = OpenVINORuntime(
             config,
             tensors,
             dtype=precision,
             num_threads=num_threads,
+            cache_folder=folder / "compiled",
             weight_format=weight_format,
-            encoder_ranges=ranges,
+            encoder_ranges=None if weight_format is None else _ranges(config, tensors, folder / RANGES_FILE),
         )
         return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
     return build
+
+
+def _ranges(config: VLMConfig, tensors: Mapping[str, StoredTensor], file: Path) -> dict[str, float]:
+    """How far the inputs of the encoder's layers reach, measured by the first process that asks."""
+    from fastvlm.runtimes.openvino.calibration import measure_ranges
+
+    if not file.is_file():
+        ranges = measure_ranges(config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
+        write_whole(file, json.dumps(ranges))
+    read: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return read
 
 
 def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System:
@@ -361,12 +374,13 @@ class PrefillSystem:
 
 @dataclass(frozen=True)
 class SystemKind:
-    """How a system is built, which packages and whether a C++ compiler it needs, whether it is one of ours, and the one
-    precision that it computes in, where it has no choice."""
+    """How a system is built, which packages and whether a C++ compiler it needs, whether it is one of ours, whether it
+    keeps compiled graphs beside the checkpoint, and the one precision that it computes in, where it has no choice."""
 
     build: Builder
     packages: tuple[str, ...]
     is_ours: bool = False
+    keeps_graphs: bool = False
     needs_compiler: bool = False
     only_precision: str | None = None
 
@@ -380,9 +394,9 @@ class SystemKind:
 _ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 SYSTEMS: dict[str, SystemKind] = {
-    "fastvlm-openvino": SystemKind(_openvino(None), ("openvino",), is_ours=True),
-    "fastvlm-openvino-int8": SystemKind(_openvino("int8"), ("openvino",), is_ours=True),
-    "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True),
+    "fastvlm-openvino": SystemKind(_openvino(None), ("openvino",), is_ours=True, keeps_graphs=True),
+    "fastvlm-openvino-int8": SystemKind(_openvino("int8"), ("openvino",), is_ours=True, keeps_graphs=True),
+    "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True, keeps_graphs=True),
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
     "transformers": SystemKind(_transformers("as it comes"), ("torch", "transformers", "timm")),
     # What loading gave without `dtype` before transformers 5, and still gives for weights stored in float32.

@@ -33,7 +33,8 @@ class DecoderGraph:
     """Builds the graphs of one decoder. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
     where a position of the cache and of the new ones is not padding; rows B, which row of the cache each row goes on
     (in the form `fused`). Output: logits of the last position, B x vocabulary. weight_format: bits of the matrices,
-    None as they are stored, always 8 in the form `rounded`; the head never has fewer than 8."""
+    None as they are stored, always 8 in the form `rounded`; the head never has fewer than 8. has_head: without it the
+    output is what the head takes, hidden B x width, and the head is a graph of its own that several forms share."""
 
     def __init__(
         self,
@@ -42,9 +43,10 @@ class DecoderGraph:
         *,
         precision: str,
         weight_format: WeightFormat | None = None,
+        has_head: bool = True,
     ) -> None:
         self._config, self._weights, self._precision = config, weights, precision
-        self._weight_format = weight_format
+        self._weight_format, self._has_head = weight_format, has_head
 
     def build(self, form: DecoderForm) -> ov.Model:
         """Build the graph of one form, for any number of rows and positions."""
@@ -70,14 +72,27 @@ class DecoderGraph:
             x = self._layer(x, f"decoder.layers.{layer}", layer)
         x = ops.gather(x, integer(-1), integer(1))
         x = self._normed(x, "decoder.norm.weight")
-        head = "decoder.embed_tokens.weight" if config.has_tied_head else "decoder.head.weight"
-        # Every score passes through the head: it keeps eight bits where the others have four.
-        head_format: WeightFormat | None = None if self._format is None else "int8"
-        logits = linear(x, self._weights.stored(head), None, self._constants, weight_format=head_format)
-        model = ov.Model([ops.result(logits, name="logits")], self._sinks, inputs, f"decoder_{form}")
-        # The arrays behind the constants live as long as the graph does.
+        output = ops.result(self._head(x), name="logits") if self._has_head else ops.result(x, name="hidden")
+        return self._model([output], self._sinks, inputs, f"decoder_{form}")
+
+    def build_head(self) -> ov.Model:
+        """Build the graph from hidden, B x width, to logits, B x vocabulary."""
+        self._constants = Constants(self._precision)
+        hidden = ops.parameter([-1, self._config.width], ov.Type.f32, name="hidden")
+        return self._model([ops.result(self._head(hidden), name="logits")], [], [hidden], "head")
+
+    def _model(self, outputs: list[Node], sinks: list[Node], inputs: list[Node], name: str) -> ov.Model:
+        model = ov.Model(outputs, sinks, inputs, name)
+        # The arrays behind the constants live as long as the graph does, and no longer.
         model.constants = self._constants
+        del self._constants
         return model
+
+    def _head(self, x: Node) -> Node:
+        name = "decoder.embed_tokens.weight" if self._config.has_tied_head else "decoder.head.weight"
+        # Every score passes through the head: it keeps eight bits where the others have four.
+        weight_format: WeightFormat | None = None if self._weight_format is None else "int8"
+        return linear(x, self._weights.stored(name), None, self._constants, weight_format=weight_format)
 
     def _angles(self, positions: Node) -> tuple[Node, Node]:
         """Cosines and sines, B x 1 x T x head_dim; the two halves of a head share their angles."""

@@ -81,8 +81,9 @@ class EncoderGraph:
         features = ops.reshape(ops.transpose(x, integers(0, 2, 3, 1)), integers(0, -1, self._config.output_width), True)
         outputs = [ops.result(features, name=FEATURES), *(self._reaches or ())]
         model = ov.Model(outputs, [pixels], "encoder")
-        # The arrays behind the constants live as long as the graph does.
+        # The arrays behind the constants live as long as the graph does, and no longer.
         model.constants = self._constants
+        del self._constants
         return model
 
     def build_projector(self) -> ov.Model:
@@ -96,6 +97,7 @@ class EncoderGraph:
         tokens = linear(hidden, weight, self._weights.exact(f"{second}.bias"), self._constants)
         model = ov.Model([ops.result(tokens, name="visual_tokens")], [features], "projector")
         model.constants = self._constants
+        del self._constants
         return model
 
     def _stem(self, x: Node) -> Node:

@@ -51,11 +51,13 @@ class Compiled:
         """A run of the graph, with states of its own."""
         return self.model.create_infer_request()
 
-    def infer(self, request: ov.InferRequest, inputs: Any) -> Any:
-        """Run the graph. The first time it packs its weights, and lets go what it packs them from."""
-        if self._is_packed:
-            return request.infer(inputs)
-        with released(self.maps):
+    def infer(self, request: ov.InferRequest, inputs: Any, *, is_long: bool = True) -> Any:
+        """Run the graph, and let go pages of the files that its weights are packed from when it runs first.
+
+        Later runs read no more than small constants there: what is around these is let go during long ones, beside
+        which that takes no time.
+        """
+        with released(self.maps if is_long or not self._is_packed else ()):
             outputs = request.infer(inputs)
         self._is_packed = True
         return outputs
@@ -128,7 +130,11 @@ class Engine:
             ) from error
         if path is not None:
             with released(self._maps()):
-                self._keep(compiled, path)
+                is_kept = self._keep(compiled, path)
+            if is_kept:
+                # Mapped from its file it takes no memory until it is run; what it was built from would stay.
+                del compiled, graph
+                return self._imported(path, properties)
         return Compiled(compiled, graph, self._maps())
 
     def _maps(self) -> tuple[mmap.mmap, ...]:
@@ -163,10 +169,11 @@ class Engine:
             model = self._core.import_model(values, _DEVICE, properties)
         return Compiled(model, values, (blob,))
 
-    def _keep(self, compiled: ov.CompiledModel, path: Path) -> None:
+    def _keep(self, compiled: ov.CompiledModel, path: Path) -> bool:
+        """Write a compiled graph; returns whether that went well."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, compiled.export_model().getvalue())
+            write_whole(path, compiled.export_model().getbuffer())
             make_room(path)
         except (OSError, RuntimeError, MemoryError) as error:
             _LOGGER.warning(
@@ -175,6 +182,8 @@ class Engine:
                 path.parent,
                 one_line(error),
             )
+            return False
+        return True
 
 
 def choose_precision(name: str) -> str:

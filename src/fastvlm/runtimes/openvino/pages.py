@@ -10,14 +10,19 @@ from contextlib import contextmanager
 
 _INTERVAL_S = 0.02
 
+_SMALLEST_BYTES = 50_000_000
+"""Maps that hold less are left to the system: a thread for each word of a small model would cost more than they do."""
+
 
 @contextmanager
 def released(maps: Sequence[mmap.mmap]) -> Iterator[None]:
-    """Release the pages of maps that nothing writes to, again and again, while a block runs that copies from them.
+    """Release the pages of maps that nothing writes to, again and again, while a block runs that reads from them.
 
-    A page that is read again comes back from the system's cache of files. Only Linux is known to keep to that.
+    The first run of a graph copies all weights from them. Later ones read small constants, and the system may map 2 MB
+    of the file around each. A page that is read again comes back from the system's cache of files. Only Linux is known
+    to keep to that.
     """
-    if not maps or sys.platform != "linux":
+    if sum(map(len, maps)) < _SMALLEST_BYTES or sys.platform != "linux":
         yield
         return
     is_over = threading.Event()

@@ -128,17 +128,25 @@ class OpenVINORuntime:
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
         )
+        has_matrix_unit = weight_format is not None and has_amx_int8()
+        self._form_for_many: DecoderForm = "rounded" if has_matrix_unit else "plain"
         self._graphs = DecoderGraph(
-            config.decoder, weights, precision=self._engine.precision, weight_format=weight_format
+            config.decoder,
+            weights,
+            precision=self._engine.precision,
+            weight_format=weight_format,
+            has_head=not has_matrix_unit,
         )
         # The plugin rounds inputs by groups where they are float32 alone: in bfloat16 it widens the weights instead.
-        self._decoder = self._engine.compiled(
-            "decoder-fused",
-            lambda: self._graphs.build("fused"),
-            precision=None if weight_format is None else "float32",
-        )
-        self._form_for_many: DecoderForm = "rounded" if weight_format is not None and has_amx_int8() else "plain"
+        precision = None if weight_format is None else "float32"
+        self._decoder = self._engine.compiled("decoder-fused", lambda: self._graphs.build("fused"), precision=precision)
+        # Two decoders in constant use share their head, and are made before there is an encoder in memory too.
         self._for_many: tuple[Compiled, Any] | None = None
+        self._head: tuple[Compiled, Any] | None = None
+        if has_matrix_unit:
+            self._for_many = self._reader_of_many()
+            head = self._engine.compiled("decoder-head", self._graphs.build_head, precision=precision)
+            self._head = head, head.request()
         self._projector = self._engine.compiled("projector", self._encoder.build_projector)
         self._project = self._projector.request()
         self._num_fixed_sizes = num_fixed_sizes
@@ -267,11 +275,20 @@ class OpenVINORuntime:
                 "is_word": np.ascontiguousarray(is_word[:, : num_held + end]),
             }
             if self._are_many(inputs["embeddings"].shape[:2], num_held=num_held + start):
-                logits = self._read_many(request, inputs, num_held=num_held + start)
+                outputs = self._read_many(request, inputs, num_held=num_held + start)
             else:
                 rows = np.arange(len(embeddings), dtype=np.int32)
-                logits = np.array(self._decoder.infer(request, inputs | {"rows": rows})["logits"], np.float32)
-        return logits
+                is_long = inputs["positions"].shape[1] > 1
+                outputs = self._decoder.infer(request, inputs | {"rows": rows}, is_long=is_long)
+        return self._logits(outputs)
+
+    def _logits(self, outputs: Any) -> Float32Array:
+        """What a decoder's last position gives, through the head where that is a graph of its own."""
+        if self._head is None:
+            return np.array(outputs["logits"], np.float32)
+        compiled, request = self._head
+        with self._lock:
+            return np.array(compiled.infer(request, [outputs["hidden"]], is_long=False)["logits"], np.float32)
 
     def _are_many(self, shape: tuple[int, ...], *, num_held: int) -> bool:
         """Whether B x T positions behind held ones are read faster by the other decoder than by the fused one."""
@@ -279,21 +296,24 @@ class OpenVINORuntime:
             return math.prod(shape) > FEW_ROUNDED
         return num_held > 0 and math.prod(shape) > FEW_POSITIONS
 
-    def _read_many(self, request: Any, inputs: dict[str, Any], *, num_held: int) -> Float32Array:
+    def _reader_of_many(self) -> tuple[Compiled, Any]:
+        form = self._form_for_many
+        compiled = self._engine.compiled(f"decoder-{form}", lambda: self._graphs.build(form))
+        return compiled, compiled.request()
+
+    def _read_many(self, request: Any, inputs: dict[str, Any], *, num_held: int) -> Any:
         """Read positions in the decoder for many of them, which is compiled when it is first needed."""
         with self._lock:
             if self._for_many is None:
-                form = self._form_for_many
-                compiled = self._engine.compiled(f"decoder-{form}", lambda: self._graphs.build(form))
-                self._for_many = compiled, compiled.request()
+                self._for_many = self._reader_of_many()
             compiled, reader = self._for_many
             if num_held:
                 _hand_over(request, reader)
             else:
                 reader.reset_state()
-            logits = np.array(compiled.infer(reader, inputs)["logits"], np.float32)
+            outputs = compiled.infer(reader, inputs)
             _hand_over(reader, request)
-        return logits
+        return outputs
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
@@ -312,7 +332,7 @@ class OpenVINORuntime:
             "is_word": is_word,
             "rows": np.arange(batch_size, dtype=np.int32),
         }
-        logits = np.array(self._decoder.infer(held.request, inputs)["logits"], np.float32)
+        logits = self._logits(self._decoder.infer(held.request, inputs, is_long=False))
         # Only now: a step that fails has added nothing.
         held.is_word = is_word
         return logits
