@@ -29,7 +29,7 @@ from fastvlm.tiles import ENCODER_STRIDE_PX
 
 _LOGGER = logging.getLogger(__name__)
 
-PROFILE_VERSION = 2
+PROFILE_VERSION = 3
 """Raised whenever something else is measured, or an engine computes in another way: earlier profiles are not taken."""
 
 TEXT_TOKENS = 32
