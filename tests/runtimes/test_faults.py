@@ -71,6 +71,16 @@ def test_a_cache_that_is_deleted_while_it_is_in_use(tensors: Mapping[str, Stored
     assert answer_of(OpenVINORuntime(CONFIG, tensors, dtype="float32", cache_folder=cache)) == expected
 
 
+def test_a_graph_that_is_gone_as_soon_as_it_is_kept_is_used_all_the_same(
+    tensors: Mapping[str, StoredTensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer_of(OpenVINORuntime(CONFIG, tensors, dtype="float32", cache_folder=tmp_path / "whole"))
+    monkeypatch.setattr(engine_module, "write_whole", lambda path, data: None)
+    assert answer_of(OpenVINORuntime(CONFIG, tensors, dtype="float32", cache_folder=tmp_path / "gone")) == expected
+    monkeypatch.setattr(engine_module, "write_whole", lambda path, data: path.write_bytes(bytes(data[:99])))
+    assert answer_of(OpenVINORuntime(CONFIG, tensors, dtype="float32", cache_folder=tmp_path / "cut")) == expected
+
+
 def test_two_processes_compile_at_once(tmp_path: Path) -> None:
     both = [start(tmp_path), start(tmp_path)]
     (first, errors), (second, more_errors) = (finished(process) for process in both)

@@ -114,11 +114,8 @@ class Engine:
         properties = self._properties(precision)
         key = self._key(name, precision)
         path = None if self._cache_folder is None else self._cache_folder / f"{name}-{key}.blob"
-        try:
-            if path is not None and path.is_file():
-                return self._imported(path, properties)
-        except (RuntimeError, OSError, ValueError) as error:
-            _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
+        if path is not None and (kept := self._taken(path, properties)) is not None:
+            return kept
         try:
             graph = build()
             with released(self._maps()):
@@ -130,12 +127,19 @@ class Engine:
             ) from error
         if path is not None:
             with released(self._maps()):
-                is_kept = self._keep(compiled, path)
-            if is_kept:
-                # Mapped from its file it takes no memory until it is run; what it was built from would stay.
-                del compiled, graph
-                return self._imported(path, properties)
+                self._keep(compiled, path)
+            # Mapped from its file it takes no memory until it is run; what it was built from would stay.
+            if (kept := self._taken(path, properties)) is not None:
+                return kept
         return Compiled(compiled, graph, self._maps())
+
+    def _taken(self, path: Path, properties: dict[str, object]) -> Compiled | None:
+        """The compiled graph of a file; None where there is none, or none that can be read."""
+        try:
+            return self._imported(path, properties) if path.is_file() else None
+        except (RuntimeError, OSError, ValueError) as error:
+            _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
+            return None
 
     def _maps(self) -> tuple[mmap.mmap, ...]:
         return () if self._weights is None else self._weights.maps
@@ -169,8 +173,7 @@ class Engine:
             model = self._core.import_model(values, _DEVICE, properties)
         return Compiled(model, values, (blob,))
 
-    def _keep(self, compiled: ov.CompiledModel, path: Path) -> bool:
-        """Write a compiled graph; returns whether that went well."""
+    def _keep(self, compiled: ov.CompiledModel, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, compiled.export_model().getbuffer())
@@ -182,8 +185,6 @@ class Engine:
                 path.parent,
                 one_line(error),
             )
-            return False
-        return True
 
 
 def choose_precision(name: str) -> str:
