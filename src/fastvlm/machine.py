@@ -17,7 +17,7 @@ MAX_CACHE_BYTES = 16_000_000_000
 """Kept in all: hundreds of small models, a dozen of half a billion parameters."""
 
 _GRAPHS_OF_A_MODEL = 2.5
-"""Times its decoder's size: the decoder in its two forms, and the encoder."""
+"""Times its decoder's size: the decoder in its two forms, its head, and the encoder."""
 
 
 def cache_folder() -> Path:

@@ -14,6 +14,7 @@ from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
 from fastvlm.benchmarks.runner import Plan, Row, Spread, measure
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, SHAPES, random_checkpoint, shape_config, tensors_of
 from fastvlm.benchmarks.systems import Question, build_system
+from fastvlm.checkpoints.stored import RANGES_FILE
 from fastvlm.checkpoints.strict import check_tensors, fused_shapes
 from fastvlm.errors import CheckpointError, GenerationError
 
@@ -77,6 +78,8 @@ def test_every_system_is_measured_at_every_size(plan: Plan, tmp_path: Path) -> N
         assert row.peak_memory_mb is not None and row.peak_memory_mb > 30
     runs = [text.rpartition(" ")[2] for text in told if text.startswith("128 px")]
     assert runs == ["fastvlm-openvino", "fastvlm-torch"] * 4, "systems take turns"
+    kept = {path.name.partition("-")[0] for path in (plan.folder / "compiled").glob("*.blob")}
+    assert kept == {"encoder", "projector", "decoder"}, "memory is that of a start with graphs kept from before"
     report = BenchReport(plan=plan, rows=tuple(rows), machine="a machine", versions={"python": "3"}, peak=None)
     write_json(report, tmp_path / "bench.json")
     stored = json.loads((tmp_path / "bench.json").read_text())
@@ -91,6 +94,8 @@ def test_fewer_bits_are_systems_of_their_own(plan: Plan, name: str) -> None:
     assert system._runtime.name == f"openvino cpu float32 encoder int8 decoder {name[-4:]}"
     answered = system.answer(Question(128, 6), num_tokens=3)
     assert len(answered.times_ms) == 3 and answered.second_ms > 0
+    ranges = json.loads((plan.folder / RANGES_FILE).read_text())
+    assert ranges and min(ranges.values()) > 0
 
 
 @pytest.mark.usefixtures("same_threads_afterwards")

@@ -21,8 +21,8 @@ from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vlm import FastVLM
+from fastvlm.runtimes.openvino import decoders as decoders_module
 from fastvlm.runtimes.openvino import engine as engine_module
-from fastvlm.runtimes.openvino import runtime as runtime_module
 from fastvlm.runtimes.openvino.decoder import DecoderForm, DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Engine
@@ -315,11 +315,11 @@ def test_a_long_prompt_is_read_in_pieces(
     tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     """Rows of different lengths, padded on the left, some of whose pieces are nothing but padding; in both decoders."""
-    monkeypatch.setattr(runtime_module, "FEW_POSITIONS", few)
+    monkeypatch.setattr(decoders_module, "FEW_POSITIONS", few)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     rows = [runtime.embed(prompt(list(range(length))), []) for length in (23, 4, 11)]
     whole, whole_cache = runtime.prefill(rows)
-    monkeypatch.setattr(runtime_module, "MAX_POSITIONS_AT_ONCE", 5)
+    monkeypatch.setattr(decoders_module, "MAX_POSITIONS_AT_ONCE", 5)
     pieces, cache = runtime.prefill(rows)
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
     token_ids = whole.argmax(-1)
@@ -330,12 +330,12 @@ def test_a_long_prompt_is_read_in_pieces(
 def test_what_follows_a_kept_prompt_is_read_in_pieces_too(
     tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr(runtime_module, "FEW_POSITIONS", few)
+    monkeypatch.setattr(decoders_module, "FEW_POSITIONS", few)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     first, second = (runtime.embed(prompt([*range(6), *rest]), []) for rest in ([8, 9], range(30, 47)))
     expected, _ = runtime.prefill([second])
     _, cache = runtime.prefill([first])
-    monkeypatch.setattr(runtime_module, "MAX_POSITIONS_AT_ONCE", 5)
+    monkeypatch.setattr(decoders_module, "MAX_POSITIONS_AT_ONCE", 5)
     found, _ = runtime.resume(cache, second, num_kept=6)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -343,7 +343,7 @@ def test_what_follows_a_kept_prompt_is_read_in_pieces_too(
 def test_the_second_decoder_is_made_when_many_positions_come_behind_held_ones(
     tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime_module, "FEW_POSITIONS", 4)
+    monkeypatch.setattr(decoders_module, "FEW_POSITIONS", 4)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     first, few, many = (runtime.embed(prompt([*range(9), *rest]), []) for rest in ([], [11, 12, 13], range(20, 32)))
     for longer, has_second in ((few, False), (many, True)):
@@ -351,7 +351,7 @@ def test_the_second_decoder_is_made_when_many_positions_come_behind_held_ones(
         _, cache = runtime.prefill([first])
         compiled_ms = runtime.compile_ms
         found, cache = runtime.resume(cache, longer, num_kept=9)
-        assert (runtime._for_many is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
+        assert (runtime._decoders._many is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         next_id = np.array([3])
         np.testing.assert_allclose(runtime.decode(next_id, cache), runtime.decode(next_id, expected_cache), atol=1e-5)

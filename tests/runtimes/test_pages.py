@@ -96,17 +96,19 @@ print(runtime.name, peak_memory_mb())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("quantize", "largest_mb"), [("none", 2200), ("int8", 1600), ("int4", 1600)])
-def test_weights_are_held_once(tmp_path: Path, quantize: str, largest_mb: int) -> None:
+@pytest.mark.parametrize(
+    ("quantize", "largest_mb"), [("none", (2500, 2200)), ("int8", (1600, 1600)), ("int4", (1600, 1600))]
+)
+def test_weights_are_held_once(tmp_path: Path, quantize: str, largest_mb: tuple[int, int]) -> None:
     """The 0.5B shape has 620 million parameters: in bfloat16 1.24 GB. Beside them are graphs, pictures and Python."""
     from fastvlm.benchmarks.shapes import random_checkpoint
 
     folder = random_checkpoint("fastvlm-0.5b", tmp_path / "model")
     command = [sys.executable, "-c", PROGRAM, str(folder), str(tmp_path / "cache"), quantize]
-    for start in ("cold", "warm"):
+    for start, limit in zip(("cold", "warm"), largest_mb, strict=True):
         finished = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         name, peak_mb = " ".join(finished[:-1]), float(finished[-1])
         print(f"{start}, {name}: {peak_mb:.0f} MB at most")
-    if not name.startswith("openvino cpu bfloat16"):
-        pytest.skip(f"this processor answers in {name}")
-    assert peak_mb < largest_mb
+        if not name.startswith("openvino cpu bfloat16"):
+            pytest.skip(f"this processor answers in {name}")
+        assert peak_mb < limit

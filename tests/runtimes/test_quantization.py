@@ -18,12 +18,13 @@ from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 from fastvlm.runtimes.choice import choose_runtime
+from fastvlm.runtimes.openvino import decoders as decoders_module
 from fastvlm.runtimes.openvino import engine as engine_module
 from fastvlm.runtimes.openvino import runtime as runtime_module
 from fastvlm.runtimes.openvino.calibration import calibrate, measure_ranges
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Engine
+from fastvlm.runtimes.openvino.engine import Engine, has_bfloat16, has_vnni
 from fastvlm.runtimes.openvino.quantization import (
     GROUP_SIZE,
     HALF_RANGE,
@@ -145,8 +146,32 @@ def test_inputs_are_rounded_in_groups_where_that_is_fast(
 ) -> None:
     monkeypatch.setattr(runtime_module, "has_vnni", lambda: with_vnni)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=weight_format)
-    found = runtime._decoder.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    found = runtime._decoders.fused.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
     assert found == (group if with_vnni else 0)
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor does not compute in bfloat16")
+@pytest.mark.parametrize(("weight_format", "with_amx"), [(None, True), ("int8", False), ("int4", True)])
+def test_inputs_that_the_plugin_rounds_are_float32(
+    tensors: Mapping[str, StoredTensor],
+    monkeypatch: pytest.MonkeyPatch,
+    weight_format: WeightFormat | None,
+    with_amx: bool,
+) -> None:
+    """In bfloat16 it would widen the weights instead; the form `rounded` has its inputs rounded by the graph."""
+    monkeypatch.setattr(decoders_module, "has_amx_int8", lambda: with_amx)
+    monkeypatch.setattr(decoders_module, "FEW_POSITIONS", 2)
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="bfloat16", weight_format=weight_format)
+    first, second = (runtime.embed(prompt([*range(length)]), []) for length in (3, 30))
+    runtime.resume(runtime.prefill([first])[1], second, num_kept=3)
+    decoders = runtime._decoders
+    assert decoders._many is not None and (decoders._head is not None) == (with_amx and weight_format is not None)
+    hints = [
+        graph.model.get_property("INFERENCE_PRECISION_HINT").to_string()
+        for graph in (decoders.fused, decoders._many.graph)
+    ]
+    few, many = ("bf16" if weight_format is None else "f32"), ("f32" if weight_format and not with_amx else "bf16")
+    assert hints == [few, many]
 
 
 @pytest.mark.parametrize(("weight_format", "limit"), [("int8", 0.03), ("int4", 0.4)])
@@ -169,32 +194,51 @@ def test_the_plugin_computes_rounded_inputs_in_eight_bits(tensors: Mapping[str, 
     assert kinds["Reduce"] == 4 * LAYERS
 
 
-@pytest.mark.parametrize(("weight_format", "limit"), [("int8", 0.03), ("int4", 0.4)])
-def test_many_positions_are_read_by_the_matrix_unit(
-    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch, weight_format: WeightFormat, limit: float
-) -> None:
-    """Rows of different lengths, a prompt behind held positions, and words after each, all near the exact ones."""
-    monkeypatch.setattr(runtime_module, "has_amx_int8", lambda: True)
-    monkeypatch.setattr(runtime_module, "FEW_ROUNDED", 5)
-    exact, rounded = (
-        OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=each) for each in (None, weight_format)
+def questions(runtime: OpenVINORuntime) -> np.ndarray:
+    """Rows of different lengths, a prompt behind held positions, and words after each: logits by row."""
+    short, long, longer = (
+        runtime.embed(prompt([*range(4), *rest]), []) for rest in ([], range(30, 41), [*range(30, 41), 8, 9, 10])
     )
-    results = []
-    for runtime in (exact, rounded):
-        short, long, few = (
-            runtime.embed(prompt([*range(4), *rest]), []) for rest in ([], range(30, 41), [*range(30, 41), 8, 9, 10])
-        )
-        rows, rows_cache = runtime.prefill([short, long])
-        stepped = runtime.decode(np.array([3, 4]), rows_cache)
-        _, cache = runtime.prefill([short])
-        behind, cache = runtime.resume(cache, long, num_kept=4)
-        again, cache = runtime.resume(cache, few, num_kept=15)
-        results.append(np.concatenate([rows, stepped, behind, again, runtime.decode(np.array([5]), cache)]))
-    assert (exact._for_many, rounded._form_for_many) == (None, "rounded") and rounded._for_many is not None
-    for row, expected in zip(results[1], results[0], strict=True):
+    rows, cache = runtime.prefill([short, long])
+    found = [rows, runtime.decode(np.array([3, 4]), cache)]
+    _, cache = runtime.prefill([short])
+    for each, num_kept in ((long, 4), (longer, 15)):
+        logits, cache = runtime.resume(cache, each, num_kept=num_kept)
+        found += [logits, runtime.decode(np.array([5]), cache)]
+    # Nothing of what was read before is left.
+    return np.concatenate([*found, runtime.prefill([long])[0]])
+
+
+@pytest.mark.skipif(not has_vnni(), reason="without VNNI weights of the whole range overflow where inputs are rounded")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("weight_format", "limit"), [("int8", 0.05), ("int4", 0.4)])
+def test_many_positions_are_read_by_the_matrix_unit(
+    tensors: Mapping[str, StoredTensor],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    dtype: str,
+    weight_format: WeightFormat,
+    limit: float,
+) -> None:
+    if dtype == "bfloat16" and not has_bfloat16():
+        pytest.skip("this processor does not compute in bfloat16")
+    exact = questions(OpenVINORuntime(CONFIG, tensors, dtype="float32"))
+    monkeypatch.setattr(decoders_module, "has_amx_int8", lambda: True)
+    monkeypatch.setattr(decoders_module, "FEW_ROUNDED", 5)
+
+    def rounded() -> OpenVINORuntime:
+        return OpenVINORuntime(CONFIG, tensors, dtype=dtype, weight_format=weight_format, cache_folder=tmp_path)
+
+    found = questions(rounded())
+    assert len(found) == len(exact) == 9
+    for row, expected in zip(found, exact, strict=True):
         assert 0 < np.linalg.norm(row - expected) / np.linalg.norm(expected) < limit
-    # Each question begins anew: nothing of an earlier one is held.
-    np.testing.assert_array_equal(rounded.prefill([long])[0], rounded.prefill([long])[0])
+    kept = sorted(path.name.rpartition("-")[0] for path in tmp_path.glob("*.blob"))
+    assert kept == ["decoder-fused-body", "decoder-head", "decoder-rounded-body", "projector"]
+    np.testing.assert_array_equal(questions(rounded()), found, err_msg="graphs kept from before")
+    monkeypatch.setattr(decoders_module, "MAX_POSITIONS_AT_ONCE", 6)
+    for row, expected in zip(questions(rounded()), exact, strict=True):
+        assert np.linalg.norm(row - expected) / np.linalg.norm(expected) < limit
 
 
 @pytest.mark.parametrize(("flags", "expected"), [("avx512_vnni amx_int8", True), ("avx512_vnni amx_tile", False)])

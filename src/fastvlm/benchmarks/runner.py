@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from fastvlm.benchmarks.cost import MachinePeak, first_token_macs
-from fastvlm.benchmarks.systems import PARTS, SYSTEMS, Answered, Question
+from fastvlm.benchmarks.systems import SYSTEMS, Answered, Question
 from fastvlm.errors import GenerationError
 from fastvlm.models.config import VLMConfig
 
@@ -139,8 +139,7 @@ def measure(
             workers = []
             for system, precision in plan.systems:
                 report(f"loading {system} {precision}")
-                kind = (SYSTEMS | PARTS).get(system)
-                if kind is not None and kind.keeps_graphs:
+                if system in SYSTEMS and SYSTEMS[system].keeps_graphs:
                     # Memory is that of every start but the first, which has to compile.
                     with Worker(system, precision, plan) as first:
                         first.answer(question, num_tokens=2)

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,10 +22,7 @@ import numpy as np
 from fastvlm.batches import Float32Array, PixelTiles, PromptTokens
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, shape_config, tensors_of
 from fastvlm.checkpoints.stored import RANGES_FILE
-from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import GenerationError
-from fastvlm.files import write_whole
-from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import PRESETS as ENCODERS
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 from fastvlm.tiles import TileLayout
@@ -198,9 +195,15 @@ Builder = Callable[[str, Path, str, int], System]
 
 def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
     def build(shape: str, folder: Path, precision: str, num_threads: int) -> System:
+        from fastvlm.runtimes.openvino.calibration import keep_ranges
         from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 
         config, tensors = shape_config(shape), tensors_of(folder)
+        ranges = None
+        if weight_format is not None:
+            file = folder / RANGES_FILE
+            keep_ranges(file, config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
+            ranges = json.loads(file.read_text(encoding="utf-8"))
         runtime = OpenVINORuntime(
             config,
             tensors,
@@ -208,22 +211,11 @@ def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
             num_threads=num_threads,
             cache_folder=folder / "compiled",
             weight_format=weight_format,
-            encoder_ranges=None if weight_format is None else _ranges(config, tensors, folder / RANGES_FILE),
+            encoder_ranges=ranges,
         )
         return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
     return build
-
-
-def _ranges(config: VLMConfig, tensors: Mapping[str, StoredTensor], file: Path) -> dict[str, float]:
-    """How far the inputs of the encoder's layers reach, measured by the first process that asks."""
-    from fastvlm.runtimes.openvino.calibration import measure_ranges
-
-    if not file.is_file():
-        ranges = measure_ranges(config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
-        write_whole(file, json.dumps(ranges))
-    read: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-    return read
 
 
 def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System:

@@ -8,7 +8,6 @@ while the encoder stays as it is, which makes a step cheaper. Sizes, rates and l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +27,6 @@ from fastvlm.data.synthetic.labels import NUM_PAIRS, NUM_TOKEN_FEATURES
 from fastvlm.data.synthetic.palette import COLORS
 from fastvlm.data.synthetic.samples import GENERATOR_VERSION, scene_sample, tokenizer_corpus
 from fastvlm.data.synthetic.shapes import SHAPES
-from fastvlm.files import write_whole
 from fastvlm.messages import assistant, user
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
@@ -325,11 +323,9 @@ def _save(recipe: ScenesRecipe, model: FastVLM, tokenizer: Tokenizer, folder: Pa
     """Write the checkpoint and the ranges of its encoder, unless an earlier call of the same run has."""
     if not folder.is_dir():
         save_fused(folder, model, tokenizer, name="scenes", processing=recipe.processing, template=recipe.template)
-    if not (folder / RANGES_FILE).is_file():
-        # Recipes that take their scenes from here also train where OpenVINO is not.
-        from fastvlm.runtimes.openvino.calibration import measure_ranges
+    # Recipes that take their scenes from here also train where OpenVINO is not.
+    from fastvlm.runtimes.openvino.calibration import keep_ranges
 
-        stored = read_checkpoint(folder)
-        ranges = measure_ranges(stored.config.vlm, stored.tensors, calibration_tiles(recipe))
-        write_whole(folder / RANGES_FILE, json.dumps(ranges, indent=2) + "\n")
+    stored = read_checkpoint(folder)
+    keep_ranges(folder / RANGES_FILE, stored.config.vlm, stored.tensors, calibration_tiles(recipe))
     return folder

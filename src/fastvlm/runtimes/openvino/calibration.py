@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.stored import StoredCheckpoint
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError
+from fastvlm.files import write_whole
 from fastvlm.models.config import VLMConfig
 from fastvlm.processing.images import read_image
 from fastvlm.processing.tiling import ImageProcessor
@@ -37,6 +39,14 @@ def measure_ranges(
             if name != FEATURES:
                 ranges[name] = max(ranges.get(name, 0.0), float(value))
     return ranges
+
+
+def keep_ranges(
+    file: Path, config: VLMConfig, tensors: Mapping[str, StoredTensor], images: Iterable[PixelTiles]
+) -> None:
+    """Measure ranges and write them to a file, unless it is there."""
+    if not file.is_file():
+        write_whole(file, json.dumps(measure_ranges(config, tensors, images), indent=2) + "\n")
 
 
 def calibrate(

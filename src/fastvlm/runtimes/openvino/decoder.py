@@ -1,12 +1,11 @@
 """The language model as OpenVINO graphs over embeddings, with its cache inside: Qwen2 and Llama.
 
-Two graphs, equal in numbers and in the names of their states. In the form `fused` the engine recognises the cache and
-reads it in place: fast for a prompt, when nothing is held, and for a few positions behind held ones; for many of
-these it would take them one by one. In the form `plain` attention is made of matrix products, which is fast for these
-too. Keys and values pass from one to the other as they are.
-
-The form `rounded` is the plain one with matrices of eight bits, whose inputs are rounded to eight bits as well, each
-position with a scale of its own: what a matrix unit of such numbers (AMX) reads many positions fastest in.
+Graphs of several forms, with states of the same names, so that keys and values pass from one to the other as they are.
+In the form `fused` the engine recognises the cache and reads it in place: fast for a prompt, when nothing is held, and
+for a few positions behind held ones; for many of these it would take them one by one. In the form `plain`, equal to it
+in numbers, attention is made of matrix products, which is fast for these too. The form `rounded` is the plain one with
+matrices of eight bits, whose inputs are rounded to eight bits as well, each position with a scale of its own: what a
+matrix unit for such numbers (AMX) reads many positions fastest in.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _MASKED = -65504.0
 
 
 class DecoderGraph:
-    """Builds the graphs of one decoder. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
+    """Builds a graph of a decoder, once. Inputs: embeddings B x T x width; positions B x T, rotary; is_word B x S, 1
     where a position of the cache and of the new ones is not padding; rows B, which row of the cache each row goes on
     (in the form `fused`). Output: logits of the last position, B x vocabulary. weight_format: bits of the matrices,
     None as they are stored, always 8 in the form `rounded`; the head never has fewer than 8. has_head: without it the
@@ -52,7 +51,7 @@ class DecoderGraph:
         """Build the graph of one form, for any number of rows and positions."""
         self._constants = Constants(self._precision)
         self._rounds_inputs = form == "rounded"
-        self._format: WeightFormat | None = "int8" if self._rounds_inputs else self._weight_format
+        self._matrix_format: WeightFormat | None = "int8" if self._rounds_inputs else self._weight_format
         config = self._config
         embeddings = ops.parameter([-1, -1, config.width], ov.Type.f32, name="embeddings")
         positions = ops.parameter([-1, -1], ov.Type.i64, name="positions")
@@ -83,9 +82,8 @@ class DecoderGraph:
 
     def _model(self, outputs: list[Node], sinks: list[Node], inputs: list[Node], name: str) -> ov.Model:
         model = ov.Model(outputs, sinks, inputs, name)
-        # The arrays behind the constants live as long as the graph does, and no longer.
+        # The arrays behind the constants live as long as the graph does.
         model.constants = self._constants
-        del self._constants
         return model
 
     def _head(self, x: Node) -> Node:
@@ -185,7 +183,7 @@ class DecoderGraph:
         outputs = []
         for name in names:
             weight = self._weights.stored(f"{name}.weight")
-            y = linear(numbers, weight, None, self._constants, weight_format=self._format)
+            y = linear(numbers, weight, None, self._constants, weight_format=self._matrix_format)
             if scale is not None:
                 y = ops.multiply(y, scale)
             if has_bias:

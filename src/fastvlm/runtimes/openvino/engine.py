@@ -27,7 +27,7 @@ from fastvlm.runtimes.openvino.quantization import HALF_RANGE, WHOLE_RANGE
 
 _LOGGER = logging.getLogger(__name__)
 
-BUILDER_VERSION = 5
+BUILDER_VERSION = 6
 """Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
 
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
@@ -51,16 +51,32 @@ class Compiled:
         """A run of the graph, with states of its own."""
         return self.model.create_infer_request()
 
-    def infer(self, request: ov.InferRequest, inputs: Any, *, is_long: bool = True) -> Any:
-        """Run the graph, and let go pages of the files that its weights are packed from when it runs first.
+    def run(self) -> Run:
+        """A run of the graph beside it."""
+        return Run(self, self.request())
 
-        Later runs read no more than small constants there: what is around these is let go during long ones, beside
-        which that takes no time.
+    def infer(self, request: ov.InferRequest, inputs: Any, *, is_long: bool = True) -> Any:
+        """Run the graph, while pages of the files that it reads its weights from are let go.
+
+        is_long: it takes long, beside what a thread takes for that. Of short runs only the first one, which packs the
+        weights, does so; later ones read small constants there and no more.
         """
         with released(self.maps if is_long or not self._is_packed else ()):
             outputs = request.infer(inputs)
         self._is_packed = True
         return outputs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A graph and one run of it, which serves one caller at a time."""
+
+    graph: Compiled
+    request: ov.InferRequest
+
+    def infer(self, inputs: Any, *, is_long: bool = True) -> Any:
+        """See `Compiled.infer`."""
+        return self.graph.infer(self.request, inputs, is_long=is_long)
 
 
 class Engine:
@@ -86,7 +102,7 @@ class Engine:
         input_group: int = 0,
     ) -> None:
         self._core = _core()
-        self._input_group = input_group
+        self.input_group = input_group
         self.precision = choose_precision(precision)
         if num_threads is not None and num_threads < 1:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
@@ -138,7 +154,7 @@ class Engine:
         try:
             return self._imported(path, properties) if path.is_file() else None
         except (RuntimeError, OSError, ValueError) as error:
-            _LOGGER.info("The compiled graph in %s cannot be read and is made anew: %s", path, one_line(error))
+            _LOGGER.info("The compiled graph in %s cannot be read and is done without: %s", path, one_line(error))
             return None
 
     def _maps(self) -> tuple[mmap.mmap, ...]:
@@ -151,7 +167,7 @@ class Engine:
             # Left to itself the plugin would round keys and values to eight bits.
             "KV_CACHE_PRECISION": _TYPES[self.precision],
             # And would choose a group by itself.
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": self._input_group,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.input_group,
         }
         if self._num_threads is not None:
             properties["INFERENCE_NUM_THREADS"] = self._num_threads
@@ -160,7 +176,7 @@ class Engine:
     def _key(self, name: str, precision: str) -> str:
         depends_on = (
             name, BUILDER_VERSION, ov.get_version(), describe_processor(), precision, self.precision, self._num_threads,
-            self._input_group, *self._depends_on,
+            self.input_group, *self._depends_on,
         )  # fmt: skip
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
 

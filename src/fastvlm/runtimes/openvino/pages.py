@@ -11,7 +11,7 @@ from contextlib import contextmanager
 _INTERVAL_S = 0.02
 
 _SMALLEST_BYTES = 50_000_000
-"""Maps that hold less are left to the system: a thread for each word of a small model would cost more than they do."""
+"""Maps that hold less are left to the system: a thread for each run of a small model would cost more than they do."""
 
 
 @contextmanager

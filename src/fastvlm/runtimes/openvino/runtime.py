@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import openvino as ov
@@ -28,42 +26,14 @@ from fastvlm.runtimes.checks import (
     check_visual_tokens,
     order_of_slots,
 )
-from fastvlm.runtimes.openvino.decoder import DecoderForm, DecoderGraph
+from fastvlm.runtimes.openvino.decoders import Decoders, OpenVINOCache
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Compiled, Engine, has_amx_int8, has_vnni, largest_weight
+from fastvlm.runtimes.openvino.engine import Engine, Run, has_vnni, largest_weight
 from fastvlm.runtimes.openvino.quantization import GROUP_SIZE
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
 
-MAX_POSITIONS_AT_ONCE = 1024
-"""A longer prompt is read in pieces, for whose attention over all of it there is memory."""
-
-FEW_POSITIONS = 48
-"""Up to so many new positions behind held ones are read by the fused decoder, about as fast as by the plain one, which
-then need not be compiled."""
-
-FEW_ROUNDED = 16
-"""The same where a decoder in fewer bits has a matrix unit for eight: more positions than these, a prompt's first ones
-too, are read faster by the decoder in the form `rounded`."""
-
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
-
-
-@dataclass
-class OpenVINOCache:
-    """Keys and values of B left-padded rows, inside a run of the fused decoder.
-
-    is_word: B x S, 0 for padding. num_padding: B.
-    """
-
-    request: Any
-    is_word: Int64Array
-    num_padding: Int64Array
-
-    @property
-    def num_positions(self) -> int:
-        """Positions held for each row, padding included."""
-        return int(self.is_word.shape[1])
 
 
 class OpenVINORuntime:
@@ -128,30 +98,12 @@ class OpenVINORuntime:
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
         )
-        has_matrix_unit = weight_format is not None and has_amx_int8()
-        self._form_for_many: DecoderForm = "rounded" if has_matrix_unit else "plain"
-        self._graphs = DecoderGraph(
-            config.decoder,
-            weights,
-            precision=self._engine.precision,
-            weight_format=weight_format,
-            has_head=not has_matrix_unit,
-        )
-        # The plugin rounds inputs by groups where they are float32 alone: in bfloat16 it widens the weights instead.
-        precision = None if weight_format is None else "float32"
-        self._decoder = self._engine.compiled("decoder-fused", lambda: self._graphs.build("fused"), precision=precision)
-        # Two decoders in constant use share their head, and are made before there is an encoder in memory too.
-        self._for_many: tuple[Compiled, Any] | None = None
-        self._head: tuple[Compiled, Any] | None = None
-        if has_matrix_unit:
-            self._for_many = self._reader_of_many()
-            head = self._engine.compiled("decoder-head", self._graphs.build_head, precision=precision)
-            self._head = head, head.request()
-        self._projector = self._engine.compiled("projector", self._encoder.build_projector)
-        self._project = self._projector.request()
+        # First, before there is an encoder in memory too: they are the largest.
+        self._decoders = Decoders(config.decoder, weights, self._engine, weight_format=weight_format)
+        self._projector = self._engine.compiled("projector", self._encoder.build_projector).run()
         self._num_fixed_sizes = num_fixed_sizes
-        self._encoders: dict[tuple[int, int, int], tuple[Compiled, Any]] = {}
-        # A run of a graph serves one caller at a time; each cache decodes in a run of its own.
+        self._encoders: dict[tuple[int, int, int], Run] = {}
+        # One picture at a time.
         self._lock = threading.Lock()
 
     @property
@@ -183,10 +135,10 @@ class OpenVINORuntime:
         num_tiles, _, height_px, width_px = image.pixels.shape
         with self._lock:
             note("encode")
-            encoder, request = self._encoder_for(num_tiles, height_px, width_px, note)
-            features = encoder.infer(request, [np.ascontiguousarray(image.pixels)])[0]
+            encoder = self._encoder_for(num_tiles, height_px, width_px, note)
+            features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
             note("encode")
-            tokens = np.array(self._projector.infer(self._project, [features])[0], np.float32)
+            tokens = np.array(self._projector.infer([features])[0], np.float32)
             tokens = tokens.reshape(-1, self._config.decoder.width)
             note("project")
         check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
@@ -194,8 +146,8 @@ class OpenVINORuntime:
 
     def _encoder_for(
         self, num_tiles: int, height_px: int, width_px: int, note: Callable[[EncodePhase], None] = ignore
-    ) -> tuple[Compiled, Any]:
-        """The graph for pictures of this size, which is compiled where there is none yet, and a run of it."""
+    ) -> Run:
+        """A run of the graph for pictures of this size, which is compiled where there is none yet."""
         size = (num_tiles, height_px, width_px)
         if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
             size = (-1, -1, -1)
@@ -205,7 +157,7 @@ class OpenVINORuntime:
                 "encoder-" + ("any" if num_tiles < 0 else f"{num_tiles}x{height_px}x{width_px}"),
                 lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
             )
-            self._encoders[size] = compiled, compiled.request()
+            self._encoders[size] = compiled.run()
             note("compile")
         return self._encoders[size]
 
@@ -236,12 +188,8 @@ class OpenVINORuntime:
         embeddings = np.zeros((len(prompts), num_positions, self._config.decoder.width), np.float32)
         for row, prompt in zip(embeddings, prompts, strict=True):
             row[num_positions - prompt.num_positions :] = cast(Float32Array, prompt.data)
-        steps = np.arange(num_positions)
-        is_word = (steps >= num_padding[:, None]).astype(np.int64)
-        positions = np.maximum(steps - num_padding[:, None], 0)
-        request = self._decoder.request()
-        logits = self._read(request, embeddings, positions, is_word)
-        return logits, OpenVINOCache(request, is_word, num_padding)
+        cache = self._decoders.new_cache(num_padding)
+        return self._decoders.read(cache, embeddings), cache
 
     def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
         """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
@@ -257,63 +205,9 @@ class OpenVINORuntime:
             batch_size=len(held.num_padding),
             max_positions=self.max_positions,
         )
-        positions = np.arange(num_kept, prompt.num_positions)[None]
-        is_word = np.ones((1, prompt.num_positions), np.int64)
         # Always: a step that was interrupted may have left one position more than the cache knows of.
-        _keep(held.request, num_kept)
-        logits = self._read(held.request, cast(Float32Array, prompt.data)[None, num_kept:], positions, is_word)
-        return logits, OpenVINOCache(held.request, is_word, held.num_padding)
-
-    def _read(self, request: Any, embeddings: Float32Array, positions: Int64Array, is_word: Int64Array) -> Float32Array:
-        """Read positions after those that a run of the fused decoder holds; returns the logits after the last one."""
-        num_held = is_word.shape[1] - embeddings.shape[1]
-        for start in range(0, embeddings.shape[1], MAX_POSITIONS_AT_ONCE):
-            end = start + MAX_POSITIONS_AT_ONCE
-            inputs: dict[str, Any] = {
-                "embeddings": np.ascontiguousarray(embeddings[:, start:end]),
-                "positions": np.ascontiguousarray(positions[:, start:end]),
-                "is_word": np.ascontiguousarray(is_word[:, : num_held + end]),
-            }
-            if self._are_many(inputs["embeddings"].shape[:2], num_held=num_held + start):
-                outputs = self._read_many(request, inputs, num_held=num_held + start)
-            else:
-                rows = np.arange(len(embeddings), dtype=np.int32)
-                is_long = inputs["positions"].shape[1] > 1
-                outputs = self._decoder.infer(request, inputs | {"rows": rows}, is_long=is_long)
-        return self._logits(outputs)
-
-    def _logits(self, outputs: Any) -> Float32Array:
-        """What a decoder's last position gives, through the head where that is a graph of its own."""
-        if self._head is None:
-            return np.array(outputs["logits"], np.float32)
-        compiled, request = self._head
-        with self._lock:
-            return np.array(compiled.infer(request, [outputs["hidden"]], is_long=False)["logits"], np.float32)
-
-    def _are_many(self, shape: tuple[int, ...], *, num_held: int) -> bool:
-        """Whether B x T positions behind held ones are read faster by the other decoder than by the fused one."""
-        if self._form_for_many == "rounded":
-            return math.prod(shape) > FEW_ROUNDED
-        return num_held > 0 and math.prod(shape) > FEW_POSITIONS
-
-    def _reader_of_many(self) -> tuple[Compiled, Any]:
-        form = self._form_for_many
-        compiled = self._engine.compiled(f"decoder-{form}", lambda: self._graphs.build(form))
-        return compiled, compiled.request()
-
-    def _read_many(self, request: Any, inputs: dict[str, Any], *, num_held: int) -> Any:
-        """Read positions in the decoder for many of them, which is compiled when it is first needed."""
-        with self._lock:
-            if self._for_many is None:
-                self._for_many = self._reader_of_many()
-            compiled, reader = self._for_many
-            if num_held:
-                _hand_over(request, reader)
-            else:
-                reader.reset_state()
-            outputs = compiled.infer(reader, inputs)
-            _hand_over(reader, request)
-        return outputs
+        held.keep(num_kept)
+        return self._decoders.read(held, cast(Float32Array, prompt.data)[None, num_kept:]), held
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
@@ -324,31 +218,7 @@ class OpenVINORuntime:
         batch_size = len(held.num_padding)
         check_step(token_ids, batch_size=batch_size, num_positions=held.num_positions, max_positions=self.max_positions)
         self._check_token_ids(token_ids)
-        positions = (held.num_positions - held.num_padding)[:, None]
-        is_word = np.concatenate([held.is_word, np.ones((batch_size, 1), np.int64)], axis=1)
-        inputs = {
-            "embeddings": to_float32(self._table[token_ids])[:, None],
-            "positions": positions,
-            "is_word": is_word,
-            "rows": np.arange(batch_size, dtype=np.int32),
-        }
-        logits = self._logits(self._decoder.infer(held.request, inputs, is_long=False))
-        # Only now: a step that fails has added nothing.
-        held.is_word = is_word
-        return logits
+        return self._decoders.read(held, to_float32(self._table[token_ids])[:, None])
 
     def _check_token_ids(self, token_ids: Int64Array) -> None:
         check_token_ids(token_ids, vocabulary_size=self._config.decoder.vocabulary_size)
-
-
-def _hand_over(source: Any, target: Any) -> None:
-    """Give the states of one run to another."""
-    states = {state.name: state for state in target.query_state()}
-    for state in source.query_state():
-        states[state.name].state = state.state
-
-
-def _keep(request: Any, num_positions: int) -> None:
-    """Keep the first `num_positions` of a run's states."""
-    for state in request.query_state():
-        state.state = ov.Tensor(np.ascontiguousarray(state.state.data[:, :, :num_positions]))
