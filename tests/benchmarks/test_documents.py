@@ -21,6 +21,7 @@ from fastvlm.benchmarks.training_steps import GradientDifference, StepRow, Train
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
+WORDS = " ".join(DOCUMENT.split())
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 DECISION = " ".join(
     (ROOT / "docs" / "decisions" / "0015-own-kernels-for-training-on-processors.md").read_text().split()
@@ -41,66 +42,61 @@ def table_of(stored: dict[str, Any], rows: tuple[Row, ...]) -> str:
     return markdown(BenchReport(plan=plan, rows=rows, machine="", versions={}, peak=None))
 
 
-def test_first_tokens_are_the_stored_ones() -> None:
-    stored = read("bench-0.5b")
-    rows = tuple(with_spreads(Row, row) for row in stored["rows"])
-    assert table_of(stored, rows) in DOCUMENT
-    assert f"{stored['machine']} (Genoa" in DOCUMENT
-    assert f"{stored['peak']['tera_ops_per_second']['bfloat16']:.3f} tera-operations" in DOCUMENT
-    shares = [
-        row.second_ttft_ms.median / row.ttft_ms.median
-        for row in rows
-        if row.size_px == 1024 and row.second_ttft_ms is not None and row.ttft_ms is not None
-    ]
-    assert f"{100 * min(shares):.0f} to\n  {100 * max(shares):.0f} % of the first at 1024 px" in DOCUMENT
+def rows_of(name: str, *, size_px: int | None = None) -> tuple[Row, ...]:
+    rows = read(name)["rows"]
+    return tuple(with_spreads(Row, row) for row in rows if size_px in (None, row["size_px"]))
 
 
-def test_first_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
-    stored = read("bench-0.5b-onnxruntime")
-    rows = tuple(with_spreads(Row, row) for row in stored["rows"])
-    assert table_of(stored, rows) in DOCUMENT
-    assert f"ONNX Runtime {stored['versions']['onnxruntime']}" in DOCUMENT
-    assert f"{stored['peak']['tera_ops_per_second']['float32']:.3f} tera-operations" in DOCUMENT
+@pytest.mark.parametrize(
+    ("name", "size_px"),
+    [("bench-0.5b", None), ("bench-0.5b-onnxruntime", None), ("bench-0.5b-epyc", 1024), ("bench-0.5b-avx2", 1024)],
+)
+def test_first_tokens_are_the_stored_ones(name: str, size_px: int | None) -> None:
+    stored = read(name)
+    assert table_of(stored, rows_of(name, size_px=size_px)) in DOCUMENT
+    rates = stored["peak"]["tera_ops_per_second"].values()
+    assert any(re.search(rf"{rate:.2f}\d? tera-operations", WORDS) for rate in rates)
+
+
+def test_ratios_of_first_tokens_are_the_stored_ones() -> None:
+    rows = {row.system: row for row in rows_of("bench-0.5b", size_px=1024)}
+    first_ms = {name: row.ttft_ms.median for name, row in rows.items() if row.ttft_ms}
+    rates = {name: row.decode_tokens_per_second.median for name, row in rows.items() if row.decode_tokens_per_second}
+    shares = [row.second_ttft_ms.median / first_ms[name] for name, row in rows.items() if row.second_ttft_ms]
+    ours, eight = first_ms["fastvlm-openvino"], first_ms["fastvlm-openvino-int8"]
+    usual, float32 = first_ms["transformers"], first_ms["transformers-float32"]
+    best = min(first_ms["transformers-channels-last"], first_ms["transformers-compiled"])
+    words = {name: rate / rates["transformers"] for name, rate in rates.items()}
+    told = (
+        f"comes {usual / ours:.1f} times as soon as transformers' in bfloat16 and {float32 / ours:.1f} times as soon as "
+        f"in float32, in eight bits {usual / eight:.1f} and {float32 / eight:.1f} times; against the best of "
+        f"transformers' forms it is {best / ours:.1f} and {best / eight:.1f} times.",
+        f"Words follow {words['fastvlm-openvino']:.1f} times as fast as transformers' in bfloat16, "
+        f"{words['fastvlm-openvino-int8']:.1f} times with `int8` and {words['fastvlm-openvino-int4']:.1f} times with",
+        f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % of the first at 1024 px",
+    )
+    assert all(each in WORDS for each in told)
+
+
+def test_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
     rates = {
         row.system: row.decode_tokens_per_second.median
-        for row in rows
-        if row.size_px == 1024 and row.decode_tokens_per_second is not None
+        for row in rows_of("bench-0.5b-onnxruntime", size_px=1024)
+        if row.decode_tokens_per_second is not None
     }
     told = f"({rates['onnxruntime-int4']:.0f} tokens a second instead of {rates['fastvlm-openvino-int4']:.0f})"
-    assert told in DOCUMENT
+    assert told in WORDS
+    assert f"ONNX Runtime {read('bench-0.5b-onnxruntime')['versions']['onnxruntime']}" in DOCUMENT
 
 
-@pytest.mark.parametrize("name", ["bench-0.5b-amx", "bench-0.5b-amx-float32"])
-def test_first_tokens_with_amx_are_the_stored_ones(name: str) -> None:
-    stored = read(name)
-    rows = tuple(with_spreads(Row, row) for row in stored["rows"])
-    assert table_of(stored, rows) in DOCUMENT
-    assert f"{stored['peak']['tera_ops_per_second']['bfloat16']:.2f}" in DOCUMENT
-
-
-def test_ratios_with_amx_are_the_stored_ones() -> None:
-    runs = [
-        {row["system"]: row["ttft_ms"]["median"] for row in read(name)["rows"]}
-        for name in ("bench-0.5b-amx", "bench-0.5b-amx-float32")
-    ]
-    in_bfloat16, in_int8 = (
-        [run["transformers"] / run[system] for run in runs] for system in ("fastvlm-openvino", "fastvlm-openvino-int8")
-    )
-    in_float32 = [
-        runs[1]["transformers-float32"] / runs[1][system] for system in ("fastvlm-openvino", "fastvlm-openvino-int8")
-    ]
-    told = (
-        f"{in_bfloat16[0]:.1f} and {in_bfloat16[1]:.1f} times as soon as transformers in bfloat16, "
-        f"{in_int8[0]:.1f} and {in_int8[1]:.1f} times in eight bits, {in_float32[0]:.1f} and {in_float32[1]:.1f} times"
-    )
-    assert told in DOCUMENT
-
-
-def test_first_tokens_without_bfloat16_are_the_stored_ones() -> None:
-    stored = read("bench-0.5b-avx2")
-    rows = tuple(with_spreads(Row, row) for row in stored["rows"] if row["size_px"] == 1024)
-    assert table_of(stored, rows) in DOCUMENT
-    assert f"{stored['peak']['tera_ops_per_second']['float32']:.3f} tera-operations" in DOCUMENT
+@pytest.mark.parametrize("name", ["bench-0.5b", "bench-0.5b-onnxruntime"])
+def test_ours_is_the_soonest_at_every_size(name: str) -> None:
+    """What the page says of it: in each precision, beside every peer."""
+    for size_px in (512, 768, 1024, 1536):
+        first_ms = {row.system: row.ttft_ms.median for row in rows_of(name, size_px=size_px) if row.ttft_ms}
+        peers = [value for system, value in first_ms.items() if not system.startswith("fastvlm")]
+        ours = [value for system, value in first_ms.items() if system.startswith("fastvlm-openvino")]
+        assert len(ours) == 3 and max(ours) < min(peers)
 
 
 def test_budgets_are_the_stored_ones() -> None:

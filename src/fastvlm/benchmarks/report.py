@@ -125,11 +125,12 @@ def write_plot(report: BenchReport, path: Path) -> None:
                 sizes = [row.size_px for row in own]
                 medians = [spread.median for spread in spreads]
                 axes.errorbar(sizes, medians, yerr=[below, above], marker="o", capsize=3, label=" ".join(name))
-        for precision in dict.fromkeys(row.precision for row in report.rows if row.floor_ttft_ms is not None):
+        precisions = dict.fromkeys(row.precision for row in report.rows if row.floor_ttft_ms is not None)
+        for precision, style in zip(precisions, ("--", ":", "-."), strict=False):
             floors = {row.size_px: row.floor_ttft_ms for row in report.rows if row.precision == precision}
             sizes = sorted(floors)
             heights = [floors[size] for size in sizes]
-            axes.plot(sizes, heights, linestyle="--", color="grey", label=f"floor {precision}")
+            axes.plot(sizes, heights, linestyle=style, color="grey", label=f"floor {precision}")
         axes.set(
             title=f"{report.plan.shape}: time to first token",
             xlabel="side of the picture in pixels",
@@ -137,7 +138,8 @@ def write_plot(report: BenchReport, path: Path) -> None:
             yscale="log",
         )
         axes.set_xticks(sorted({row.size_px for row in report.rows}))
-        axes.legend()
+        # Beside the lines: with a dozen of systems there is no free corner.
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
 
 
 def _baseline_ms(rows: Sequence[Row], row: Row) -> float | None:
