@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastvlm.errors import FastVLMError
     from fastvlm.inference.answers import Answer, AnswerStream
-    from fastvlm.inference.assistant import Assistant, Chat, load
+    from fastvlm.inference.assistant import Assistant, Chat
+    from fastvlm.inference.loading import load
     from fastvlm.inference.settings import GenerationSettings
     from fastvlm.inference.timings import Timings, Usage
     from fastvlm.messages import ImagePart, Message, TextPart
@@ -43,7 +44,7 @@ _HOMES = {
     "TextPart": "fastvlm.messages",
     "Timings": "fastvlm.inference.timings",
     "Usage": "fastvlm.inference.timings",
-    "load": "fastvlm.inference.assistant",
+    "load": "fastvlm.inference.loading",
 }
 
 

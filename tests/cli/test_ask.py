@@ -28,7 +28,7 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     finished = run("ask", picture, "What is this?", "--model", parrot, "--max-new-tokens", "4", "--json")
     answer = json.loads(finished.stdout)
     assert finished.stderr == ""
-    assert set(answer) == {"answer", "usage", "timings", "model", "finish_reason", "confidence", "is_unsure"}
+    assert set(answer) == {"answer", "usage", "timings", "model", "finish_reason", "confidence", "is_unsure", "box"}
     assert (answer["answer"], answer["finish_reason"], answer["model"]) == ("aaaa", "length", str(parrot))
     usage = answer["usage"]
     assert usage["completion_tokens"] == 4

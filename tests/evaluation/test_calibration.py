@@ -16,7 +16,7 @@ from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.errors import DataError
 from fastvlm.evaluation.calibration import MOST_FALSE_REFUSALS, FirstScores, calibrate, chosen_bias, unsure_below
 from fastvlm.evaluation.suite import question_set
-from fastvlm.inference.assistant import load
+from fastvlm.inference.loading import load
 from fastvlm.inference.reading import is_refusal
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vlm import FastVLM

@@ -16,7 +16,8 @@ from fastvlm.evaluation.questions import EvaluationQuestion
 from fastvlm.evaluation.runner import AssistantAnswerer, Outcome
 from fastvlm.evaluation.suite import QuestionSet, coverage, question_set, run_suite
 from fastvlm.evaluation.tasks.scenes import scene_questions
-from fastvlm.inference.assistant import Assistant, load
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.loading import load
 
 
 @pytest.fixture(scope="module")

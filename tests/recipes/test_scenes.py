@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from fastvlm.data.synthetic.labels import TOKEN_CELL_PX
-from fastvlm.inference.assistant import load
+from fastvlm.inference.loading import load
 from fastvlm.recipes.scenes import RECIPES, smoke
 from fastvlm.tiles import fit_grid
 from fastvlm.training.loop import METRICS_FILE

@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 # Run by a process of its own: the checkpoint's folder and the cache are its arguments.
 PROGRAM = """
 import json, sys
-from fastvlm.inference.assistant import load
+from fastvlm.inference.loading import load
 from PIL import Image
 assistant = load(sys.argv[1], runtime="openvino", dtype="float32")
 picture = Image.radial_gradient("L").resize((160, 120))

@@ -22,7 +22,7 @@ from fastvlm.errors import DataError, GenerationError
 from fastvlm.evaluation.kept import kept_documents
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.report import ModelIdentity
-from fastvlm.inference.assistant import load
+from fastvlm.inference.loading import load
 
 _NUM_WARM_UPS = 3
 

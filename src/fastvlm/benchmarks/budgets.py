@@ -15,7 +15,8 @@ from rich.table import Table
 from fastvlm.benchmarks.report import FORMAT_VERSION, markdown_table
 from fastvlm.benchmarks.shapes import random_checkpoint
 from fastvlm.evaluation.provenance import describe_machine, installed_versions
-from fastvlm.inference.assistant import Assistant, load
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.loading import load
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 
 TOLERANCE = 0.1

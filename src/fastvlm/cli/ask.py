@@ -121,6 +121,7 @@ def _as_dict(answer: Answer, model: str) -> dict[str, object]:
         "finish_reason": answer.finish_reason,
         "confidence": round(answer.confidence, 4),
         "is_unsure": answer.is_unsure,
+        "box": answer.box,
     }
 
 

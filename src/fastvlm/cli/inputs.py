@@ -19,6 +19,7 @@ from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
 if TYPE_CHECKING:
+    from fastvlm.inference.assistant import Assistant
     from fastvlm.inference.reading import Asks
 
 Work = Callable[[object], Mapping[str, object]]
@@ -129,6 +130,29 @@ def text_work(assistant: Asks, question: str, *, max_tokens: int) -> Work:
             "finish_reason": answer.finish_reason,
             "max_tokens": max_tokens,
         }
+
+    return work
+
+
+def page_work(assistant: Assistant, *, max_tokens: int) -> Work:
+    """The work of reading all text: its records tell it as `text_work` does, and each line where they were read so."""
+    from fastvlm.inference.reading import read_text
+
+    def work(image: object) -> dict[str, object]:
+        read = read_text(assistant, image, assistant.closer_look, max_new_tokens=max_tokens)
+        record: dict[str, object] = {
+            "text": read.text,
+            "confidence": float(f"{read.confidence:.3g}"),
+            "is_unsure": read.is_unsure,
+            "finish_reason": read.finish_reason,
+            "max_tokens": max_tokens,
+        }
+        if read.lines:
+            record["lines"] = [
+                {"text": line.text, "box": line.box, "confidence": float(f"{line.confidence:.3g}")}
+                for line in read.lines
+            ]
+        return record
 
     return work
 

@@ -36,6 +36,7 @@ class ModelOptions(TypedDict):
     template: str | None
     image_mode: str | None
     max_ttft: float | None
+    at_once: bool
 
 
 class AnswerOptions(ModelOptions):
@@ -120,6 +121,11 @@ _MODEL_OPTIONS = (
         callback=milliseconds,
         metavar="TIME",
         help="Lower the resolution of pictures until the first token comes in this time, such as 400ms or 1.5s.",
+    ),
+    click.option(
+        "--at-once",
+        is_flag=True,
+        help="Answer from one look at a picture, also where a model could read it line by line when unsure.",
     ),
 )
 
@@ -208,7 +214,7 @@ def standard_input() -> TextIO:
 def load_assistant(options: ModelOptions) -> Assistant:
     """Load the chosen model; this is where its engine is imported."""
     from fastvlm.checkpoints.hub import resolve
-    from fastvlm.inference.assistant import load
+    from fastvlm.inference.loading import load
 
     # A download has a progress bar of its own.
     folder = resolve(options["model"])
@@ -223,6 +229,7 @@ def load_assistant(options: ModelOptions) -> Assistant:
             template=options["template"],
             image_mode=options["image_mode"],
             max_ttft_ms=options["max_ttft"],
+            closer_look=not options["at_once"],
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import click
 
-from fastvlm.cli.inputs import Work, fields_work, input_options, run_over_pages, text_work
+from fastvlm.cli.inputs import Work, fields_work, input_options, page_work, run_over_pages
 from fastvlm.cli.options import ModelOptions, model_options
 from fastvlm.cli.output import debug_option
 
@@ -52,11 +52,9 @@ def read_command(
     """Read the text, or the fields, of pictures and PDFs.
 
     Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
-    the exit code is 1 then. What can be read depends on the model: the embedded one reads a few lines of clean
-    type, and invents some of longer text.
+    the exit code is 1 then. What can be read depends on the model: the embedded one reads a few lines of clean type at
+    one look, and pages line by line, where words are often misread.
     """
-    from fastvlm.inference.reading import READ_QUESTION
-
     if fields and questions:
         raise click.UsageError("Expected --fields, or questions of your own by --field, got both. Leave one out.")
     own = ", ".join(f"{name}={question}" for name, question in questions.items())
@@ -65,7 +63,7 @@ def read_command(
     def work_of(assistant: Any) -> Work:
         if fields or questions:
             return fields_work(assistant, questions or None, max_tokens=max_tokens)
-        return text_work(assistant, READ_QUESTION, max_tokens=max_tokens)
+        return page_work(assistant, max_tokens=max_tokens)
 
     run_over_pages(
         words, output, work_of, options, wanted=wanted, max_tokens=max_tokens, resume=resume, as_json=as_json

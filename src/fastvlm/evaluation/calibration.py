@@ -19,10 +19,11 @@ from fastvlm.checkpoints.config import CONFIG_FILE, config_from_dict, config_to_
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.errors import DataError
 from fastvlm.evaluation.questions import EvaluationQuestion
-from fastvlm.evaluation.runner import BATCH_SIZE, AssistantAnswerer, evaluate
+from fastvlm.evaluation.runner import BATCH_SIZE, AssistantAnswerer, Outcome, evaluate
 from fastvlm.evaluation.suite import question_set
 from fastvlm.files import write_whole
-from fastvlm.inference.assistant import Assistant, load
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.loading import load
 from fastvlm.inference.reading import is_refusal
 from fastvlm.inference.timings import Stopwatch
 from fastvlm.messages import ImagePart, user
@@ -89,20 +90,31 @@ def calibrate(folder: Path, *, limit_per_family: int) -> Calibration:
     path = folder / CONFIG_FILE
     config = config_from_dict(json.loads(path.read_text(encoding="utf-8")), where=str(path))
 
-    def keep(found: Calibration) -> Assistant:
+    def keep(found: Calibration, *, closer_look: bool) -> Assistant:
         write_whole(path, json.dumps(config_to_dict(replace(config, calibration=found)), indent=2) + "\n")
-        return load(folder)
+        return load(folder, closer_look=closer_look)
 
-    assistant = load(folder)
+    assistant = load(folder, closer_look=False)
     token_id = assistant.tokenizer.encode(NOT_SHOWN)[0]
     questions = question_set("documents-dev", data=None, limit_per_family=limit_per_family).asked
     bias = chosen_bias(first_scores(assistant, questions, token_id))
-    found = Calibration(refusal_token_id=token_id, refusal_bias=bias)
-    outcomes = evaluate(AssistantAnswerer(keep(found)), questions)
-    judged = ((outcome.confidence, outcome.is_correct) for outcome in outcomes if outcome.confidence is not None)
-    found = replace(found, unsure_below=unsure_below(judged))
-    keep(found)
+    line_question = None if config.calibration is None else config.calibration.line_question
+    found = Calibration(refusal_token_id=token_id, refusal_bias=bias, line_question=line_question)
+    outcomes = evaluate(AssistantAnswerer(keep(found, closer_look=False)), questions)
+    found = replace(found, unsure_below=unsure_below(_judged(outcomes)))
+    if line_question is not None:
+        closer = evaluate(AssistantAnswerer(keep(found, closer_look=True)), questions)
+        # What was looked up is told by its confidence, which is another one.
+        looked_up = [
+            after for before, after in zip(outcomes, closer, strict=True) if before.confidence != after.confidence
+        ]
+        found = replace(found, found_unsure_below=unsure_below(_judged(looked_up)))
+    keep(found, closer_look=False)
     return found
+
+
+def _judged(outcomes: Iterable[Outcome]) -> list[tuple[float, bool]]:
+    return [(outcome.confidence, outcome.is_correct) for outcome in outcomes if outcome.confidence is not None]
 
 
 def main(folder: Path, limit_per_family: int) -> None:

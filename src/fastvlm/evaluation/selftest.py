@@ -63,7 +63,7 @@ def _accuracy(answerer: Answerer, questions: list[EvaluationQuestion]) -> Accura
 
 def main() -> None:
     """Measure the embedded model and write what is expected from then on."""
-    from fastvlm.inference.assistant import load
+    from fastvlm.inference.loading import load
 
     questions = selftest_questions()
     found = _accuracy(AssistantAnswerer(load(None)), questions)

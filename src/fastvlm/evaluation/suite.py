@@ -130,7 +130,7 @@ def run_suite(
         questions,
         task=task,
         identity=identity,
-        runtime=assistant.runtime.name,
+        runtime=assistant.runtime.name + ("" if assistant.closer_look is None else ", closer look where unsure"),
         with_baselines=with_baselines,
         report=report,
     )

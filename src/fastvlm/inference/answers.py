@@ -11,6 +11,7 @@ from fastvlm.errors import GenerationError
 from fastvlm.inference.generate import NewToken
 from fastvlm.inference.text_stream import TextStream
 from fastvlm.inference.timings import Timings, Usage
+from fastvlm.processing.text_lines import Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Answer:
     without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just these tokens
     and, where it ended the answer itself, to that end; of long answers it is small. Tokens of a stop string count too.
     is_unsure: whether answers of so little confidence were more often wrong than right when this model was calibrated;
-    False where it was not.
+    False where it was not. box: where on the picture the answer was read, in pixels, if it was looked up on it line by
+    line; token_ids are those of the text then, and usage counts every line that was read.
     """
 
     text: str
@@ -32,6 +34,7 @@ class Answer:
     token_ids: tuple[int, ...]
     confidence: float
     is_unsure: bool = False
+    box: Box | None = None
 
 
 class AnswerStream(Iterator[str]):

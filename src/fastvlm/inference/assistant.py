@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Protocol, Unpack
 
-import fastvlm
 from fastvlm.batches import PixelTiles, PromptTokens, UInt8Array, VisualTokens
-from fastvlm.checkpoints.config import CONFIG_FILE
-from fastvlm.checkpoints.hub import resolve
-from fastvlm.checkpoints.image_modes import processing_in_mode
-from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.errors import CheckpointError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import NO_BIAS, generate
 from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.latency import (
-    LatencyBudget,
-    check_budget,
-    kept_profile,
-    measure_latency,
-    warm_up,
-)
+from fastvlm.inference.latency import LatencyBudget
+from fastvlm.inference.page import Page
 from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import LoadTimings, Stopwatch, Timings, Usage
-from fastvlm.machine import cache_folder, describe_processor
 from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
 from fastvlm.processing.calibration import Calibration
-from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.images import read_image
 from fastvlm.processing.prompt import build_prompt
-from fastvlm.processing.templates import ChatTemplate, template_from_dict
+from fastvlm.processing.templates import ChatTemplate
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer
-from fastvlm.runtimes.choice import choose_runtime, open_runtime
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 
 __all__ = [
@@ -50,14 +35,29 @@ __all__ = [
     "GenerationSettings",
     "Timings",
     "Usage",
-    "load",
 ]
 
 Conversation = str | Message | Sequence[Message | Mapping[str, Any]]
 """A question as a string, or messages: fastvlm's own, or dictionaries in the style of OpenAI and transformers."""
 
+_MAX_HELD_PIECES = 48
+"""An answer that goes on for longer is no short one that could be looked up: it is no longer held back."""
+
 END_OF_TEXT = "<|endoftext|>"
 """Ends a text in Qwen2's vocabulary; models write it now and then in place of the end of their turn."""
+
+
+class LooksCloser(Protocol):
+    """Whoever may know better than one look at a picture did."""
+
+    def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
+        """Return a better answer, or the first one."""
+
+    def read(self, source: object) -> Page:
+        """Read a picture line by line."""
+
+    def is_unsure(self, confidence: float) -> bool:
+        """Whether what is read with so much confidence is more often wrong than right."""
 
 
 class Assistant:
@@ -66,7 +66,8 @@ class Assistant:
     settings: used where a question brings no others. eos_token_ids: the checkpoint's own end tokens; the template's
     and the tokenizer's are added. load_timings: how long loading took, for the timings of each answer. latency_budget:
     chooses the resolution of a question's pictures, in place of image_processor. calibration: when the model says that
-    it cannot tell.
+    it cannot tell. closer_look, an attribute, None at first: what an answer about a picture is handed to before it is
+    given; up to then short answers are held back.
     Raises CheckpointError where nothing could ever end an answer.
     """
 
@@ -93,7 +94,8 @@ class Assistant:
         self.prompt_memory = PromptMemory()
         self.latency_budget = latency_budget
         self.load_timings = load_timings or LoadTimings()
-        self._calibration = calibration
+        self.calibration = calibration
+        self.closer_look: LooksCloser | None = None
 
     def ask(
         self,
@@ -131,7 +133,28 @@ class Assistant:
     def _answer(
         self, messages: Sequence[Message], settings: GenerationSettings, clock: Stopwatch | None = None
     ) -> Generator[str, None, Answer]:
+        """One look at all pictures, and a closer one where that is wanted and helps."""
         clock = clock or Stopwatch()
+        pieces = self._one_look(messages, settings, clock)
+        if self.closer_look is None or not images_of(messages):
+            return (yield from pieces)
+        held: list[str] = []
+        try:
+            while len(held) <= _MAX_HELD_PIECES:
+                held.append(next(pieces))
+        except StopIteration as end:
+            first: Answer = end.value
+            timings = replace(first.timings, first_token_ms=first.timings.total_ms)
+            answer = self.closer_look(messages, replace(first, timings=timings), clock)
+            if answer.text:
+                yield answer.text
+            return answer
+        yield "".join(held)
+        return (yield from pieces)
+
+    def _one_look(
+        self, messages: Sequence[Message], settings: GenerationSettings, clock: Stopwatch
+    ) -> Generator[str, None, Answer]:
         images = self.read_images(messages, clock)
         visual_tokens = self.encode(images, clock)
         prompt = self.build_prompt(messages, visual_tokens, clock)
@@ -162,12 +185,12 @@ class Assistant:
     @property
     def first_bias(self) -> Mapping[int, float]:
         """What is added to the scores of tokens where an answer begins."""
-        known = self._calibration
+        known = self.calibration
         return NO_BIAS if known is None else {known.refusal_token_id: known.refusal_bias}
 
     def growing_answer(self, settings: GenerationSettings) -> GrowingAnswer:
         """An answer that has not begun."""
-        unsure_below = 0.0 if self._calibration is None else self._calibration.unsure_below
+        unsure_below = 0.0 if self.calibration is None else self.calibration.unsure_below
         return GrowingAnswer(self.tokenizer.decode, stop=settings.stop, unsure_below=unsure_below)
 
     def read_images(
@@ -302,82 +325,6 @@ class Chat:
         pixels = self._assistant.read_image(part.source)
         pixels.flags.writeable = False
         return ImagePart(pixels)
-
-
-def load(
-    model: str | Path | None = None,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    runtime: str = "auto",
-    quantize: str | None = None,
-    num_threads: int | None = None,
-    template: str | None = None,
-    image_mode: str | None = None,
-    max_ttft_ms: float | None = None,
-) -> Assistant:
-    """Load a model and return the assistant that answers with it.
-
-    model: None for the small model inside the package, a checkpoint folder, or a hub id such as
-    `apple/FastVLM-0.5B`. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. dtype: `auto`, `float32`,
-    `bfloat16`, `float16`. runtime: `openvino`, `torch`, or `auto` for torch on GPUs and OpenVINO on processors.
-    quantize: `int8` or `int4` for the decoder's weights, smaller and faster to decode with, in OpenVINO; with it
-    the encoder computes in eight bits where the checkpoint was calibrated, and where a processor has VNNI the
-    decoder rounds its inputs to eight bits. num_threads: CPU threads, None for the engine's choice. template: a
-    name such as `qwen_2`, and image_mode: `pad`, `crop`, `anyres` or `fit`, each None for what the checkpoint asks
-    for. max_ttft_ms: a time to first token to keep by lowering the resolution of pictures, None for full
-    resolution; how fast the machine is gets measured the first time, for seconds to a minute.
-    Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
-    GenerationError for a device, a precision or a runtime that is not there, MissingExtraError where torch is needed
-    and not installed.
-    """
-    started_s = time.perf_counter()
-    folder = resolve(model)
-    # A wrong name is told now, and not after gigabytes have been read.
-    chosen_template = None if template is None else template_from_dict(template)
-    processing_in_mode(ProcessingConfig(), image_mode)
-    stored = read_checkpoint(folder)
-    name = choose_runtime(runtime, device=device, dtype=dtype, form=stored.config.vlm.vision.form, quantize=quantize)
-    processing = processing_in_mode(stored.config.processing, image_mode)
-    if max_ttft_ms is not None:
-        check_budget(max_ttft_ms, processing)
-    engine = open_runtime(
-        stored,
-        name=name,
-        device=device,
-        dtype=dtype,
-        num_threads=num_threads,
-        quantize=quantize,
-        is_any_size=max_ttft_ms is not None,
-    )
-    budget = None
-    if max_ttft_ms is not None:
-        budget = _latency_budget(engine, processing, stored.folder, max_ttft_ms=max_ttft_ms, num_threads=num_threads)
-    return Assistant(
-        runtime=engine,
-        tokenizer=stored.tokenizer,
-        template=chosen_template or stored.config.template,
-        image_processor=ImageProcessor(processing),
-        eos_token_ids=stored.config.eos_token_ids,
-        load_timings=LoadTimings(load_ms=(time.perf_counter() - started_s) * 1000, load_compile_ms=engine.compile_ms),
-        latency_budget=budget,
-        calibration=stored.config.calibration,
-    )
-
-
-def _latency_budget(
-    runtime: Runtime, processing: ProcessingConfig, folder: Path, *, max_ttft_ms: float, num_threads: int | None
-) -> LatencyBudget:
-    """Measure the machine, unless it has been before, and run the engine once at the resolution to expect."""
-    config = folder / CONFIG_FILE
-    key = (
-        describe_processor(), os.cpu_count(), num_threads, runtime.name, runtime.version, processing,
-        str(config.resolve()), config.stat().st_mtime_ns, fastvlm.__version__,
-    )  # fmt: skip
-    profile = kept_profile(cache_folder(), key, lambda: measure_latency(runtime, processing))
-    budget = LatencyBudget(profile, max_ttft_ms=max_ttft_ms, processing=processing)
-    warm_up(runtime, budget.expected_processor())
-    return budget
 
 
 def end_token_ids(template: ChatTemplate, tokenizer: Tokenizer, from_config: Iterable[int]) -> frozenset[int]:

@@ -22,12 +22,13 @@ def ask_batch(
     *,
     batch_size: int = 16,
     settings: GenerationSettings | None = None,
+    clock: Stopwatch | None = None,
     **overrides: Unpack[SettingsOverrides],
 ) -> list[Answer]:
     """Answer conversations in batches, in order; greedy answers are those that `Assistant.ask` gives one by one.
 
     batch_size: questions at a time. Prompts of different lengths share a batch: the padding is the runtime's affair.
-    The timings of each answer are those of its whole batch.
+    The timings of each answer are those of its whole batch, and of what a clock that is given had measured before.
     """
     if batch_size < 1:
         raise GenerationError(f"Expected batch_size to be at least 1, got {batch_size}.")
@@ -37,14 +38,13 @@ def ask_batch(
     assistant.prompt_memory.clear()
     answers: list[Answer] = []
     for start in range(0, len(all_messages), batch_size):
-        answers += _answer_together(assistant, all_messages[start : start + batch_size], chosen)
+        answers += _answer_together(assistant, all_messages[start : start + batch_size], chosen, clock or Stopwatch())
     return answers
 
 
 def _answer_together(
-    assistant: Assistant, conversations: Sequence[tuple[Message, ...]], settings: GenerationSettings
+    assistant: Assistant, conversations: Sequence[tuple[Message, ...]], settings: GenerationSettings, clock: Stopwatch
 ) -> list[Answer]:
-    clock = Stopwatch()
     prompts: list[PromptTokens] = []
     embeddings: list[Embeddings] = []
     for messages in conversations:
@@ -70,7 +70,13 @@ def _answer_together(
                     if texts[rows[token.row]].is_finished:
                         stopped.add(token.row)
     timings = clock.timings(assistant.load_timings)
-    return [text.finish(prompt, timings) for text, prompt in zip(texts, prompts, strict=True)]
+    answers = [text.finish(prompt, timings) for text, prompt in zip(texts, prompts, strict=True)]
+    if assistant.closer_look is None:
+        return answers
+    return [
+        assistant.closer_look(messages, answer, clock)
+        for messages, answer in zip(conversations, answers, strict=True)
+    ]  # fmt: skip
 
 
 def _rows_that_fit(prompts: Sequence[Embeddings], max_new_tokens: int, max_positions: int) -> Iterator[list[int]]:

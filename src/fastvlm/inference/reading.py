@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 from fastvlm.batches import FinishReason
 from fastvlm.inference.answers import Answer
+from fastvlm.inference.page import Page, ReadLine
 
 READ_QUESTION = "Read the text."
+LEAST_LINES_READ_CLOSELY = 6
+"""A picture with fewer lines is read at one look, which knows of longer lines and of slanted ones."""
+
 CAPTION_QUESTION = "Describe the picture."
 KIND_QUESTION = "What kind of document is this?"
 REFUSALS = ("it is not shown", "i can't tell")
@@ -48,11 +53,46 @@ class Fields:
     finish_reason: FinishReason = "stop"
 
 
+@dataclass(frozen=True)
+class ReadText:
+    """The text of a picture, a row of it a line.
+
+    confidence: of the whole where it was read at one look, of the median line where it was read line by line. lines:
+    those lines, none where it was read at one look. finish_reason: `length` where the text was cut short.
+    """
+
+    text: str
+    confidence: float
+    is_unsure: bool
+    finish_reason: FinishReason
+    lines: tuple[ReadLine, ...] = ()
+
+
+class ReadsLines(Protocol):
+    """Whoever reads pictures line by line: the closer look of an assistant."""
+
+    def read(self, source: object) -> Page:
+        """Read all lines of a picture."""
+
+    def is_unsure(self, confidence: float) -> bool:
+        """Whether what is read with so much confidence is more often wrong than right."""
+
+
 class Asks(Protocol):
     """Whoever answers a question about pictures: an assistant."""
 
     def ask(self, question: str, *, images: object, max_new_tokens: int) -> Answer:
         """Answer a question about one picture in so many tokens at most."""
+
+
+def read_text(assistant: Asks, image: object, closer_look: ReadsLines | None, *, max_new_tokens: int) -> ReadText:
+    """Read the text of a picture: line by line where it has many and the model can, at one look otherwise."""
+    page = Page([]) if closer_look is None else closer_look.read(image)
+    if closer_look is not None and len(page.lines) >= LEAST_LINES_READ_CLOSELY:
+        confidence = median(line.confidence for line in page.lines)
+        return ReadText(page.text, confidence, closer_look.is_unsure(confidence), "stop", tuple(page.lines))
+    answer = assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_new_tokens)
+    return ReadText(answer.text, answer.confidence, answer.is_unsure, answer.finish_reason)
 
 
 def read_fields(

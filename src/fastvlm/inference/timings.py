@@ -34,9 +34,10 @@ class Timings:
     embeddings. prefill_ms: reading the prompt and choosing the first token. decode_ms: all later tokens, and text
     from tokens.
     The phases from image_read_ms to decode_ms add up to total_ms; first_token_ms runs from the start to the first
-    token. decode_per_token_ms is the mean of the tokens after it, decode_tail_ms what 19 of 20 of their steps stay
-    within. Time that a reader of the stream takes for itself is not counted. peak_memory_mb: the most that this process
-    has held until the end of the answer, in MB of 10^6 bytes; None where the system does not tell.
+    token that a reader of the stream can see. decode_per_token_ms is the mean of the tokens after it, decode_tail_ms
+    what 19 of 20 of their steps stay within. Time that a reader of the stream takes for itself is not counted.
+    peak_memory_mb: the most that this process has held until the end of the answer, in MB of 10^6 bytes; None where the
+    system does not tell.
     """
 
     load_ms: float
@@ -105,6 +106,10 @@ class Stopwatch:
         ended_s = time.perf_counter()
         self._phases_s[name] = self._phases_s.get(name, 0.0) + ended_s - self._lap_started_s
         self._lap_started_s = ended_s
+
+    def answered(self) -> None:
+        """Count now as the time of the first token: an answer that was held back comes as a whole."""
+        self._first_token_s = self._elapsed_s()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -1,0 +1,184 @@
+"""A closer look at a picture: its lines of text are cut out and read, and the answer is looked up among them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fastvlm.batches import UInt8Array
+from fastvlm.errors import CheckpointError
+from fastvlm.inference.answers import Answer
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.batching import ask_batch
+from fastvlm.inference.image_cache import ImageCache
+from fastvlm.inference.line_lookup import look_up
+from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.reading import is_refusal
+from fastvlm.inference.timings import Stopwatch, Usage
+from fastvlm.messages import ImagePart, Message, TextPart, images_of, user
+from fastvlm.processing.images import read_image
+from fastvlm.processing.text_lines import Box, find_text_lines
+
+LEAST_LINES = 3
+"""A picture with fewer lines was read as a whole already."""
+
+MOST_LINES = 400
+"""More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
+
+_MARGIN = 0.3
+"""Left around a line that is cut out, by its height."""
+
+_LINES_AT_A_TIME = 32
+_MAX_LINE_TOKENS = 32
+_LEAST_CONFIDENCE = 0.01
+"""What was found with less says nothing that the first answer did not."""
+
+_SEES_NOTHING = "i see no picture"
+
+_MAX_PAGES = 8
+"""That are remembered, so that further questions about one need no reading."""
+
+
+class CloserLook:
+    """Looks closer where one look at a whole picture left a model unsure.
+
+    The lines of text are found by their ink, cut out at the picture's full resolution, each read by itself in batches,
+    and the question is looked up among them (`line_lookup`). For questions about one picture only.
+    Raises CheckpointError for a model that was not taught to read lines: its calibration has no line_question.
+    """
+
+    def __init__(self, assistant: Assistant) -> None:
+        calibration = assistant.calibration
+        if calibration is None or calibration.line_question is None:
+            raise CheckpointError(
+                "Expected a model whose calibration has a line_question, as the embedded one has, got none. "
+                "Ask it without a closer look."
+            )
+        self._calibration = calibration
+        self._question = calibration.line_question
+        # Apart from the assistant's own: lines would push the picture out of its caches.
+        self._reader = Assistant(
+            runtime=assistant.runtime,
+            tokenizer=assistant.tokenizer,
+            template=assistant.template,
+            image_processor=assistant.image_processor,
+            eos_token_ids=assistant.eos_token_ids,
+            calibration=calibration,
+        )
+        self._reader.image_cache = ImageCache(max_images=0)
+        self._pages: OrderedDict[str, tuple[Page, Usage]] = OrderedDict()
+
+    def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
+        """Return an answer that was looked up, or the first one where that is sure or nothing better was found."""
+        asked = _asked_about_one_picture(messages)
+        if asked is None or not first.is_unsure or first.finish_reason != "stop":
+            return first
+        source, question = asked
+        page, usage = self._read(source, clock)
+        found = look_up(question, page)
+        with clock.phase("decode"):
+            clock.answered()
+        timings = clock.timings(self._reader.load_timings)
+        timings = replace(timings, load_ms=first.timings.load_ms, load_compile_ms=first.timings.load_compile_ms)
+        total = Usage(
+            prompt_tokens=first.usage.prompt_tokens + usage.prompt_tokens,
+            visual_tokens=first.usage.visual_tokens + usage.visual_tokens,
+            completion_tokens=first.usage.completion_tokens + usage.completion_tokens,
+            cached_tokens=first.usage.cached_tokens,
+        )
+        if found is None or found.confidence < _LEAST_CONFIDENCE:
+            return replace(first, timings=timings, usage=total)
+        return replace(
+            first,
+            text=found.text,
+            timings=timings,
+            usage=total,
+            token_ids=tuple(self._reader.tokenizer.encode(found.text)),
+            confidence=found.confidence,
+            is_unsure=self.is_unsure(found.confidence),
+            box=found.line.box,
+        )
+
+    def read(self, source: object) -> Page:
+        """Read all lines of a picture, as an assistant takes it. Raises ImageError.
+
+        Empty where there are fewer than `LEAST_LINES` or more than `MOST_LINES`.
+        """
+        return self._read(source, Stopwatch())[0]
+
+    def is_unsure(self, confidence: float) -> bool:
+        """Whether what was found with so much confidence was more often wrong than right."""
+        return confidence < self._calibration.found_unsure_below
+
+    def _read(self, source: object, clock: Stopwatch) -> tuple[Page, Usage]:
+        """Read a page, and tell what that took; what was read lately takes nothing."""
+        with clock.phase("image_read"):
+            picture = read_image(source)
+        with clock.phase("preprocess"):
+            key = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
+            known = self._pages.get(key)
+            boxes = [] if known is not None else find_text_lines(picture)
+        if known is not None:
+            self._pages.move_to_end(key)
+            return known[0], Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+        answers = self._read_lines(picture, boxes, clock) if LEAST_LINES <= len(boxes) <= MOST_LINES else []
+        page = Page(
+            [
+                ReadLine(answer.text.strip(), box, answer.confidence)
+                for box, answer in zip(boxes, answers, strict=False)
+                if _is_text(answer.text)
+            ]
+        )
+        self._pages[key] = page, Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+        if len(self._pages) > _MAX_PAGES:
+            self._pages.popitem(last=False)
+        return page, _sum([answer.usage for answer in answers])
+
+    def _read_lines(self, picture: UInt8Array, boxes: Sequence[Box], clock: Stopwatch) -> list[Answer]:
+        """Read lines in the order of their boxes."""
+        parts = [_cut_out(picture, box) for box in boxes]
+        # Lines of about one length end together, and a batch runs until its longest has ended.
+        order = sorted(range(len(parts)), key=lambda place: boxes[place].width / boxes[place].height)
+        answers = ask_batch(
+            self._reader,
+            [user(ImagePart(parts[place]), self._question) for place in order],
+            batch_size=_LINES_AT_A_TIME,
+            clock=clock,
+            max_new_tokens=_MAX_LINE_TOKENS,
+        )
+        by_place = dict(zip(order, answers, strict=True))
+        return [by_place[place] for place in range(len(parts))]
+
+
+def _asked_about_one_picture(messages: Sequence[Message]) -> tuple[object, str] | None:
+    """The picture and the last question of a conversation that shows one picture; None for other ones."""
+    pictures = list(images_of(messages))
+    text = " ".join(part.text for part in messages[-1].content if isinstance(part, TextPart)) if messages else ""
+    return (pictures[0].source, text) if len(pictures) == 1 and text.strip() else None
+
+
+def _is_text(answer: str) -> bool:
+    """Whether an answer is what a line says, and not that there is none."""
+    return bool(answer.strip()) and not is_refusal(answer) and not answer.lower().startswith(_SEES_NOTHING)
+
+
+def _cut_out(picture: UInt8Array, box: Box) -> UInt8Array:
+    margin = round(_MARGIN * box.height) + 1
+    return np.ascontiguousarray(
+        picture[
+            max(0, box.top - margin) : box.bottom + margin,
+            max(0, box.left - margin) : box.right + margin,
+        ]
+    )
+
+
+def _sum(usages: Sequence[Usage]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        visual_tokens=sum(usage.visual_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+    )

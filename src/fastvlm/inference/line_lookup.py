@@ -1,0 +1,212 @@
+"""Finds on a page that was read line by line what a question asks for, by what the lines say and where they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import permutations
+from typing import NamedTuple
+
+from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.receipt_lookup import amount_of, asks_for_date, asks_for_total, date_of, total_of
+
+_LEAST_LIKENESS = 0.68
+"""Of a line, as it was read, to words of a question, for the line to be what the question names."""
+
+_MAX_WORDS = 4
+"""Of a label."""
+
+_MAX_MENTIONS = 6
+"""That are tried two by two."""
+
+_FUNCTION = """
+a an and any are at be by can could did do does find for from give has have how i in is it its let me me's of on or
+please say says see show shows sorry tell that the there this to was what what's when where which who whose with would
+you
+"""
+_FUNCTION_WORDS = frozenset(_FUNCTION.split())
+"""Never a label by themselves."""
+
+_FRAME = """
+ask bar below beside bill bought cell chart column cost costs diagram document entered entry exactly field figure form
+get given high item items large line listed long look many much number out paid picture point price printed product
+read receipt row sheet sign slip stand stands table text thing under value write written
+"""
+_PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
+_HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
+_LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
+_FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
+"""What questions speak of documents with; a label only where a line says exactly that."""
+
+_ASKS_FOR_FIELD = re.compile(r"\b(which|what) field\b", re.I)
+_ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|amount|price|much|many)\b)", re.I)
+_LEAST_CELLS = 3
+"""Numbers below a heading, for the highest of them to be worth looking for."""
+
+_PIECES = re.compile(r"\s*[x×]\s?\d*$", re.I)
+"""Behind the name of an item on a receipt."""
+
+
+def look_up(question: str, page: Page) -> Found | None:
+    """Find the answer to a question on a page; None where nothing on it seems to be the answer.
+
+    Found are the total of a receipt and a date; where the row and the column meet that a question names, and which
+    row has the highest or the lowest number of a column; what stands beside, above or below a label that is named; and
+    the label of a number that is named. Labels are compared by likeness, since lines are misread.
+    """
+    total = total_of(page) if asks_for_total(question) else None
+    if total is not None:
+        return total
+    words = _words(question)
+    mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
+    found = _cell(mentions, page) or _extreme(words, mentions, page)
+    if found is None and mentions:
+        found = _label(question, mentions[0], page) or _value(words, mentions[0], page)
+    return found or (date_of(page) if asks_for_date(question) else None)
+
+
+class _Mention(NamedTuple):
+    """A line whose beginning a question names.
+
+    score: likeness from 0 to 1, and a little more for longer labels. rest: of the line, behind the label. start, stop:
+    the words of the question that name it.
+    """
+
+    score: float
+    line: ReadLine
+    rest: str
+    start: int
+    stop: int
+
+    @property
+    def likeness(self) -> float:
+        """At most 1."""
+        return min(self.score, 1.0)
+
+
+def _cell(mentions: Sequence[_Mention], page: Page) -> Found | None:
+    """Of a table whose row and column are named."""
+    for row, heading in permutations((mention for mention in mentions if not mention.rest), 2):
+        if row.stop <= heading.start or heading.stop <= row.start:
+            cell = page.cell(row.line, heading.line)
+            if cell is not None and cell is not row.line and cell is not heading.line:
+                return Found(cell.text, cell, min(row.likeness, heading.likeness) * cell.confidence)
+    return None
+
+
+def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> Found | None:
+    """The first cell of the row with the highest or the lowest number of a column that is named."""
+    sign = bool(_HIGHEST_WORDS & set(words)) - bool(_LOWEST_WORDS & set(words))
+    for mention in mentions if sign else ():
+        cells = [(_number(line.text), line) for line in page.column_of(mention.line)]
+        numbers = [(number, line) for number, line in cells if number is not None]
+        if len(numbers) >= max(_LEAST_CELLS, len(cells) - 1):
+            _, line = max(numbers, key=lambda one: sign * one[0])
+            name = _name_of(line, page)
+            if name is not None:
+                confidence = min(one.confidence for _, one in numbers)
+                return Found(name.text, name, mention.likeness * confidence * name.confidence)
+    return None
+
+
+def _label(question: str, mention: _Mention, page: Page) -> Found | None:
+    """What the line is called whose number, or whose entry in a form, a question names."""
+    is_asked = _ASKS_FOR_FIELD.search(question) or (mention.line.is_number and _ASKS_FOR_NAME.search(question))
+    name = _name_of(mention.line, page) if is_asked and not mention.rest else None
+    if name is None:
+        return None
+    return Found(_PIECES.sub("", name.text), name, mention.likeness * name.confidence)
+
+
+def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
+    """What stands first in the row of a line, words rather than a number."""
+    before = page.left_of(line)
+    return next((other for other in before if not other.is_number), before[0] if before else None)
+
+
+def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
+    """What belongs to a label that is named."""
+    is_price = bool(_PRICE_WORDS & set(words))
+    if mention.rest and not (is_price and _PIECES.fullmatch(f" {mention.rest}")):
+        return Found(mention.rest, mention.line, mention.likeness * mention.line.confidence)
+    value = _price_of(mention.line, page) if is_price else _value_of(mention.line, page)
+    if value is None or (not is_price and _names_more(words, mention)):
+        return None
+    return Found(value.text, value, mention.likeness * value.confidence)
+
+
+def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
+    """What stands on the right of a label, above it or below it."""
+    right = page.right_of(label)
+    above = page.number_above(label)
+    if right and (right[0].is_number or above is None):
+        # Of several numbers the question does not say which.
+        return right[0] if len(right) == 1 or not right[1].is_number else None
+    return above or page.below(label)
+
+
+def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
+    """The last amount in the row of an item, or in the row below it."""
+    below = page.below(label)
+    for line in (label, *([below] if below is not None else [])):
+        amounts = [other for other in page.right_of(line) if amount_of(other.text) is not None]
+        if amounts:
+            return amounts[-1]
+    return None
+
+
+def _names_more(words: Sequence[str], mention: _Mention) -> bool:
+    """Whether a question names something beside a label, such as a column whose heading was not found."""
+    others = {*words[: mention.start], *words[mention.stop :]}
+    return bool(others - _FUNCTION_WORDS - _FRAME_WORDS)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip(".'") for word in re.findall(r"[\w.']+", text.lower()) if word.strip(".'")]
+
+
+def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
+    for line in lines:
+        said = _words(line.text)
+        best: _Mention | None = None
+        for count in range(1, min(_MAX_WORDS, len(said)) + 1):
+            label = "".join(said[:count])
+            for start, stop in _windows(words):
+                named = "".join(words[start:stop])
+                likeness = _likeness(named, label, is_frame=set(words[start:stop]) <= _FRAME_WORDS)
+                # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
+                score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
+                if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
+                    best = _Mention(score, line, _behind(line.text, count), start, stop)
+        if best is not None:
+            yield best
+
+
+def _windows(words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Words of a question in a row that may be a label."""
+    for start in range(len(words)):
+        for stop in range(start + 1, min(start + _MAX_WORDS, len(words)) + 1):
+            if not set(words[start:stop]) <= _FUNCTION_WORDS:
+                yield start, stop
+
+
+def _likeness(named: str, label: str, *, is_frame: bool) -> float:
+    if abs(len(named) - len(label)) > max(2, len(named) // 2):
+        return 0.0
+    if len(named) < 4 or is_frame:
+        return float(named == label)
+    return SequenceMatcher(None, named, label, autojunk=False).ratio()
+
+
+def _behind(text: str, num_words: int) -> str:
+    """What a line says behind its first words, without what separates them."""
+    found = re.match(rf"(?:[^\w]*[\w.']+){{{num_words}}}", text)
+    rest = text[found.end() :].lstrip(" :;,.|-=_\n") if found else ""
+    return rest if re.search(r"\w", rest) else ""
+
+
+def _number(text: str) -> float | None:
+    """The number that a cell of a table is, with thousands, a share or a currency."""
+    found = re.fullmatch(r"[^\w.-]*(-?\d[\d,]*(?:\.\d+)?|-?\.\d+)[^\w.]*", text.strip())
+    return float(found[1].replace(",", "")) if found else None

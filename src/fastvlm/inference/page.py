@@ -1,0 +1,114 @@
+"""A page as a model read it, line by line: what its lines say, and how they stand to each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastvlm.processing.text_lines import Box, rows_of
+
+_CENTRED = 0.6
+"""Centres of two lines above each other are apart by less than this share of the wider one."""
+
+
+@dataclass(frozen=True)
+class ReadLine:
+    """A line, where it stands, and the probability, from 0 to 1, that the model gave to what it read."""
+
+    text: str
+    box: Box
+    confidence: float
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number, an amount or a share, whatever stands around its digits."""
+        kept = re.sub(r"[^\w.]", "", self.text)
+        num_digits = sum(character.isdigit() for character in kept)
+        return num_digits > 0 and num_digits >= len(kept) / 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer, the line that it was read from, and how likely it is to be right, from 0 to 1."""
+
+    text: str
+    line: ReadLine
+    confidence: float
+
+
+class Page:
+    """Lines of a page, as the rows that they form: from top to bottom, each from left to right."""
+
+    def __init__(self, lines: Sequence[ReadLine]) -> None:
+        self.rows = rows_of(lines, lambda line: line.box)
+        self.lines = [line for row in self.rows for line in row]
+
+    @property
+    def text(self) -> str:
+        """What the page says, a row a line."""
+        return "\n".join(" ".join(line.text.replace("\n", " ") for line in row) for row in self.rows)
+
+    def beside(self, line: ReadLine) -> list[ReadLine]:
+        """What stands on the height of a line, from left to right, without it."""
+        found = [other for other in self.lines if other is not line and _overlap(_height(other), _height(line)) > 0.5]
+        return sorted(found, key=lambda other: other.box.left)
+
+    def right_of(self, line: ReadLine) -> list[ReadLine]:
+        """What stands on the right of a line, the nearest first."""
+        return [other for other in self.beside(line) if other.box.left >= line.box.right - 2]
+
+    def left_of(self, line: ReadLine) -> list[ReadLine]:
+        """What stands on the left of a line, the farthest first."""
+        return [other for other in self.beside(line) if other.box.right <= line.box.left + 2]
+
+    def number_above(self, label: ReadLine) -> ReadLine | None:
+        """The next number above a label, centred over it, as over the bars of a chart."""
+        found = [
+            line
+            for line in self.lines
+            if line.is_number
+            and line.box.bottom <= label.box.top + 2
+            and abs(line.box.left + line.box.right - label.box.left - label.box.right)
+            < 2 * _CENTRED * max(label.box.width, line.box.width)
+        ]
+        return max(found, key=lambda line: line.box.bottom, default=None)
+
+    def below(self, label: ReadLine) -> ReadLine | None:
+        """The next line below a label that begins where it does."""
+        height = label.box.height
+        found = [
+            line
+            for line in self.lines
+            if abs(line.box.left - label.box.left) < 1.5 * height
+            and 0 <= line.box.top - label.box.bottom < 1.2 * height
+        ]
+        return min(found, key=lambda line: line.box.top, default=None)
+
+    def column_of(self, heading: ReadLine) -> list[ReadLine]:
+        """What stands below a heading, as wide or not, from top to bottom."""
+        return [
+            line
+            for line in self.lines
+            if line.box.top >= heading.box.bottom - 3 and _overlap(_width(line), _width(heading)) > 0.3
+        ]
+
+    def cell(self, row: ReadLine, heading: ReadLine) -> ReadLine | None:
+        """Where the row of one line and the column below another meet."""
+        column = self.column_of(heading)
+        found = [line for line in self.beside(row) if any(line is other for other in column)]
+        return max(found, key=lambda line: _overlap(_width(line), _width(heading)), default=None)
+
+
+def _width(line: ReadLine) -> tuple[int, int]:
+    return line.box.left, line.box.right
+
+
+def _height(line: ReadLine) -> tuple[int, int]:
+    return line.box.top, line.box.bottom
+
+
+def _overlap(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """What two stretches have in common, as a share of the shorter one."""
+    common = min(first[1], second[1]) - max(first[0], second[0])
+    return common / max(1, min(first[1] - first[0], second[1] - second[0]))

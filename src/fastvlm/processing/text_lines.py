@@ -1,0 +1,175 @@
+"""Where lines of text stand on a picture, found by their ink alone: no weights, and nothing is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fastvlm.batches import Float32Array, UInt8Array
+from fastvlm.errors import ImageError
+
+_MAX_SIDE_PX = 2048
+"""Larger pictures are searched made smaller: their letters stay large enough to be found."""
+
+_DARK = 128
+"""A picture that is mostly darker has light text."""
+
+_WINDOW_OF_SIDE = 0.05
+_LEAST_CONTRAST = 12
+_SAUVOLA = 0.2, 128.0
+"""What ink must be darker than: the mean around it, by more where the surroundings vary (Sauvola and Pietikäinen 2000).
+
+As shares of the short side, in grey levels, and the two constants of that paper.
+"""
+
+_LETTER_PX = 5, 0.08
+"""Height of letters at least, in pixels, and at most, as a share of the long side."""
+
+_LETTER_GAP = 0.6
+_WORD_GAP = 1.0
+"""Up to this many heights of letters apart, ink belongs to one word, and words to one line."""
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+Thing = TypeVar("Thing")
+
+
+class Box(NamedTuple):
+    """A part of a picture in pixels; right and bottom are just outside of it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """From left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """From top to bottom."""
+        return self.bottom - self.top
+
+
+def find_text_lines(picture: UInt8Array) -> list[Box]:
+    """Find lines of text on a picture, uint8 of H x W x 3, from top to bottom and from left to right.
+
+    What stands far apart on one height, such as the cells of a table's row, are lines of their own. Text that slants by
+    more than some degrees, handwriting, and light text on dark parts of a light picture, or the other way round, are
+    found in part or not at all. Raises ImageError on other arrays.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ImageError(f"Expected a picture of uint8 and H x W x 3, got {picture.dtype} and {picture.shape}.")
+    image = Image.fromarray(picture).convert("L")
+    shrunk_by = max(1.0, max(image.size) / _MAX_SIDE_PX)
+    if shrunk_by > 1:
+        image = image.resize((max(1, round(image.width / shrunk_by)), max(1, round(image.height / shrunk_by))))
+    grey = np.asarray(image, dtype=np.float32)
+    boxes = _lines_of(_ink(255 - grey if np.median(grey) < _DARK else grey))
+    return [
+        Box(
+            int(left * shrunk_by),
+            int(top * shrunk_by),
+            min(picture.shape[1], round(right * shrunk_by)),
+            min(picture.shape[0], round(bottom * shrunk_by)),
+        )
+        for left, top, right, bottom in boxes
+    ]
+
+
+def _ink(grey: Float32Array) -> BoolArray:
+    """Say what is darker than its surroundings."""
+    from scipy import ndimage
+
+    window_px = max(15, round(_WINDOW_OF_SIDE * min(grey.shape))) | 1
+    mean = ndimage.uniform_filter(grey, window_px)
+    deviation = np.sqrt(np.maximum(ndimage.uniform_filter(grey * grey, window_px) - mean * mean, 0))
+    share, full_deviation = _SAUVOLA
+    threshold = np.minimum(mean * (1 + share * (deviation / full_deviation - 1)), mean - _LEAST_CONTRAST)
+    ink: BoolArray = grey < threshold
+    return ink
+
+
+def _lines_of(ink: BoolArray) -> list[Box]:
+    from scipy import ndimage
+
+    labels, num_labels = ndimage.label(ink, _EIGHT_NEIGHBOURS)
+    if not num_labels:
+        return []
+    parts = _boxes(labels)
+    widths, heights = parts[:, 2] - parts[:, 0], parts[:, 3] - parts[:, 1]
+    areas = np.bincount(labels.ravel(), minlength=num_labels + 1)[1:]
+    least_px, most_share = _LETTER_PX
+    could_be_letter = (heights >= least_px) & (heights <= most_share * max(ink.shape))
+    could_be_letter &= (widths <= 6 * np.maximum(heights, 8)) & (areas >= 8)
+    if not could_be_letter.any():
+        return []
+    letter_px = float(np.median(heights[could_be_letter]))
+    # Dots and dashes belong to text too; frames, rules and specks do not.
+    is_text = (heights >= max(2, 0.1 * letter_px)) & (heights <= 3 * letter_px) & (widths <= 12 * letter_px)
+    is_text &= (areas >= 3) & ~((widths > 4 * letter_px) & (heights < 0.4 * letter_px))
+    text = np.concatenate([[False], is_text])[labels]
+    gap_px = round(_LETTER_GAP * letter_px) | 1
+    closed = ndimage.binary_closing(np.pad(text, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
+    words, _ = ndimage.label(closed[:, gap_px:-gap_px] | text, _EIGHT_NEIGHBOURS)
+    amounts = np.bincount((words * text).ravel(), minlength=int(words.max()) + 1)[1:]
+    lines = _joined([Box(*box) for box in _boxes(words)[amounts >= 6].tolist()], letter_px)
+    lines = [line for line in lines if line.height >= 0.5 * letter_px and line.width >= 0.15 * letter_px]
+    return [line for row in rows_of(lines, lambda line: line) for line in row]
+
+
+def _boxes(labels: npt.NDArray[np.int32]) -> IntArray:
+    """Left, top, right and bottom of what has each label from 1 on, N x 4."""
+    from scipy import ndimage
+
+    found = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in ndimage.find_objects(labels)]
+    return np.array(found, dtype=np.int64).reshape(-1, 4)
+
+
+def _joined(words: Sequence[Box], letter_px: float) -> list[Box]:
+    """Join words of one line; dots and dashes go with the letters that they stand beside."""
+    lines: list[Box] = []
+    for word in sorted(words):
+        nearest = None
+        for place, line in enumerate(lines):
+            if _goes_on(line, word, letter_px) and (nearest is None or line.right > lines[nearest].right):
+                nearest = place
+        if nearest is None:
+            lines.append(word)
+        else:
+            line = lines[nearest]
+            lines[nearest] = Box(
+                line.left, min(line.top, word.top), max(line.right, word.right), max(line.bottom, word.bottom)
+            )
+    return lines
+
+
+def _goes_on(line: Box, word: Box, letter_px: float) -> bool:
+    """Whether a word stands behind a line as its next one would."""
+    small, large = sorted((line.height, word.height))
+    if large > 2.2 * small and small > 0.5 * letter_px:
+        return False  # a heading beside small print
+    if min(line.bottom, word.bottom) - max(line.top, word.top) < 0.5 * small:
+        return False
+    size = min(large, 1.6 * small) if small > 0.6 * letter_px else large
+    return word.left - line.right <= _WORD_GAP * max(0.8 * letter_px, size)
+
+
+def rows_of(things: Iterable[Thing], box_of: Callable[[Thing], Box]) -> list[list[Thing]]:
+    """Put what stands on one height together: rows from top to bottom, each from left to right."""
+    rows: list[list[Thing]] = []
+    for thing in sorted(things, key=lambda one: box_of(one).top + box_of(one).bottom):
+        middle = (box_of(thing).top + box_of(thing).bottom) / 2
+        if rows and any(box_of(other).top < middle < box_of(other).bottom for other in rows[-1]):
+            rows[-1].append(thing)
+        else:
+            rows.append([thing])
+    return [sorted(row, key=lambda one: box_of(one).left) for row in rows]

@@ -1,0 +1,183 @@
+"""A picture is read line by line where one look left the model unsure, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastvlm
+from fastvlm.batches import UInt8Array
+from fastvlm.errors import CheckpointError
+from fastvlm.evaluation.kept import kept_documents
+from fastvlm.inference.answers import Answer
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.batching import ask_batch
+from fastvlm.inference.closer_look import LEAST_LINES, CloserLook
+from fastvlm.inference.timings import PHASES, Stopwatch
+from fastvlm.messages import ImagePart, Message, user
+from fastvlm.processing.calibration import Calibration
+
+FOUND = {"documents-4/test/175": "0.08", "documents-4/test/72": "153", "documents-4/test/69": "10/03/29"}
+"""Kept documents, and the answers to questions about them that one look gets wrong."""
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[str, tuple[UInt8Array, str]]:
+    """Their pictures and questions."""
+    return {
+        question.picture.picture_id: (question.picture.load(), question.text)
+        for question in kept_documents()
+        if FOUND.get(question.picture.picture_id) == question.answer
+    }
+
+
+@pytest.fixture(scope="module")
+def at_once() -> Assistant:
+    return fastvlm.load(closer_look=False)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Assistant:
+    return fastvlm.load()
+
+
+@pytest.fixture
+def closely(shared: Assistant) -> Assistant:
+    """With nothing that was read before."""
+    shared.closer_look = CloserLook(shared)
+    shared.prompt_memory.clear()
+    return shared
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_one_look_gets_wrong_is_found_among_the_lines(
+    name: str, asked: dict[str, tuple[UInt8Array, str]], at_once: Assistant, closely: Assistant
+) -> None:
+    picture, question = asked[name]
+    first = at_once.ask(question, images=picture)
+    answer = closely.ask(question, images=picture)
+    assert (first.text, first.is_unsure, first.box) != (answer.text, first.is_unsure, answer.box)
+    assert first.is_unsure and first.text != FOUND[name] and first.box is None
+    assert answer.text == FOUND[name] and not answer.is_unsure
+    assert answer.box is not None
+    height_px, width_px = picture.shape[:2]
+    assert 0 <= answer.box.left < answer.box.right <= width_px
+    assert 0 <= answer.box.top < answer.box.bottom <= height_px
+    # Nothing else stands where it was read.
+    outside = picture.copy()
+    outside[answer.box.top : answer.box.bottom, answer.box.left : answer.box.right] = 255
+    assert closely.ask(question, images=outside).text != FOUND[name]
+
+
+def test_what_it_took_is_counted(
+    asked: dict[str, tuple[UInt8Array, str]], at_once: Assistant, closely: Assistant
+) -> None:
+    picture, question = asked["documents-4/test/175"]
+    first = at_once.ask(question, images=picture)
+    answer = closely.ask(question, images=picture)
+    assert answer.usage.visual_tokens > first.usage.visual_tokens
+    assert answer.usage.completion_tokens > first.usage.completion_tokens
+    timings = answer.timings
+    assert timings.total_ms == pytest.approx(sum(getattr(timings, f"{phase}_ms") for phase in PHASES), rel=0.03)
+    # It comes as a whole, and not before the lines were read.
+    assert first.timings.total_ms < timings.first_token_ms <= timings.total_ms
+    assert timings.first_token_ms == pytest.approx(timings.total_ms, rel=0.03)
+    again = closely.ask(question, images=picture)
+    assert again.text == answer.text and again.usage.visual_tokens == first.usage.visual_tokens
+
+
+def test_a_sure_answer_is_the_same(at_once: Assistant, closely: Assistant) -> None:
+    sure = 0
+    for question in kept_documents()[:12]:
+        picture = question.picture.load()
+        first = at_once.ask(question.text, images=picture)
+        if not first.is_unsure:
+            answer = closely.ask(question.text, images=picture)
+            assert (answer.text, answer.token_ids, answer.is_unsure) == (first.text, first.token_ids, False)
+            assert answer.box is None
+            assert answer.usage.visual_tokens == first.usage.visual_tokens
+            sure += 1
+    assert sure >= 3
+
+
+def test_streams_and_batches_and_chats_look_closer_too(
+    asked: dict[str, tuple[UInt8Array, str]], closely: Assistant
+) -> None:
+    names = sorted(FOUND)
+    stream = closely.stream(asked[names[0]][1], images=asked[names[0]][0])
+    assert list(stream) == [FOUND[names[0]]] and stream.answer.box is not None
+    conversations = [user(ImagePart(picture), question) for picture, question in map(asked.__getitem__, names)]
+    answers = ask_batch(closely, conversations, temperature=0.0)
+    assert [answer.text for answer in answers] == [FOUND[name] for name in names]
+    chat = closely.chat()
+    assert chat.ask(asked[names[1]][1], images=asked[names[1]][0]).text == FOUND[names[1]]
+    assert chat.messages[-1].content[0].text == FOUND[names[1]]  # type: ignore[union-attr]
+
+
+def test_several_pictures_are_looked_at_once(asked: dict[str, tuple[UInt8Array, str]], closely: Assistant) -> None:
+    picture, question = asked["documents-4/test/175"]
+    answer = closely.ask(question, images=[picture, picture])
+    assert answer.box is None
+
+
+def test_a_page_of_few_lines_is_not_read_again(closely: Assistant) -> None:
+    assert LEAST_LINES > 1
+    assert isinstance(closely.closer_look, CloserLook)
+    assert closely.closer_look.read(np.full((64, 200, 3), 255, np.uint8)).lines == []
+
+
+def test_the_lines_of_a_page_are_read(asked: dict[str, tuple[UInt8Array, str]], closely: Assistant) -> None:
+    assert isinstance(closely.closer_look, CloserLook)
+    page = closely.closer_look.read(asked["documents-4/test/175"][0])
+    assert FOUND["documents-4/test/175"] in [line.text for line in page.lines]
+    assert all(0 < line.confidence <= 1 for line in page.lines)
+
+
+def test_only_a_model_that_was_taught_to_read_lines_looks_closer(
+    assistant_with: Callable[..., Assistant], toy_runtime: Callable[..., Any], tokenizer: Any
+) -> None:
+    plain = assistant_with(toy_runtime(tokenizer.vocabulary_size))
+    calibrated = assistant_with(
+        toy_runtime(tokenizer.vocabulary_size), calibration=Calibration(refusal_token_id=1, unsure_below=0.5)
+    )
+    for assistant in (plain, calibrated):
+        assert assistant.closer_look is None
+        with pytest.raises(CheckpointError, match="Expected a model whose calibration has a line_question"):
+            CloserLook(assistant)
+
+
+def test_a_budget_leaves_no_time_for_a_closer_look() -> None:
+    assert fastvlm.load(max_ttft_ms=5000).closer_look is None
+    assert fastvlm.load(closer_look=False).closer_look is None
+    assert fastvlm.load().closer_look is not None
+
+
+class Refusing:
+    """A closer look that nobody should take."""
+
+    def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
+        raise AssertionError("looked closer")
+
+    read = is_unsure = __call__
+
+
+def test_long_answers_are_not_held_back(
+    assistant_with: Callable[..., Assistant],
+    scripted_runtime: Callable[..., Any],
+    tokenizer: Any,
+    picture: Callable[..., Any],
+) -> None:
+    words = tokenizer.encode("How many red circles are there? " * 20)
+    assert len(words) > 60
+    assistant = assistant_with(scripted_runtime(tokenizer.vocabulary_size, script=[words], max_positions=400))
+    assistant.closer_look = Refusing()  # type: ignore[assignment]
+    stream = assistant.stream("What is this?", images=picture(0), max_new_tokens=60)
+    pieces = list(stream)
+    assert len(pieces) > 5 and "".join(pieces) == stream.answer.text
+    # A question without a picture has nothing to be looked at, and is not held back at all.
+    assert len(list(assistant.stream("What is this?", max_new_tokens=20))) > 10
+    with pytest.raises(AssertionError, match="looked closer"):
+        assistant.ask("What is this?", images=picture(0), max_new_tokens=20)

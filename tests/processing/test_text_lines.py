@@ -1,0 +1,102 @@
+"""Lines of text are found where they were drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from fastvlm.batches import UInt8Array
+from fastvlm.errors import ImageError
+from fastvlm.processing.text_lines import Box, find_text_lines, rows_of
+
+SIZE_PX = 20
+Texts = Sequence[tuple[str, int, int]]
+LIST: Texts = [("Coffee", 20, 20), ("3.50", 260, 20), ("Hot tea", 20, 60), ("12.00", 260, 60), ("TOTAL", 20, 100)]
+
+
+def drawn(
+    texts: Texts, *, size: tuple[int, int] = (400, 160), ground: int = 245, ink: int = 20, scale: int = 1
+) -> tuple[UInt8Array, list[Box]]:
+    """A page, and the box of each text on it."""
+    font = ImageFont.load_default(SIZE_PX * scale)
+    image = Image.new("RGB", (size[0] * scale, size[1] * scale), (ground,) * 3)
+    draw = ImageDraw.Draw(image)
+    boxes = []
+    for text, left, top in texts:
+        draw.text((left * scale, top * scale), text, fill=(ink,) * 3, font=font)
+        boxes.append(Box(*map(int, draw.textbbox((left * scale, top * scale), text, font=font))))
+    return np.asarray(image), boxes
+
+
+def assert_same_places(found: Sequence[Box], expected: Sequence[Box], *, within_px: float) -> None:
+    assert len(found) == len(expected)
+    differences = np.abs(np.array(found) - np.array(expected))
+    assert differences.max() <= within_px, (found, expected)
+
+
+def test_lines_are_found_where_they_are_and_in_the_order_of_reading() -> None:
+    page, boxes = drawn(LIST)
+    assert_same_places(find_text_lines(page), boxes, within_px=4)
+
+
+def test_light_text_on_a_dark_page_is_found_as_well() -> None:
+    page, boxes = drawn(LIST, ground=30, ink=230)
+    assert_same_places(find_text_lines(page), boxes, within_px=4)
+
+
+def test_a_large_picture_is_searched_smaller_and_told_in_its_own_pixels() -> None:
+    page, boxes = drawn(LIST, scale=8)
+    assert max(page.shape) > 3000
+    assert_same_places(find_text_lines(page), boxes, within_px=32)
+
+
+def test_uneven_light_and_noise_do_not_hide_lines() -> None:
+    page, boxes = drawn(LIST, ground=225, ink=60)
+    shade = np.linspace(0, 90, page.shape[1])[None, :, None]
+    noise = np.random.default_rng(0).normal(0, 4, page.shape)
+    dimmed: UInt8Array = np.clip(page - shade + noise, 0, 255).astype(np.uint8)
+    assert_same_places(find_text_lines(dimmed), boxes, within_px=5)
+
+
+def test_frames_and_rules_are_no_lines_of_text() -> None:
+    page, boxes = drawn(LIST)
+    image = Image.fromarray(page)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((4, 4, 395, 155), outline=(0, 0, 0), width=2)
+    draw.line((10, 50, 390, 50), fill=(0, 0, 0), width=1)
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
+
+
+def test_decimal_points_stay_with_their_numbers() -> None:
+    page, (box,) = drawn([("1,234.56", 100, 60)])
+    assert_same_places(find_text_lines(page), [box], within_px=4)
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_an_empty_page_has_no_lines(grey: int) -> None:
+    assert find_text_lines(np.full((64, 96, 3), grey, np.uint8)) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 5)])
+def test_pictures_of_hardly_any_pixels_are_looked_at_too(shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert all(
+        0 <= box.left < box.right <= shape[1] and 0 <= box.top < box.bottom <= shape[0]
+        for box in find_text_lines(noise)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_other_arrays_are_told_in_one_line(wrong: UInt8Array) -> None:
+    with pytest.raises(ImageError, match="Expected a picture of uint8 and H x W x 3, got"):
+        find_text_lines(wrong)
+
+
+def test_rows_hold_what_stands_on_one_height() -> None:
+    boxes = [Box(50, 12, 60, 22), Box(0, 40, 9, 50), Box(0, 10, 9, 20), Box(30, 41, 39, 52)]
+    assert rows_of(boxes, lambda box: box) == [[boxes[2], boxes[0]], [boxes[1], boxes[3]]]
