@@ -56,7 +56,7 @@ RECEIPT = page(
     "TOTAL              15.95",
     "Cash               20.00",
     "Change              4.05",
-    "12/03/2021  11:02",
+    "12/03/2021  11:02     No AB-3471",
 )
 READ_BADLY = page(
     "TQHL                33.92",
@@ -102,6 +102,12 @@ def test_a_row_alone_does_not_say_which_cell() -> None:
     assert answer("What is the value for Bergen?", TABLE) is None
 
 
+def test_the_highest_bar_is_the_one_with_the_highest_number() -> None:
+    assert answer("Which bar is the highest?", CHART) == "Jam"
+    assert answer("Which one is the smallest?", CHART) == "Tea"
+    assert answer("Which one is the smallest?", page("  Jam        Tea        Salt")) is None
+
+
 def test_the_number_over_a_bar_is_its_value() -> None:
     assert [answer(f"What is the value of {name}?", CHART) for name in ("Jam", "Tea", "Salt")] == ["52", "17", "34"]
 
@@ -118,8 +124,13 @@ def test_the_number_over_a_bar_is_its_value() -> None:
         ("What is the price of Fish?", "8.00"),
         ("What costs 1.30?", "Milk"),
         ("What was bought for 5.20?", "Bread"),
+        ("How much is it before tax?", "14.50"),
+        ("How many Bread were bought?", "2"),
+        ("What is the most expensive item?", "Fish"),
+        ("What is the time?", "11:02"),
         ("When was this receipt printed?", "12/03/2021"),
         ("What is the date?", "12/03/2021"),
+        ("What is the receipt number?", "AB-3471"),
     ],
 )
 def test_a_receipt_is_understood(question: str, expected: str) -> None:
@@ -169,6 +180,7 @@ def test_amounts_have_two_decimals(text: str, expected: float | None) -> None:
         ("12-28-2017", "12-28-2017"),
         ("2018-03-23", "2018-03-23"),
         ("05 MAR 2018", "05 MAR 2018"),
+        ("Jan 1, 2009", "Jan 1, 2009"),
         ("3.4.19", "3.4.19"),
         ("99/13/2018", None),
         ("31/02/2018", None),

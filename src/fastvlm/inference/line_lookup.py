@@ -9,7 +9,7 @@ from itertools import permutations
 from typing import NamedTuple
 
 from fastvlm.inference.page import Found, Page, ReadLine
-from fastvlm.inference.receipt_lookup import amount_of, asks_for_date, asks_for_total, date_of, total_of
+from fastvlm.inference.receipt_lookup import PIECES, amount_of, asks_for_date, date_of, look_up_on_receipt
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
@@ -33,6 +33,8 @@ ask bar below beside bill bought cell chart column cost costs diagram document e
 get given high item items large line listed long look many much number out paid picture point price printed product
 read receipt row sheet sign slip stand stands table text thing under value write written
 """
+_BEFORE_TAX = re.compile(r"\b(before (the )?tax|net (sum|amount|total))\b", re.I)
+_MANY_WORDS = frozenset({"many", "quantity", "pieces"})
 _PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
 _HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
 _LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
@@ -44,21 +46,22 @@ _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|a
 _LEAST_CELLS = 3
 """Numbers below a heading, for the highest of them to be worth looking for."""
 
-_PIECES = re.compile(r"\s*[x×]\s?\d*$", re.I)
-"""Behind the name of an item on a receipt."""
+_SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "phone": ("tel",), "address": ("addr",)}
+"""Other labels for what a question names."""
 
 
 def look_up(question: str, page: Page) -> Found | None:
     """Find the answer to a question on a page; None where nothing on it seems to be the answer.
 
-    Found are the total of a receipt and a date; where the row and the column meet that a question names, and which
-    row has the highest or the lowest number of a column; what stands beside, above or below a label that is named; and
-    the label of a number that is named. Labels are compared by likeness, since lines are misread.
+    Found are what receipts have without a label; where the row and the column meet that a question names, and which row
+    has the highest or the lowest number of a column, or bar of a chart with numbers; what stands beside, above or below
+    a label that is named; the label of a number that is named; and a date. Labels are compared by likeness, since lines
+    are misread.
     """
-    total = total_of(page) if asks_for_total(question) else None
-    if total is not None:
-        return total
-    words = _words(question)
+    on_receipt = look_up_on_receipt(question, page)
+    if on_receipt is not None:
+        return on_receipt
+    words = _words(_BEFORE_TAX.sub("subtotal", question))
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     found = _cell(mentions, page) or _extreme(words, mentions, page)
     if found is None and mentions:
@@ -107,7 +110,22 @@ def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> 
             if name is not None:
                 confidence = min(one.confidence for _, one in numbers)
                 return Found(name.text, name, mention.likeness * confidence * name.confidence)
-    return None
+    return _extreme_bar(sign, page) if sign and not mentions else None
+
+
+def _extreme_bar(sign: int, page: Page) -> Found | None:
+    """The label of the bar of a chart whose number, written over it or behind it, is the highest or the lowest."""
+    bars: list[tuple[float, ReadLine, ReadLine]] = []
+    for label in page.lines:
+        right = page.right_of(label)
+        written = page.number_above(label) or (right[0] if right else None)
+        number = None if written is None or label.is_number else _number(written.text)
+        if written is not None and number is not None:
+            bars.append((number, written, label))
+    if len(bars) < _LEAST_CELLS:
+        return None
+    _, _, label = max(bars, key=lambda bar: sign * bar[0])
+    return Found(label.text, label, label.confidence * min(written.confidence for _, written, _ in bars))
 
 
 def _label(question: str, mention: _Mention, page: Page) -> Found | None:
@@ -116,7 +134,7 @@ def _label(question: str, mention: _Mention, page: Page) -> Found | None:
     name = _name_of(mention.line, page) if is_asked and not mention.rest else None
     if name is None:
         return None
-    return Found(_PIECES.sub("", name.text), name, mention.likeness * name.confidence)
+    return Found(PIECES.sub("", name.text), name, mention.likeness * name.confidence)
 
 
 def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
@@ -127,13 +145,25 @@ def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
 
 def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
     """What belongs to a label that is named."""
+    if _MANY_WORDS & set(words):
+        return _quantity(mention, page)
     is_price = bool(_PRICE_WORDS & set(words))
-    if mention.rest and not (is_price and _PIECES.fullmatch(f" {mention.rest}")):
+    if mention.rest and not (is_price and PIECES.fullmatch(f" {mention.rest}")):
         return Found(mention.rest, mention.line, mention.likeness * mention.line.confidence)
     value = _price_of(mention.line, page) if is_price else _value_of(mention.line, page)
     if value is None or (not is_price and _names_more(words, mention)):
         return None
     return Found(value.text, value, mention.likeness * value.confidence)
+
+
+def _quantity(mention: _Mention, page: Page) -> Found | None:
+    """How many pieces of an item there are: behind its name, as `x2`, or the next whole number beside it."""
+    said = [(mention.rest, mention.line), *((line.text, line) for line in page.right_of(mention.line))]
+    for text, line in said:
+        found = re.fullmatch(r"\W*[x×]?\s?(\d{1,3})\s?[x×]?", text, re.I)
+        if found:
+            return Found(found[1], line, mention.likeness * line.confidence)
+    return None
 
 
 def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
@@ -175,6 +205,7 @@ def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Ment
             for start, stop in _windows(words):
                 named = "".join(words[start:stop])
                 likeness = _likeness(named, label, is_frame=set(words[start:stop]) <= _FRAME_WORDS)
+                likeness = max(likeness, float(label in _SYNONYMS.get(named, ())))
                 # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
                 score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
                 if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):

@@ -1,11 +1,11 @@
-"""The total and the date of a receipt that was read line by line."""
+"""What receipts have that no label stands beside: the total, the dearest item, date, time and number."""
 
 from __future__ import annotations
 
 import datetime
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
@@ -14,8 +14,15 @@ from fastvlm.inference.page import Found, Page, ReadLine
 _TOTAL_QUESTION = re.compile(
     r"\b(grand |final )?(total|sum)\b|\bfinal amount\b|\bcome to\b|\beverything cost\b|\bin total\b|\bto pay\b", re.I
 )
-_OTHER_QUESTION = re.compile(r"\b(sub-?total|tax|vat|gst|column|row|how many|number of|average)\b", re.I)
+_OTHER_QUESTION = re.compile(r"\b(sub-?total|net|tax|vat|gst|column|row|how many|number of|average)\b", re.I)
 _DATE_QUESTION = re.compile(r"\bdate\b|\bwhen was\b|\b(which|what) day\b", re.I)
+_TIME_QUESTION = re.compile(r"\b(what|which|the|give me|tell me the) (time|hour)\b|^\W*time\W*$", re.I)
+_NUMBER_QUESTION = re.compile(
+    r"\b(reference|(receipt|bill|slip|invoice|ticket) number|number of (the|this) (receipt|bill|slip|invoice)|"
+    r"what number does|which number identifies)\b",
+    re.I,
+)
+_DEAREST_QUESTION = re.compile(r"\b(most expensive|dearest|costs? (the )?most|highest price)\b", re.I)
 _OTHER_DATE = re.compile(r"\b(birth|due|start|end|delivery|what time|column|row)\b", re.I)
 
 _TOTAL_LABELS = ("total", "balance due", "amount due", "balance")
@@ -33,10 +40,16 @@ _SIGNS = "$€£¥"
 _SURE_OF_SIGN = 0.5
 """A sign of a currency is often a misread digit or letter; with less confidence it is left out."""
 
+PIECES = re.compile(r"\s*[x×]\s?\d*$", re.I)
+"""Behind the name of an item, such as `x2`."""
+
 _CURRENCY = re.compile(r"^\s*(?:[A-Z]{1,3}\b|R[A-Z][a-z]?|[$€£¥])?[\s/:.=-]*", re.I)
 _AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,6})[.,:](\d\d)\D{0,2}")
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _NUMERIC_DATE = re.compile(r"(?<![\d/.-])(\d{1,4})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
+_MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*[. ]+(\d{1,2})[, ]+(\d{4})(?!\d)")
+_TIME = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(:[0-5]\d)?(?![\d:])(\s?[AP]M\b)?", re.I)
+_NUMBER = re.compile(r"(?<![\w-])(?=[\w-]*\d{3})[A-Z]{1,5}-?\d{3,9}(?![\w-])")
 _NAMED_DATE = re.compile(r"(?<!\d)(\d{1,2})[-/. ]?([A-Za-z]{3})[a-z]*[-/. ,]*(\d{4}|\d{2})(?!\d)")
 
 
@@ -72,6 +85,19 @@ def asks_for_total(question: str) -> bool:
 def asks_for_date(question: str) -> bool:
     """Whether a question asks for the date of a document as a whole."""
     return bool(_DATE_QUESTION.search(question)) and not _OTHER_DATE.search(question)
+
+
+def look_up_on_receipt(question: str, page: Page) -> Found | None:
+    """Answer a question about a receipt as a whole, None for other questions and where nothing on it answers it."""
+    if asks_for_total(question):
+        return total_of(page)
+    if _DEAREST_QUESTION.search(question):
+        return _dearest(page)
+    if _NUMBER_QUESTION.search(question):
+        return _surest(page, lambda text: [found[0] for found in _NUMBER.finditer(text)])
+    if _TIME_QUESTION.search(question):
+        return _surest(page, lambda text: [found[0] for found in _TIME.finditer(text)])
+    return None
 
 
 def amount_of(text: str) -> float | None:
@@ -166,8 +192,50 @@ def _is_same(first: float, second: float) -> bool:
 
 def date_of(page: Page) -> Found | None:
     """The date that was read most surely."""
-    found = [Found(text, line, line.confidence) for line in page.lines for text in _dates(line.text)]
+    return _surest(page, _dates)
+
+
+def _surest(page: Page, parts: Callable[[str], Iterable[str]]) -> Found | None:
+    """Of what parts of lines say, what was read most surely."""
+    found = [Found(text, line, line.confidence) for line in page.lines for text in parts(line.text)]
     return max(found, key=lambda one: one.confidence, default=None)
+
+
+class _Item(NamedTuple):
+    """Something that was bought: the line of its name and the amount at the end of its row."""
+
+    name: ReadLine
+    amount: _Amount
+
+
+def _items(page: Page) -> list[_Item]:
+    """What was bought: the rows with an amount above the first one with the label of a sum, a tax or a payment."""
+    items: list[_Item] = []
+    before: ReadLine | None = None
+    for lines in page.rows:
+        row = _row(lines)
+        name = next((line for line in lines if re.search("[A-Za-z]{2}", line.text)), None)
+        if not row.amounts:
+            before = name
+            continue
+        if max(row.total, row.other, row.paid) > _LIKE_ENOUGH:
+            break
+        if name is None:
+            name = before
+        if name is not None:
+            items.append(_Item(name, row.amounts[-1]))
+        before = None
+    return items if len(items) >= _LEAST_AMOUNTS else []
+
+
+def _dearest(page: Page) -> Found | None:
+    """The item with the highest amount."""
+    items = _items(page)
+    if not items:
+        return None
+    name, _ = max(items, key=lambda item: item.amount.value)
+    certain = min(item.amount.line.confidence for item in items)
+    return Found(PIECES.sub("", name.text), name, name.confidence * certain)
 
 
 def _dates(text: str) -> Iterator[str]:
@@ -177,10 +245,12 @@ def _dates(text: str) -> Iterator[str]:
         orders = [(first, month, last)] if len(first) > 2 else [(last, month, first), (last, int(first), found[3])]
         if any(_is_date(year, number, day) for year, number, day in orders):
             yield found[0]
-    for found in _NAMED_DATE.finditer(text):
-        name = found[2].lower()
-        if name in _MONTHS and _is_date(found[3], _MONTHS.index(name) + 1, found[1]):
-            yield found[0]
+    named = [(found[0], found[1], found[2], found[3]) for found in _NAMED_DATE.finditer(text)]
+    named += [(found[0], found[2], found[1], found[3]) for found in _MONTH_FIRST.finditer(text)]
+    for written, day, month_name, year in named:
+        name = month_name.lower()
+        if name in _MONTHS and _is_date(year, _MONTHS.index(name) + 1, day):
+            yield written
 
 
 def _is_date(year: str, month: int, day: str) -> bool:
