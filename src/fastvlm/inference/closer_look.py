@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
@@ -29,6 +30,9 @@ LEAST_LINES = 3
 MOST_LINES = 400
 """More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
 
+_LEAST_SMALL_LINES = 12
+"""Of small letters, for a picture to be taken for a page; a texture may look like some."""
+
 _MARGIN = 0.3
 """Left around a line that is cut out, by its height."""
 
@@ -37,6 +41,13 @@ _MAX_LINE_TOKENS = 32
 _LEAST_CONFIDENCE = 0.01
 """What was found with less says nothing that the first answer did not."""
 
+_SMALL_PX = 18
+"""Lines of text that a model sees no higher than this are not told apart at one look, nor whether there are any."""
+
+_SURE = 0.2
+"""What is found with so much confidence counts more than a refusal."""
+
+_NOTHING_USED = Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
 _SEES_NOTHING = "i see no picture"
 
 _MAX_PAGES = 8
@@ -75,10 +86,11 @@ class CloserLook:
     def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
         """Return an answer that was looked up, or the first one where that is sure or nothing better was found."""
         asked = _asked_about_one_picture(messages)
-        if asked is None or not first.is_unsure or first.finish_reason != "stop":
+        may_be_wrong = first.is_unsure or is_refusal(first.text)
+        if asked is None or not may_be_wrong or first.finish_reason != "stop":
             return first
         source, question = asked
-        page, usage = self._read(source, clock)
+        page, usage = self._read(source, clock, only_small=not first.is_unsure)
         found = look_up(question, page)
         with clock.phase("decode"):
             clock.answered()
@@ -90,7 +102,7 @@ class CloserLook:
             completion_tokens=first.usage.completion_tokens + usage.completion_tokens,
             cached_tokens=first.usage.cached_tokens,
         )
-        if found is None or found.confidence < _LEAST_CONFIDENCE:
+        if found is None or found.confidence < _LEAST_CONFIDENCE or not (first.is_unsure or found.confidence >= _SURE):
             return replace(first, timings=timings, usage=total)
         return replace(
             first,
@@ -108,14 +120,17 @@ class CloserLook:
 
         Empty where there are fewer than `LEAST_LINES` or more than `MOST_LINES`.
         """
-        return self._read(source, Stopwatch())[0]
+        return self._read(source, Stopwatch(), only_small=False)[0]
 
     def is_unsure(self, confidence: float) -> bool:
         """Whether what was found with so much confidence was more often wrong than right."""
         return confidence < self._calibration.found_unsure_below
 
-    def _read(self, source: object, clock: Stopwatch) -> tuple[Page, Usage]:
-        """Read a page, and tell what that took; what was read lately takes nothing."""
+    def _read(self, source: object, clock: Stopwatch, *, only_small: bool) -> tuple[Page, Usage]:
+        """Read a page, and tell what that took; what was read lately takes nothing.
+
+        only_small: leave a page empty whose letters are large enough to be read at one look.
+        """
         with clock.phase("image_read"):
             picture = read_image(source)
         with clock.phase("preprocess"):
@@ -124,19 +139,29 @@ class CloserLook:
             boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
             self._pages.move_to_end(key)
-            return known[0], Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+            return known[0], _NOTHING_USED
+        if only_small and not self._are_small(boxes, picture):
+            return Page([]), _NOTHING_USED
         answers = self._read_lines(picture, boxes, clock) if LEAST_LINES <= len(boxes) <= MOST_LINES else []
         page = Page(
             [
                 ReadLine(answer.text.strip(), box, answer.confidence)
                 for box, answer in zip(boxes, answers, strict=False)
                 if _is_text(answer.text)
-            ]
+            ],
+            picture,
         )
-        self._pages[key] = page, Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+        self._pages[key] = page, _NOTHING_USED
         if len(self._pages) > _MAX_PAGES:
             self._pages.popitem(last=False)
         return page, _sum([answer.usage for answer in answers])
+
+    def _are_small(self, boxes: Sequence[Box], picture: UInt8Array) -> bool:
+        """Whether lines are many and small as the model sees them at one look."""
+        if len(boxes) < _LEAST_SMALL_LINES:
+            return False
+        height_px = median(box.height for box in boxes)
+        return height_px * self._reader.image_processor.scale(picture.shape[1], picture.shape[0]) <= _SMALL_PX
 
     def _read_lines(self, picture: UInt8Array, boxes: Sequence[Box], clock: Stopwatch) -> list[Answer]:
         """Read lines in the order of their boxes."""

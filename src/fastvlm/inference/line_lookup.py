@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import permutations
 from typing import NamedTuple
 
-from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.chart_lookup import Chart, find_chart, with_separate_labels, written
+from fastvlm.inference.page import Found, Page, ReadLine, number_of
 from fastvlm.inference.receipt_lookup import PIECES, amount_of, asks_for_date, date_of, look_up_on_receipt
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
+
+_LEAST_LETTERS = 4
+"""Shorter words are compared to the letter."""
 
 _MAX_WORDS = 4
 """Of a label."""
@@ -43,6 +48,18 @@ _FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
 
 _ASKS_FOR_FIELD = re.compile(r"\b(which|what) field\b", re.I)
 _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|amount|price|much|many)\b)", re.I)
+_NEAR = 0.1
+"""Of its measured height, by which the number over a bar may differ; a number that differs more is misread."""
+
+_SURE_OF_MEASURE = 0.6
+"""How often what is measured is right, by about."""
+
+_ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
+"""Of the legend of a pie: the name and the share."""
+
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?")
+"""Letters, or a number; `Q1` is two, which are compared together."""
+
 _LEAST_CELLS = 3
 """Numbers below a heading, for the highest of them to be worth looking for."""
 
@@ -62,8 +79,13 @@ def look_up(question: str, page: Page) -> Found | None:
     if on_receipt is not None:
         return on_receipt
     words = _words(_BEFORE_TAX.sub("subtotal", question))
+    page = with_separate_labels(page)
+    chart = find_chart(page)
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
-    found = _cell(mentions, page) or _extreme(words, mentions, page)
+    if chart is not None:
+        found = _bar(mentions, chart, page) or _extreme_measured(words, mentions, chart)
+    else:
+        found = _cell(mentions, page) or _extreme(words, mentions, page)
     if found is None and mentions:
         found = _label(question, mentions[0], page) or _value(words, mentions[0], page)
     return found or (date_of(page) if asks_for_date(question) else None)
@@ -100,9 +122,9 @@ def _cell(mentions: Sequence[_Mention], page: Page) -> Found | None:
 
 def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> Found | None:
     """The first cell of the row with the highest or the lowest number of a column that is named."""
-    sign = bool(_HIGHEST_WORDS & set(words)) - bool(_LOWEST_WORDS & set(words))
+    sign = _sign(words)
     for mention in mentions if sign else ():
-        cells = [(_number(line.text), line) for line in page.column_of(mention.line)]
+        cells = [(number_of(line.text), line) for line in page.column_of(mention.line)]
         numbers = [(number, line) for number, line in cells if number is not None]
         if len(numbers) >= max(_LEAST_CELLS, len(cells) - 1):
             _, line = max(numbers, key=lambda one: sign * one[0])
@@ -113,13 +135,62 @@ def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> 
     return _extreme_bar(sign, page) if sign and not mentions else None
 
 
+def _bar(mentions: Sequence[_Mention], chart: Chart, page: Page) -> Found | None:
+    """What a bar that is named is worth: as is written over it, or as it is measured where that is another thing."""
+    named = next((mention for mention in mentions if mention.line in chart.labels), None)
+    if named is None:
+        return None
+    value = chart.value(named.line, *_series(mentions, chart, page))
+    over = (
+        page.number_above(named.line) if chart.axis.direction == "up" else next(iter(page.right_of(named.line)), None)
+    )
+    number = None if over is None or over in chart.axis.ticks else number_of(over.text)
+    if over is not None and number is not None and (value is None or abs(number - value) <= _NEAR * abs(value)):
+        return Found(over.text, over, named.likeness * over.confidence)
+    if value is None:
+        return None
+    return Found(written(value), named.line, named.likeness * _SURE_OF_MEASURE)
+
+
+def _series(mentions: Sequence[_Mention], chart: Chart, page: Page) -> tuple[ReadLine | None, list[ReadLine]]:
+    """The entry of a legend that a question names, and all other entries; None and none where it names no entry."""
+    entry = next(
+        (one.line for one in mentions if one.line not in chart.labels and one.line not in chart.axis.ticks), None
+    )
+    if entry is None:
+        return None, []
+    return entry, [line for line in page.beside(entry) if not line.is_number and line not in chart.labels]
+
+
+def _extreme_measured(words: Sequence[str], mentions: Sequence[_Mention], chart: Chart) -> Found | None:
+    """The label of the highest or the lowest bar of one colour."""
+    sign = _sign(words)
+    if not sign or mentions:
+        return None
+    values = [(chart.value(label), label) for label in chart.labels]
+    measured = [(value, label) for value, label in values if value is not None]
+    if len(measured) < max(2, len(values) - 1):
+        return None
+    _, label = max(measured, key=lambda one: sign * one[0])
+    return Found(label.text, label, label.confidence * _SURE_OF_MEASURE)
+
+
+def _sign(words: Sequence[str]) -> int:
+    """1 where a question asks for the highest, -1 for the lowest, 0 otherwise."""
+    return bool(_HIGHEST_WORDS & set(words)) - bool(_LOWEST_WORDS & set(words))
+
+
 def _extreme_bar(sign: int, page: Page) -> Found | None:
     """The label of the bar of a chart whose number, written over it or behind it, is the highest or the lowest."""
     bars: list[tuple[float, ReadLine, ReadLine]] = []
     for label in page.lines:
+        entry = _ENTRY.fullmatch(label.text)
+        if entry:
+            bars.append((float(entry[2]), label, replace(label, text=entry[1])))
+            continue
         right = page.right_of(label)
         written = page.number_above(label) or (right[0] if right else None)
-        number = None if written is None or label.is_number else _number(written.text)
+        number = None if written is None or label.is_number else number_of(written.text)
         if written is not None and number is not None:
             bars.append((number, written, label))
     if len(bars) < _LEAST_CELLS:
@@ -193,7 +264,7 @@ def _names_more(words: Sequence[str], mention: _Mention) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip(".'") for word in re.findall(r"[\w.']+", text.lower()) if word.strip(".'")]
+    return _WORD.findall(text.lower())
 
 
 def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
@@ -225,19 +296,13 @@ def _windows(words: Sequence[str]) -> Iterator[tuple[int, int]]:
 def _likeness(named: str, label: str, *, is_frame: bool) -> float:
     if abs(len(named) - len(label)) > max(2, len(named) // 2):
         return 0.0
-    if len(named) < 4 or is_frame:
+    if len(named) < _LEAST_LETTERS or is_frame:
         return float(named == label)
     return SequenceMatcher(None, named, label, autojunk=False).ratio()
 
 
 def _behind(text: str, num_words: int) -> str:
     """What a line says behind its first words, without what separates them."""
-    found = re.match(rf"(?:[^\w]*[\w.']+){{{num_words}}}", text)
-    rest = text[found.end() :].lstrip(" :;,.|-=_\n") if found else ""
+    ends = [word.end() for word in _WORD.finditer(text)]
+    rest = text[ends[num_words - 1] :].lstrip(" :;,.|-=_\n")
     return rest if re.search(r"\w", rest) else ""
-
-
-def _number(text: str) -> float | None:
-    """The number that a cell of a table is, with thousands, a share or a currency."""
-    found = re.fullmatch(r"[^\w.-]*(-?\d[\d,]*(?:\.\d+)?|-?\.\d+)[^\w.]*", text.strip())
-    return float(found[1].replace(",", "")) if found else None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastvlm.batches import UInt8Array
 from fastvlm.processing.text_lines import Box, rows_of
 
 _CENTRED = 0.6
@@ -38,9 +39,13 @@ class Found:
 
 
 class Page:
-    """Lines of a page, as the rows that they form: from top to bottom, each from left to right."""
+    """Lines of a page, as the rows that they form: from top to bottom, each from left to right.
 
-    def __init__(self, lines: Sequence[ReadLine]) -> None:
+    picture: what they were read from, uint8 of H x W x 3, where it is at hand.
+    """
+
+    def __init__(self, lines: Sequence[ReadLine], picture: UInt8Array | None = None) -> None:
+        self.picture = picture
         self.rows = rows_of(lines, lambda line: line.box)
         self.lines = [line for row in self.rows for line in row]
 
@@ -98,6 +103,12 @@ class Page:
         column = self.column_of(heading)
         found = [line for line in self.beside(row) if any(line is other for other in column)]
         return max(found, key=lambda line: _overlap(_width(line), _width(heading)), default=None)
+
+
+def number_of(text: str) -> float | None:
+    """The number that a text is, with thousands, a share or a currency; None for other texts."""
+    found = re.fullmatch(r"[^\w.-]*(-?\d[\d,]*(?:\.\d+)?|-?\.\d+)[^\w.]*", text.strip())
+    return float(found[1].replace(",", "")) if found else None
 
 
 def _width(line: ReadLine) -> tuple[int, int]:

@@ -33,6 +33,9 @@ _LETTER_GAP = 0.6
 _WORD_GAP = 1.0
 """Up to this many heights of letters apart, ink belongs to one word, and words to one line."""
 
+_PATCH = 0.85
+"""A part as wide as high that is so full of ink is no letter."""
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 BoolArray = npt.NDArray[np.bool_]
@@ -113,9 +116,11 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     if not could_be_letter.any():
         return []
     letter_px = float(np.median(heights[could_be_letter]))
-    # Dots and dashes belong to text too; frames, rules and specks do not.
+    # Dots and dashes belong to text too; frames, rules, specks and the patches of colour of a legend do not.
     is_text = (heights >= max(2, 0.1 * letter_px)) & (heights <= 3 * letter_px) & (widths <= 12 * letter_px)
-    is_text &= (areas >= 3) & ~((widths > 4 * letter_px) & (heights < 0.4 * letter_px))
+    is_patch = (areas >= _PATCH * widths * heights) & (heights >= 0.45 * letter_px)
+    is_patch &= (widths <= 1.5 * heights) & (heights <= 1.5 * widths)
+    is_text &= (areas >= 3) & ~is_patch & ~((widths > 4 * letter_px) & (heights < 0.4 * letter_px))
     text = np.concatenate([[False], is_text])[labels]
     gap_px = round(_LETTER_GAP * letter_px) | 1
     closed = ndimage.binary_closing(np.pad(text, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))

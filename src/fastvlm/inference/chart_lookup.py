@@ -1,0 +1,246 @@
+"""Reads bars of a chart off its axis: what its numbers say and where they stand tells what a height is worth."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fastvlm.batches import Float32Array, UInt8Array
+from fastvlm.inference.page import Page, ReadLine, number_of
+
+LEAST_TICKS = 3
+"""Numbers of an axis whose places agree with what they say: fewer would agree by chance."""
+
+_TOLERANCE = 0.02
+"""Of an axis, by which a number may stand beside its place."""
+
+_LEAST_DIFFERENCE = 24
+"""In grey levels of one colour, between a bar and the ground."""
+
+_SWATCH = 1.7, 0.4
+"""Where the patch of colour before an entry of a legend is, in heights of its letters left of it."""
+
+_LEAST_JOINED = 0.35
+"""A line of labels is several when it is wider than this share of the chart."""
+
+Direction = Literal["up", "right"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Numbers along one side: `value = start + step * place`, places in pixels from the top or the left.
+
+    ticks: the lines whose numbers agree with that.
+    """
+
+    direction: Direction
+    start: float
+    step: float
+    ticks: tuple[ReadLine, ...]
+
+    def value(self, place: float) -> float:
+        """What stands at a place."""
+        return self.start + self.step * place
+
+    @property
+    def zero(self) -> float:
+        """Where bars begin."""
+        return -self.start / self.step
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars along an axis. labels: of the categories, in their order."""
+
+    axis: Axis
+    labels: tuple[ReadLine, ...]
+    picture: UInt8Array
+
+    def value(self, label: ReadLine, series: ReadLine | None = None, others: Sequence[ReadLine] = ()) -> float | None:
+        """Measure the bar of a category; None where none begins at the axis.
+
+        series, others: the entry of a legend whose bar is meant, and all others.
+        """
+        pixels = self.picture.astype(np.float32)
+        across = "x" if self.axis.direction == "up" else "y"
+        if across == "y":
+            pixels = pixels.swapaxes(0, 1)[::-1]  # bars to the right become bars upwards
+        length = pixels.shape[0]
+        zero = self.axis.zero if across == "x" else length - 1 - self.axis.zero
+        centre = _centre(label, across)
+        reach = self._reach(label, across)
+        ground = _ground(self.picture)
+        base = round(zero) - 4
+        if not 8 <= base < length:
+            return None
+        if series is None:
+            half = max(1.0, 0.15 * reach)
+            strip = pixels[:, max(0, round(centre - half)) : round(centre + half) + 1]
+            colour = np.median(strip[base - 3 : base + 1].reshape(-1, 3), axis=0)
+        else:
+            colours = [self._swatch(entry) for entry in (series, *others)]
+            strip = self._strip_of(pixels, base, centre, reach, colours, ground)
+            colour = colours[0]
+        if strip.shape[1] == 0 or np.abs(colour - ground).max() < _LEAST_DIFFERENCE:
+            return None
+        top = _top(strip, base, colour, ground)
+        if base - top < 3:
+            return None
+        place = top if across == "x" else length - 1 - top
+        return self.axis.value(place)
+
+    def _reach(self, label: ReadLine, across: str) -> float:
+        """Half of what lies between the middles of two categories."""
+        centres = sorted(_centre(one, across) for one in self.labels)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(centres)]
+        return float(np.median(gaps)) / 2 if gaps else label.box.width / 2
+
+    def _swatch(self, entry: ReadLine) -> Float32Array:
+        box = entry.box
+        far, near = (round(share * box.height) for share in _SWATCH)
+        rows = slice(box.top + box.height // 3, box.bottom - box.height // 3 + 1)
+        patch = self.picture[rows, max(0, box.left - far) : max(1, box.left - near)]
+        ground = _ground(self.picture)
+        flat = patch.reshape(-1, 3).astype(np.float32)
+        coloured = flat[np.abs(flat - ground).max(1) >= _LEAST_DIFFERENCE]
+        found: Float32Array = np.median(coloured, axis=0) if len(coloured) >= 4 else ground
+        return found
+
+    def _strip_of(
+        self,
+        pixels: Float32Array,
+        base: int,
+        centre: float,
+        reach: float,
+        colours: Sequence[Float32Array],
+        ground: Float32Array,
+    ) -> Float32Array:
+        """The columns of a category whose foot has the first of some colours."""
+        left = max(0, round(centre - reach))
+        foot = np.median(pixels[base - 2 : base + 1, left : round(centre + reach) + 1], axis=0)
+        distances = np.stack([np.abs(foot - colour).sum(1) for colour in (*colours, ground)])
+        columns = left + np.flatnonzero(distances.argmin(0) == 0)
+        if len(columns) < 3:
+            return pixels[:, :0]
+        quarter = len(columns) // 4
+        return pixels[:, columns[quarter : len(columns) - quarter]]
+
+
+def find_chart(page: Page) -> Chart | None:
+    """Find the chart of a page: an axis on the left with labels below it, or one below with labels on its left."""
+    if page.picture is None:
+        return None
+    axis = _axis(page.lines, "up")
+    if axis is not None:
+        zero, left = axis.zero, max(tick.box.right for tick in axis.ticks)
+        below = [
+            line
+            for line in page.lines
+            if line not in axis.ticks and line.box.top >= zero - 4 and (line.box.left + line.box.right) / 2 > left
+        ]
+        labels = _first_row(below)
+        return Chart(axis, labels, page.picture) if labels else None
+    axis = _axis(page.lines, "right")
+    if axis is not None:
+        beside = [
+            line
+            for line in page.lines
+            if line not in axis.ticks
+            and line.box.right <= axis.zero + 4
+            and line.box.bottom <= min(tick.box.top for tick in axis.ticks) + 4
+        ]
+        return Chart(axis, tuple(beside), page.picture) if len(beside) > 1 else None
+    return None
+
+
+def with_separate_labels(page: Page) -> Page:
+    """Split a row of labels below an axis that was read as one line, by where its words are among its characters."""
+    chart = find_chart(page)
+    if chart is None or chart.axis.direction != "up" or page.picture is None:
+        return page
+    width = page.picture.shape[1] - max(tick.box.right for tick in chart.axis.ticks)
+    joined = [line for line in chart.labels if line.box.width > _LEAST_JOINED * width and len(line.text.split()) > 2]
+    if not joined:
+        return page
+    kept = [line for line in page.lines if line not in joined]
+    return Page([*kept, *(part for line in joined for part in _words_of(line))], page.picture)
+
+
+def _words_of(line: ReadLine) -> Iterator[ReadLine]:
+    """The words of a line as lines, each with its share of the width."""
+    character_px = line.box.width / len(line.text)
+    for word in re.finditer(r"\S+", line.text):
+        left, right = (round(line.box.left + place * character_px) for place in word.span())
+        yield ReadLine(word[0], line.box._replace(left=left, right=right), line.confidence)
+
+
+def _first_row(lines: Sequence[ReadLine]) -> tuple[ReadLine, ...]:
+    """The lines that stand as high as the highest one."""
+    top = min((line.box.top for line in lines), default=0)
+    height = max((line.box.height for line in lines), default=0)
+    return tuple(sorted((line for line in lines if line.box.top < top + height), key=lambda line: line.box.left))
+
+
+def _axis(lines: Sequence[ReadLine], direction: Direction) -> Axis | None:
+    """The axis with the most numbers that stand where they should."""
+    across = "y" if direction == "up" else "x"
+    numbers = [(_centre(line, across), number_of(line.text), line) for line in lines if line.is_number]
+    best: Axis | None = None
+    for (place, value, line), (other_place, other_value, other) in itertools.combinations(numbers, 2):
+        if value is None or other_value is None or value == other_value or not _is_aligned(line, other, direction):
+            continue
+        if abs(place - other_place) < 2 * line.box.height:
+            continue
+        step = (other_value - value) / (other_place - place)
+        if (step > 0) == (direction == "up"):
+            continue
+        start = value - step * place
+        ticks = [
+            (at, said, tick) for at, said, tick in numbers if said is not None and _is_aligned(tick, line, direction)
+        ]
+        span = max(abs(said) for _, said, _ in ticks) or 1.0
+        agreeing = [tick for at, said, tick in ticks if abs(start + step * at - said) <= _TOLERANCE * span]
+        if len(agreeing) >= LEAST_TICKS and (best is None or len(agreeing) > len(best.ticks)):
+            best = Axis(direction, start, step, tuple(agreeing))
+    return best
+
+
+def _is_aligned(first: ReadLine, second: ReadLine, direction: Direction) -> bool:
+    """Whether two numbers can belong to one axis: with one right side, or on one height."""
+    height = max(first.box.height, second.box.height)
+    if direction == "up":
+        return abs(first.box.right - second.box.right) < 0.8 * height
+    return abs(first.box.top + first.box.bottom - second.box.top - second.box.bottom) < 0.8 * height
+
+
+def _centre(line: ReadLine, across: str) -> float:
+    box = line.box
+    return (box.left + box.right) / 2 if across == "x" else (box.top + box.bottom) / 2
+
+
+def _ground(picture: UInt8Array) -> Float32Array:
+    """The colour that most of a picture has."""
+    colour: Float32Array = np.median(picture.reshape(-1, 3), axis=0).astype(np.float32)
+    return colour
+
+
+def _top(strip: Float32Array, base: int, colour: Float32Array, ground: Float32Array) -> int:
+    """Where a bar ends: above it some rows are nearer to the ground than to its colour."""
+    rows = np.median(strip, axis=1)
+    is_bar = np.abs(rows - colour).sum(1) < np.abs(rows - ground).sum(1)
+    top = base
+    while top > 0 and is_bar[max(0, top - 3) : top].any():
+        top -= 1
+    while top < base and not is_bar[top]:
+        top += 1
+    return top
+
+
+def written(value: float) -> str:
+    """Write a number that was measured, to three digits."""
+    return re.sub(r"(\.\d*?)0+$", r"\1", f"{float(f'{value:.3g}'):f}").rstrip(".")
