@@ -137,6 +137,11 @@ def test_a_receipt_is_understood(question: str, expected: str) -> None:
     assert answer(question, RECEIPT) == expected
 
 
+def test_a_question_for_yes_or_no_is_not_looked_up() -> None:
+    for question in ("Is the total 15.95?", "Does Bread cost 5.20?", "The total is 15.95. True or false?"):
+        assert answer(question, RECEIPT) is None, question
+
+
 def test_what_a_page_does_not_name_is_not_found() -> None:
     for question in ("What is the phone number?", "Who is the chairman?", "Is there a red circle?", "?"):
         for one in (FORM, TABLE, CHART, RECEIPT, Page([])):

@@ -33,19 +33,20 @@ you
 _FUNCTION_WORDS = frozenset(_FUNCTION.split())
 """Never a label by themselves."""
 
+_MANY_WORDS = frozenset({"many", "quantity", "pieces"})
+_PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
+_HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
+_LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
 _FRAME = """
 ask bar below beside bill bought cell chart column cost costs diagram document entered entry exactly field figure form
 get given high item items large line listed long look many much number out paid picture point price printed product
 read receipt row sheet sign slip stand stands table text thing under value write written
 """
-_BEFORE_TAX = re.compile(r"\b(before (the )?tax|net (sum|amount|total))\b", re.I)
-_MANY_WORDS = frozenset({"many", "quantity", "pieces"})
-_PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
-_HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
-_LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
 _FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
 """What questions speak of documents with; a label only where a line says exactly that."""
 
+_YES_OR_NO = re.compile(r"^\W*(is|are|was|were|does|do|did|has|have)\b|\b(true|false|correct|right)\b", re.I)
+_BEFORE_TAX = re.compile(r"\b(before (the )?tax|net (sum|amount|total))\b", re.I)
 _ASKS_FOR_FIELD = re.compile(r"\b(which|what) field\b", re.I)
 _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|amount|price|much|many)\b)", re.I)
 _NEAR = 0.1
@@ -68,13 +69,15 @@ _SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "p
 
 
 def look_up(question: str, page: Page) -> Found | None:
-    """Find the answer to a question on a page; None where nothing on it seems to be the answer.
+    """Find the answer to a question on a page; None where nothing on it seems to be the answer, or a yes or no is.
 
     Found are what receipts have without a label; where the row and the column meet that a question names, and which row
     has the highest or the lowest number of a column, or bar of a chart with numbers; what stands beside, above or below
     a label that is named; the label of a number that is named; and a date. Labels are compared by likeness, since lines
     are misread.
     """
+    if _YES_OR_NO.search(question):
+        return None
     on_receipt = look_up_on_receipt(question, page)
     if on_receipt is not None:
         return on_receipt
@@ -189,14 +192,14 @@ def _extreme_bar(sign: int, page: Page) -> Found | None:
             bars.append((float(entry[2]), label, replace(label, text=entry[1])))
             continue
         right = page.right_of(label)
-        written = page.number_above(label) or (right[0] if right else None)
-        number = None if written is None or label.is_number else number_of(written.text)
-        if written is not None and number is not None:
-            bars.append((number, written, label))
+        near = page.number_above(label) or (right[0] if right else None)
+        number = None if near is None or label.is_number else number_of(near.text)
+        if near is not None and number is not None:
+            bars.append((number, near, label))
     if len(bars) < _LEAST_CELLS:
         return None
     _, _, label = max(bars, key=lambda bar: sign * bar[0])
-    return Found(label.text, label, label.confidence * min(written.confidence for _, written, _ in bars))
+    return Found(label.text, label, label.confidence * min(near.confidence for _, near, _ in bars))
 
 
 def _label(question: str, mention: _Mention, page: Page) -> Found | None:
