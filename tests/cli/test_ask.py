@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from fastvlm.evaluation.kept import FOLDER as KEPT
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -144,3 +146,15 @@ def test_a_time_to_first_token_lowers_the_resolution(run: Run, picture: Path, tm
 def test_a_budget_that_is_none(run: Run, picture: Path) -> None:
     finished = run("ask", picture, "What is this?", "--max-ttft", "0")
     assert finished.returncode == 2 and "--max-ttft" in finished.stderr
+
+
+def test_the_embedded_model_looks_closer_where_it_is_unsure(run: Run) -> None:
+    asked = ("ask", KEPT / "documents-4-test-175.jpg", "1991, Siovoujo?")
+    answer = json.loads(run(*asked, "--json").stdout)
+    assert answer["answer"] == "0.08" and not answer["is_unsure"]
+    assert len(answer["box"]) == 4
+    plain = run(*asked)
+    assert (plain.stdout, plain.stderr) == ("0.08\n", "")
+    at_once = run(*asked, "--at-once")
+    assert at_once.stdout != plain.stdout and at_once.stderr.startswith("Unsure")
+    assert json.loads(run(*asked, "--at-once", "--json").stdout)["box"] is None

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fastvlm.evaluation.kept import FOLDER as KEPT
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -185,3 +187,18 @@ def test_what_comes_by_a_pipe_is_new_each_time(run: Run, parrot: Path, folder: P
     for _ in range(2):
         assert run(*asked, input=(folder / "a.png").read_bytes()).returncode == 0
     assert len(records((tmp_path / "x.jsonl").read_text())) == 2
+
+
+def test_the_embedded_model_reads_a_page_line_by_line(run: Run) -> None:
+    page = KEPT / "documents-4-test-175.jpg"
+    (record,) = records(run("read", page, "--json").stdout)
+    lines = record["lines"]
+    assert isinstance(lines, list) and len(lines) > 10
+    assert {"text", "box", "confidence"} == set(lines[0])
+    assert "0.08" in [line["text"] for line in lines]
+    assert str(record["text"]).count("\n") < len(lines)  # rows hold several
+    assert (record["finish_reason"], record["file"]) == ("stop", str(page))
+    printed = run("read", page)
+    assert printed.stdout == f"{record['text']}\n"
+    (at_once,) = records(run("read", page, "--json", "--at-once").stdout)
+    assert "lines" not in at_once and at_once["text"] != record["text"]

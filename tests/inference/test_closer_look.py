@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 import fastvlm
 from fastvlm.batches import UInt8Array
@@ -66,10 +68,9 @@ def test_what_one_look_gets_wrong_is_found_among_the_lines(
     height_px, width_px = picture.shape[:2]
     assert 0 <= answer.box.left < answer.box.right <= width_px
     assert 0 <= answer.box.top < answer.box.bottom <= height_px
-    # Nothing else stands where it was read.
-    outside = picture.copy()
-    outside[answer.box.top : answer.box.bottom, answer.box.left : answer.box.right] = 255
-    assert closely.ask(question, images=outside).text != FOUND[name]
+    assert closely.closer_look is not None
+    (line,) = (line for line in closely.closer_look.read(picture).lines if line.box == answer.box)
+    assert FOUND[name] in line.text
 
 
 def test_what_it_took_is_counted(
@@ -181,3 +182,25 @@ def test_long_answers_are_not_held_back(
     assert len(list(assistant.stream("What is this?", max_new_tokens=20))) > 10
     with pytest.raises(AssertionError, match="looked closer"):
         assistant.ask("What is this?", images=picture(0), max_new_tokens=20)
+
+
+def printed_list(letter_px: int) -> UInt8Array:
+    """A page of many lines in letters of some size."""
+    image = Image.new("RGB", (560, 32 * letter_px), (250, 250, 250))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(letter_px)
+    for row in range(15):
+        draw.text((letter_px, 2 * letter_px * row + letter_px), f"Item number {row}", (20, 20, 20), font)
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(("letter_px", "is_read"), [(12, True), (34, False)])
+def test_a_sure_refusal_counts_where_the_letters_are_large_enough(
+    letter_px: int, *, is_read: bool, closely: Assistant, at_once: Assistant
+) -> None:
+    picture = printed_list(letter_px)
+    messages = (user(ImagePart(picture), "What is the total?"),)
+    first = replace(at_once.ask(messages), text="It is not shown.", is_unsure=False, finish_reason="stop")
+    assert closely.closer_look is not None
+    answer = closely.closer_look(messages, first, Stopwatch())
+    assert answer.text == "It is not shown."  # there is no total on it
+    assert (answer.usage.visual_tokens > first.usage.visual_tokens) == is_read

@@ -1,0 +1,159 @@
+"""Bars are read off their axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from fastvlm.inference.chart_lookup import find_chart, with_separate_labels, written
+from fastvlm.inference.line_lookup import look_up
+from fastvlm.inference.page import Page, ReadLine
+from fastvlm.processing.text_lines import Box
+
+WIDTH, HEIGHT, ZERO = 400, 260, 220
+PER_UNIT = 4  # pixels
+VALUES = {"Jam": 30, "Tea": 12, "Salt": 45, "Oats": 21}
+Colour = tuple[int, int, int]
+GREEN, BLUE, GREY = (40, 150, 60), (50, 70, 190), (240, 240, 240)
+
+
+def line(text: str, centre_x: float, centre_y: float) -> ReadLine:
+    """A line of letters 12 px high around a place."""
+    half = 4 * len(text)
+    box = Box(round(centre_x - half), round(centre_y - 6), round(centre_x + half), round(centre_y + 6))
+    return ReadLine(text, box, 0.9)
+
+
+def upright(
+    values: dict[str, tuple[float, ...]],
+    colours: tuple[Colour, ...] = (GREEN,),
+    *,
+    ground: Colour = GREY,
+    noise: float = 0.0,
+    misread: dict[str, str] | None = None,
+) -> Page:
+    """Bars on an axis of 0 to 50, several for a category where it has several values."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), ground)
+    draw = ImageDraw.Draw(image)
+    ticks = []
+    for number in range(0, 51, 10):
+        y = ZERO - PER_UNIT * number
+        draw.line((40, y, WIDTH, y), fill=(150, 150, 150))
+        said = (misread or {}).get(str(number), str(number))
+        ticks.append(ReadLine(said, Box(34 - 8 * len(said), y - 6, 34, y + 6), 0.9))
+    labels = []
+    for place, (name, heights) in enumerate(values.items()):
+        middle = 85 + 90 * place
+        labels.append(line((misread or {}).get(name, name), middle, ZERO + 14))
+        for number, (height, colour) in enumerate(zip(heights, colours, strict=True)):
+            left = middle - 12 * len(heights) + 24 * number
+            draw.rectangle((left, ZERO - round(PER_UNIT * height), left + 23, ZERO), fill=colour)
+    legend = []
+    for number, colour in enumerate(colours if len(colours) > 1 else ()):
+        entry = line(("North", "South")[number], 120 + 120 * number, 8)
+        draw.rectangle((entry.box.left - 18, 2, entry.box.left - 7, 13), fill=colour)
+        legend.append(entry)
+    pixels = np.asarray(image).astype(np.float64)
+    pixels += np.random.default_rng(0).normal(0, noise, pixels.shape) if noise else 0
+    return Page([*ticks, *labels, *legend], np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def lying(values: dict[str, float]) -> Page:
+    """Bars to the right."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), GREY)
+    draw = ImageDraw.Draw(image)
+    ticks = [line(str(number), 90 + 5 * number, HEIGHT - 12) for number in range(0, 51, 10)]
+    labels = []
+    for place, (name, length) in enumerate(values.items()):
+        middle = 30 + 50 * place
+        half = 8 * len(name)
+        labels.append(ReadLine(name, Box(80 - half, middle - 6, 80, middle + 6), 0.9))
+        draw.rectangle((90, middle - 14, 90 + round(5 * length), middle + 14), fill=BLUE)
+    return Page([*ticks, *labels], np.asarray(image))
+
+
+def single(**options: object) -> Page:
+    return upright({name: (value,) for name, value in VALUES.items()}, **options)  # type: ignore[arg-type]
+
+
+def value(page: Page, question: str) -> float | None:
+    found = look_up(question, page)
+    return None if found is None else float(found.text)
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize(
+    "page",
+    [
+        single(),
+        single(ground=(60, 62, 70), colours=((170, 190, 90),)),
+        single(noise=12.0),
+        single(misread={"20": "70", "0": "QO"}),
+        lying({name: float(value) for name, value in VALUES.items()}),
+    ],
+    ids=["plain", "dark", "noisy", "misread ticks", "to the right"],
+)
+def test_a_bar_is_measured(page: Page, name: str) -> None:
+    assert value(page, f"What is the value of {name}?") == pytest.approx(VALUES[name], rel=0.05)
+
+
+def test_the_highest_and_the_lowest_bar_are_told() -> None:
+    for page in (single(), lying({name: float(value) for name, value in VALUES.items()})):
+        for question, expected in (("Which bar is the highest?", "Salt"), ("Which is the smallest?", "Tea")):
+            found = look_up(question, page)
+            assert found is not None and found.text == expected
+
+
+def test_of_several_series_the_bar_with_the_colour_of_its_entry_is_measured() -> None:
+    page = upright({"Jam": (30, 10), "Tea": (12, 40), "Salt": (45, 25)}, (GREEN, BLUE))
+    for category, series, expected in (("Jam", "North", 30), ("Jam", "South", 10), ("Tea", "South", 40)):
+        assert value(page, f"What is {series} for {category}?") == pytest.approx(expected, rel=0.05)
+
+
+def test_a_number_over_a_bar_counts_unless_the_bar_says_otherwise() -> None:
+    page = single()
+    chart = find_chart(page)
+    assert chart is not None
+    over = {name: line("30.5" if name == "Jam" else "92", 85 + 90 * place, 20) for place, name in enumerate(VALUES)}
+    numbered = Page([*page.lines, over["Jam"], over["Tea"]], page.picture)
+    assert value(numbered, "What is the value of Jam?") == 30.5  # as written, to the last digit
+    assert value(numbered, "What is the value of Tea?") == pytest.approx(12, rel=0.05)  # 92 is misread
+
+
+def test_labels_that_were_read_as_one_line_are_told_apart() -> None:
+    page = single()
+    chart = find_chart(page)
+    assert chart is not None
+    first, last = chart.labels[0].box, chart.labels[-1].box
+    joined = ReadLine("Jam    Tea    Salt   Oats", Box(first.left, first.top, last.right, last.bottom), 0.5)
+    page = Page([*(one for one in page.lines if one not in chart.labels), joined], page.picture)
+    found = find_chart(with_separate_labels(page))
+    assert found is not None
+    assert [label.text for label in found.labels] == list(VALUES)
+    for label, true in zip(found.labels, VALUES.values(), strict=True):
+        assert found.value(label) == pytest.approx(true, rel=0.05)
+
+
+def test_where_no_bar_begins_nothing_is_measured() -> None:
+    page = upright({"Jam": (30,), "Tea": (0,), "Salt": (45,)})
+    chart = find_chart(page)
+    assert chart is not None
+    assert [None if (found := chart.value(label)) is None else round(found) for label in chart.labels] == [30, None, 45]
+
+
+def test_pages_without_an_axis_are_no_charts() -> None:
+    page = single()
+    assert find_chart(Page(page.lines)) is None  # without its picture
+    assert find_chart(Page([], page.picture)) is None
+    table = [line(text, 60 + 100 * column, 30 + 30 * row) for row, texts in enumerate(
+        (("Town", "Apples"), ("Oslo", "12"), ("Bergen", "5"), ("Tromso", "40"))
+    ) for column, text in enumerate(texts)]  # fmt: skip
+    assert find_chart(Page(table, page.picture)) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(30.0, "30"), (12.345, "12.3"), (0.05, "0.05"), (1999.6, "2000"), (0.0, "0")]
+)
+def test_what_is_measured_is_written_with_three_digits(number: float, expected: str) -> None:
+    assert written(number) == expected
