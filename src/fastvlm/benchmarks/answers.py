@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
+from fastvlm.batches import UInt8Array
 from fastvlm.benchmarks.report import FORMAT_VERSION
 from fastvlm.benchmarks.runner import Spread
 from fastvlm.errors import DataError, GenerationError
 from fastvlm.evaluation.kept import kept_documents
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.report import ModelIdentity
+from fastvlm.inference.answers import Answer
+from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.loading import load
 
 _NUM_WARM_UPS = 3
@@ -31,7 +34,8 @@ _NUM_WARM_UPS = 3
 class AnswersReport:
     """Milliseconds, and what they were measured on.
 
-    first_token_ms: from the call, with the picture in memory, to the first token. answer_ms: to the last.
+    first_token_ms: from the call, with the picture in memory, to the first token of one look. answer_ms: to the last.
+    closer_ms: whole answers for which the model looked closer, because one look left it unsure; None where none did.
     command_ms: of `fastvlm ask` from its start to its end, one token long, with compiled graphs kept from before.
     visual_tokens: of the pictures.
     """
@@ -41,6 +45,7 @@ class AnswersReport:
     num_threads: int
     first_token_ms: Spread
     answer_ms: Spread
+    closer_ms: Spread | None
     command_ms: Spread
     visual_tokens: Spread
     machine: str
@@ -62,8 +67,11 @@ class AnswersReport:
         for name, spread in (
             ("first token, model loaded", self.first_token_ms),
             ("whole answer, model loaded", self.answer_ms),
+            ("whole answer with a closer look", self.closer_ms),
             ("the command `ask`, one token", self.command_ms),
         ):
+            if spread is None:
+                continue
             table.add_row(name, f"{spread.median:.0f}", f"{spread.low:.0f} to {spread.high:.0f}", str(spread.n))
         return table
 
@@ -88,10 +96,19 @@ def measure_answers(
         raise DataError(f"Expected at most {most} questions, as many pictures as are kept, got {num_questions}.")
     pictures = [question.picture.load() for question in chosen]
     report("asking")
-    assistant = load(model, num_threads=num_threads)
-    answers = [
-        assistant.ask(question.text, images=picture) for question, picture in zip(chosen, pictures, strict=True)
-    ][_NUM_WARM_UPS:]
+    asked = [(question.text, picture) for question, picture in zip(chosen, pictures, strict=True)]
+    assistant = load(model, num_threads=num_threads, closer_look=False)
+    answers = _ask_all(assistant, asked)
+    closer_ms: list[float] = []
+    if answers and any(answer.is_unsure for answer in answers):
+        report("asking with a closer look")
+        closely = load(model, num_threads=num_threads)
+        _ask_all(closely, asked)  # compiles what lines of all lengths need
+        closer_ms = [
+            closer.timings.total_ms
+            for at_once, closer in zip(answers, _ask_all(closely, asked), strict=True)
+            if closer.usage.visual_tokens > at_once.usage.visual_tokens
+        ]
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder:
         file = Path(folder) / "picture.png"
         Image.fromarray(np.ascontiguousarray(pictures[0])).save(file)
@@ -108,11 +125,17 @@ def measure_answers(
         num_threads=num_threads or os.cpu_count() or 1,
         first_token_ms=Spread.of([answer.timings.first_token_ms for answer in answers]),
         answer_ms=Spread.of([answer.timings.total_ms for answer in answers]),
+        closer_ms=Spread.of(closer_ms) if closer_ms else None,
         command_ms=Spread.of(times_ms[1:]),  # the first compiles what later ones find
         visual_tokens=Spread.of([answer.usage.visual_tokens for answer in answers]),
         machine=describe_machine(),
         versions=installed_versions(),
     )
+
+
+def _ask_all(assistant: Assistant, asked: Sequence[tuple[str, UInt8Array]]) -> list[Answer]:
+    """Ask about each picture, and leave the warm-ups out."""
+    return [assistant.ask(question, images=picture) for question, picture in asked][_NUM_WARM_UPS:]
 
 
 def _run_ms(command: list[str]) -> float:
