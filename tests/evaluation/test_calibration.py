@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from fastvlm.checkpoints.config import CONFIG_FILE, ModelConfig
+from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.errors import DataError
@@ -64,6 +66,8 @@ def test_a_model_is_measured_and_says_so_in_its_configuration(tmp_path: Path) ->
         "refusal_token_id": tokenizer.encode(NOT_SHOWN)[0],
         "refusal_bias": found.refusal_bias,
         "unsure_below": found.unsure_below,
+        "line_question": None,
+        "found_unsure_below": 0.0,
     }
     assert 0 < found.unsure_below <= 1
     assistant = load(folder)
@@ -74,3 +78,17 @@ def test_a_model_is_measured_and_says_so_in_its_configuration(tmp_path: Path) ->
     began = [answer.token_ids[:1] == (found.refusal_token_id,) for answer in answers]
     assert sum(began) <= MOST_FALSE_REFUSALS * len(answerable)
     assert any(answer.is_unsure for answer in answers)
+
+
+def test_a_closer_look_is_measured_where_there_is_one(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve(None), folder)
+    path = folder / CONFIG_FILE
+    described = json.loads(path.read_text())
+    described["calibration"]["found_unsure_below"] = 0.0
+    path.write_text(json.dumps(described))
+    found = calibrate(folder, limit_per_family=6)
+    assert found.line_question == described["calibration"]["line_question"]  # of the calibration before
+    assert 0 < found.found_unsure_below < found.unsure_below
+    assert json.loads(path.read_text())["calibration"]["found_unsure_below"] == found.found_unsure_below
+    assert calibrate(folder, limit_per_family=1, line_question="Line?").line_question == "Line?"

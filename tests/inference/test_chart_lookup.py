@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -133,6 +135,31 @@ def test_labels_that_were_read_as_one_line_are_told_apart() -> None:
     assert [label.text for label in found.labels] == list(VALUES)
     for label, true in zip(found.labels, VALUES.values(), strict=True):
         assert found.value(label) == pytest.approx(true, rel=0.05)
+
+
+def test_entries_of_a_legend_may_be_numbers_and_titles_are_none() -> None:
+    page = upright({"Jam": (30, 10), "Tea": (12, 40)}, (GREEN, BLUE))
+    years = [replace(one, text={"North": "2019", "South": "2020"}.get(one.text, one.text)) for one in page.lines]
+    assert value(Page(years, page.picture), "What is 2019 for Jam?") == pytest.approx(30, rel=0.05)
+    titled = Page([*page.lines, line("Value of exports", 330, 8)], page.picture)
+    assert value(titled, "What is North for Tea?") == pytest.approx(12, rel=0.05)
+    single_titled = Page([*single().lines, line("Value of exports", 200, 8)], single().picture)
+    assert value(single_titled, "What is the value of Salt?") == pytest.approx(45, rel=0.05)
+
+
+def test_of_a_series_that_is_named_the_highest_bar_is_told() -> None:
+    page = upright({"Jam": (30, 10), "Tea": (12, 40), "Salt": (45, 25)}, (GREEN, BLUE))
+    for question, expected in (("Which has the highest North?", "Salt"), ("Which has the highest South?", "Tea")):
+        found = look_up(question, page)
+        assert found is not None and found.text == expected
+
+
+def test_a_bar_that_cannot_be_measured_has_no_value_and_may_be_the_lowest() -> None:
+    page = upright({"Jam": (30,), "Tea": (0,), "Salt": (45,)})
+    assert look_up("What is the value of Tea?", page) is None
+    assert look_up("Which is the lowest?", page) is None
+    found = look_up("Which is the highest?", page)
+    assert found is not None and found.text == "Salt"
 
 
 def test_where_no_bar_begins_nothing_is_measured() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.closer_look import LEAST_LINES, CloserLook
+from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.timings import PHASES, Stopwatch
 from fastvlm.messages import ImagePart, Message, user
 from fastvlm.processing.calibration import Calibration
@@ -61,7 +63,6 @@ def test_what_one_look_gets_wrong_is_found_among_the_lines(
     picture, question = asked[name]
     first = at_once.ask(question, images=picture)
     answer = closely.ask(question, images=picture)
-    assert (first.text, first.is_unsure, first.box) != (answer.text, first.is_unsure, answer.box)
     assert first.is_unsure and first.text != FOUND[name] and first.box is None
     assert answer.text == FOUND[name] and not answer.is_unsure
     assert answer.box is not None
@@ -159,10 +160,58 @@ def test_a_budget_leaves_no_time_for_a_closer_look() -> None:
 class Refusing:
     """A closer look that nobody should take."""
 
-    def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
+    max_tokens = 48
+
+    def __call__(
+        self, messages: Sequence[Message], settings: GenerationSettings, first: Answer, clock: Stopwatch
+    ) -> Answer:
         raise AssertionError("looked closer")
 
-    read = is_unsure = __call__
+
+def test_what_was_asked_for_counts_for_what_is_found(
+    asked: dict[str, tuple[UInt8Array, str]], at_once: Assistant, closely: Assistant
+) -> None:
+    picture, question = asked["documents-4/test/69"]
+    assert closely.ask(question, images=picture, stop=["/"]).text == "10"
+    # No room for it: what one look gave stays.
+    cut = closely.ask(question, images=picture, max_new_tokens=2)
+    assert cut.text == at_once.ask(question, images=picture, max_new_tokens=2).text
+
+
+def test_a_picture_that_comes_by_a_pipe_is_looked_at_once(
+    asked: dict[str, tuple[UInt8Array, str]], at_once: Assistant, closely: Assistant, tmp_path: Path
+) -> None:
+    picture, question = asked["documents-4/test/175"]
+    file = tmp_path / "picture.png"
+    Image.fromarray(picture).save(file)
+    stream = closely.stream(question, images=file)
+    first = at_once.ask(question, images=file)
+    assert isinstance(closely.closer_look, CloserLook)
+    file.unlink()
+    again = closely.closer_look((user(ImagePart(file), question),), closely.settings, first, Stopwatch())
+    assert again is first
+    stream.close()
+
+
+def test_a_long_answer_is_not_looked_up_in_a_batch_either(
+    asked: dict[str, tuple[UInt8Array, str]], at_once: Assistant, closely: Assistant
+) -> None:
+    picture, question = asked["documents-4/test/175"]
+    first = at_once.ask(question, images=picture)
+    long = replace(first, token_ids=(5,) * (CloserLook.max_tokens + 1))
+    assert closely.closer_look is not None
+    messages = (user(ImagePart(picture), question),)
+    assert closely.closer_look(messages, closely.settings, long, Stopwatch()) is long
+
+
+def test_a_chat_keeps_every_pixel_for_a_closer_look(closely: Assistant, at_once: Assistant, tmp_path: Path) -> None:
+    file = tmp_path / "large.jpg"
+    Image.new("RGB", (4000, 3000), "white").save(file)
+    for assistant, width_px in ((closely, 4000), (at_once, 2000)):
+        chat = assistant.chat()
+        chat.ask("What is this?", images=file)
+        (part,) = chat.messages[0].images
+        assert isinstance(part.source, np.ndarray) and part.source.shape[1] == width_px
 
 
 def test_long_answers_are_not_held_back(
@@ -174,7 +223,7 @@ def test_long_answers_are_not_held_back(
     words = tokenizer.encode("How many red circles are there? " * 20)
     assert len(words) > 60
     assistant = assistant_with(scripted_runtime(tokenizer.vocabulary_size, script=[words], max_positions=400))
-    assistant.closer_look = Refusing()  # type: ignore[assignment]
+    assistant.closer_look = Refusing()
     stream = assistant.stream("What is this?", images=picture(0), max_new_tokens=60)
     pieces = list(stream)
     assert len(pieces) > 5 and "".join(pieces) == stream.answer.text
@@ -201,6 +250,6 @@ def test_a_sure_refusal_counts_where_the_letters_are_large_enough(
     messages = (user(ImagePart(picture), "What is the total?"),)
     first = replace(at_once.ask(messages), text="It is not shown.", is_unsure=False, finish_reason="stop")
     assert closely.closer_look is not None
-    answer = closely.closer_look(messages, first, Stopwatch())
+    answer = closely.closer_look(messages, closely.settings, first, Stopwatch())
     assert answer.text == "It is not shown."  # there is no total on it
     assert (answer.usage.visual_tokens > first.usage.visual_tokens) == is_read

@@ -6,6 +6,7 @@ import pytest
 
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.reading import CAPTION_QUESTION, KIND_QUESTION, READ_QUESTION
 from fastvlm.inference.receipt_lookup import amount_of, date_of, total_of
 from fastvlm.processing.text_lines import Box
 
@@ -137,8 +138,54 @@ def test_a_receipt_is_understood(question: str, expected: str) -> None:
     assert answer(question, RECEIPT) == expected
 
 
+LONG_LABELS = page(
+    "Application",
+    "Date of birth       10 Dec 1815",
+    "Name of applicant   Ada",
+    "Email address       a@b.c",
+    "MEN'S: 12.00",
+    "Departure 10:30     Arrival 11:45",
+    "Customer  CU-1234",
+    "Reference RF-9876",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the date of birth?", "10 Dec 1815"),
+        ("What is the name?", "Ada"),
+        ("What is the email?", "a@b.c"),
+        ("What is the value of MEN'S?", "12.00"),
+        ("What is the Reference?", "RF-9876"),
+    ],
+)
+def test_what_stands_behind_the_beginning_of_a_label_is_no_value(question: str, expected: str) -> None:
+    assert answer(question, LONG_LABELS) == expected
+
+
+def test_what_is_no_question_is_not_looked_up() -> None:
+    words = page("Weather: sunny", "The next stop", "The picture shows a house", "Document No. 123", "Thank you all")
+    for text in (READ_QUESTION, CAPTION_QUESTION, KIND_QUESTION, "Thanks!", "Translate the text."):
+        assert answer(text, words) is None, text
+
+
+def test_words_that_questions_speak_with_are_no_labels_by_likeness() -> None:
+    cities = page("kg", "   52         17         34", "  Paris      Tea        Salt")
+    assert answer("Which bar is the highest?", cities) == "Paris"
+    assert answer("What does the table say?", page("Tablet 12", "Tree 4")) is None
+
+
+def test_other_sums_are_not_the_total() -> None:
+    for question in ("What is the total discount?", "Who has to pay?", "What is the total weight?"):
+        assert answer(question, RECEIPT) is None, question
+
+
 def test_a_question_for_yes_or_no_is_not_looked_up() -> None:
-    for question in ("Is the total 15.95?", "Does Bread cost 5.20?", "The total is 15.95. True or false?"):
+    for question in (
+        "Is the total 15.95?", "Does Bread cost 5.20?", "The total is 15.95. True or false?",
+        "Answer yes or no: is the total 15.95?", "The total is 19.95, yes or no?", "The total is 15.95, right?",
+    ):  # fmt: skip
         assert answer(question, RECEIPT) is None, question
 
 

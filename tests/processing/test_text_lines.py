@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import ImageError
@@ -95,6 +96,15 @@ def test_pictures_of_hardly_any_pixels_are_looked_at_too(shape: tuple[int, int])
 def test_other_arrays_are_told_in_one_line(wrong: UInt8Array) -> None:
     with pytest.raises(ImageError, match="Expected a picture of uint8 and H x W x 3, got"):
         find_text_lines(wrong)
+
+
+def test_a_texture_is_no_page_and_is_told_soon() -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (1024, 1024), dtype=np.uint8)
+    texture = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2)))
+    texture = np.clip((texture.astype(np.int64) - 128) * 6 + 128, 0, 255).astype(np.uint8)
+    started_s = time.perf_counter()
+    find_text_lines(np.repeat(texture[:, :, None], 3, axis=2))
+    assert time.perf_counter() - started_s < 20
 
 
 def test_rows_hold_what_stands_on_one_height() -> None:

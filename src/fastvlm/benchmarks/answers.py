@@ -25,6 +25,7 @@ from fastvlm.evaluation.provenance import describe_machine, identify_model, inst
 from fastvlm.evaluation.report import ModelIdentity
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.closer_look import CloserLook
 from fastvlm.inference.loading import load
 
 _NUM_WARM_UPS = 3
@@ -104,6 +105,8 @@ def measure_answers(
         report("asking with a closer look")
         closely = load(model, num_threads=num_threads)
         _ask_all(closely, asked)  # compiles what lines of all lengths need
+        closely.closer_look = CloserLook(closely)  # that has read nothing yet
+        closely.image_cache.clear()
         closer_ms = [
             closer.timings.total_ms
             for at_once, closer in zip(answers, _ask_all(closely, asked), strict=True)

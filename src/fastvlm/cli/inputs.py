@@ -19,8 +19,9 @@ from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
 if TYPE_CHECKING:
+    from fastvlm.inference.answers import Answer
     from fastvlm.inference.assistant import Assistant
-    from fastvlm.inference.reading import Asks
+    from fastvlm.inference.reading import Asks, ReadText
 
 Work = Callable[[object], Mapping[str, object]]
 """What is done to one picture, as an assistant takes it; what it returns is its record."""
@@ -122,16 +123,19 @@ def text_work(assistant: Asks, question: str, *, max_tokens: int) -> Work:
     """The work of asking one question: its records tell the answer, how sure the model is, and whether that is all."""
 
     def work(image: object) -> dict[str, object]:
-        answer = assistant.ask(question, images=image, max_new_tokens=max_tokens)
-        return {
-            "text": answer.text,
-            "confidence": float(f"{answer.confidence:.3g}"),
-            "is_unsure": answer.is_unsure,
-            "finish_reason": answer.finish_reason,
-            "max_tokens": max_tokens,
-        }
+        return _text_record(assistant.ask(question, images=image, max_new_tokens=max_tokens), max_tokens=max_tokens)
 
     return work
+
+
+def _text_record(answer: Answer | ReadText, *, max_tokens: int) -> dict[str, object]:
+    return {
+        "text": answer.text,
+        "confidence": float(f"{answer.confidence:.3g}"),
+        "is_unsure": answer.is_unsure,
+        "finish_reason": answer.finish_reason,
+        "max_tokens": max_tokens,
+    }
 
 
 def page_work(assistant: Assistant, *, max_tokens: int) -> Work:
@@ -140,13 +144,7 @@ def page_work(assistant: Assistant, *, max_tokens: int) -> Work:
 
     def work(image: object) -> dict[str, object]:
         read = read_text(assistant, image, assistant.closer_look, max_new_tokens=max_tokens)
-        record: dict[str, object] = {
-            "text": read.text,
-            "confidence": float(f"{read.confidence:.3g}"),
-            "is_unsure": read.is_unsure,
-            "finish_reason": read.finish_reason,
-            "max_tokens": max_tokens,
-        }
+        record = _text_record(read, max_tokens=max_tokens)
         if read.lines:
             record["lines"] = [
                 {"text": line.text, "box": line.box, "confidence": float(f"{line.confidence:.3g}")}
@@ -213,8 +211,8 @@ class Results:
         return "error" not in record and not is_cut
 
     def _require_same(self, record: Mapping[str, object]) -> None:
-        for name, value in self.asked.items():
-            if record[name] != value:
+        for name, value in {"at_once": False, **self.asked}.items():
+            if (record.get(name, False) if name == "at_once" else record[name]) != value:
                 raise DataError(
                     f"Expected results in {self.path} that go with {name} {value!r}, got {record[name]!r}. "
                     "Choose another --output."
@@ -333,7 +331,9 @@ def run_over_pages(
         raise click.UsageError("--output writes JSON anyway: leave --json out.", context)
     check_place(output, flag="--output")
     pages = pages_of(words)
-    asked = {"wanted": wanted, "model": options["model"] or EMBEDDED}
+    asked: dict[str, object] = {"wanted": wanted, "model": options["model"] or EMBEDDED}
+    if options["at_once"]:
+        asked["at_once"] = True
     results = None if output is None else Results(output, asked=asked, max_tokens=max_tokens, resume=resume)
     work = work_of(load_assistant(options))
     writing = (

@@ -1,7 +1,9 @@
 """When a model should say that something is not shown, and which of its answers are unsure: measured, and written down.
 
 `python -m fastvlm.evaluation.calibration FOLDER 150` asks the documents of the split `dev`, 150 questions of each
-family, and writes what it found into the folder's `config.json`. A fine-tuned model has to be measured anew.
+family, and writes what it found into the folder's `config.json`. A third argument, such as "What does the line say?",
+is what the model was taught to be asked about a line, so that it can look closer. A fine-tuned model has to be measured
+anew.
 """
 
 from __future__ import annotations
@@ -85,31 +87,36 @@ def unsure_below(outcomes: Iterable[tuple[float, bool]]) -> float:
     return 0.0
 
 
-def calibrate(folder: Path, *, limit_per_family: int) -> Calibration:
-    """Measure a model and write what was found into its configuration."""
+def calibrate(folder: Path, *, limit_per_family: int, line_question: str | None = None) -> Calibration:
+    """Measure a model and write what was found into its configuration.
+
+    line_question: what the model was taught to be asked about a line that is cut out; that of an earlier calibration
+    where none is given. What is found by a closer look is measured where there is one.
+    """
     path = folder / CONFIG_FILE
     config = config_from_dict(json.loads(path.read_text(encoding="utf-8")), where=str(path))
 
-    def keep(found: Calibration, *, closer_look: bool) -> Assistant:
+    def write(found: Calibration) -> None:
         write_whole(path, json.dumps(config_to_dict(replace(config, calibration=found)), indent=2) + "\n")
-        return load(folder, closer_look=closer_look)
 
     assistant = load(folder, closer_look=False)
     token_id = assistant.tokenizer.encode(NOT_SHOWN)[0]
     questions = question_set("documents-dev", data=None, limit_per_family=limit_per_family).asked
     bias = chosen_bias(first_scores(assistant, questions, token_id))
-    line_question = None if config.calibration is None else config.calibration.line_question
+    if line_question is None and config.calibration is not None:
+        line_question = config.calibration.line_question
     found = Calibration(refusal_token_id=token_id, refusal_bias=bias, line_question=line_question)
-    outcomes = evaluate(AssistantAnswerer(keep(found, closer_look=False)), questions)
+    write(found)
+    outcomes = evaluate(AssistantAnswerer(load(folder, closer_look=False)), questions)
     found = replace(found, unsure_below=unsure_below(_judged(outcomes)))
+    write(found)
     if line_question is not None:
-        closer = evaluate(AssistantAnswerer(keep(found, closer_look=True)), questions)
+        closer = evaluate(AssistantAnswerer(load(folder)), questions)
         # What was looked up is told by its confidence, which is another one.
-        looked_up = [
-            after for before, after in zip(outcomes, closer, strict=True) if before.confidence != after.confidence
-        ]
+        pairs = zip(outcomes, closer, strict=True)
+        looked_up = [after for before, after in pairs if before.confidence != after.confidence]
         found = replace(found, found_unsure_below=unsure_below(_judged(looked_up)))
-    keep(found, closer_look=False)
+        write(found)
     return found
 
 
@@ -117,12 +124,12 @@ def _judged(outcomes: Iterable[Outcome]) -> list[tuple[float, bool]]:
     return [(outcome.confidence, outcome.is_correct) for outcome in outcomes if outcome.confidence is not None]
 
 
-def main(folder: Path, limit_per_family: int) -> None:
+def main(folder: Path, limit_per_family: int, line_question: str | None = None) -> None:
     """Calibrate a model and tell what was found."""
-    sys.stdout.write(f"{calibrate(folder, limit_per_family=limit_per_family)}\n")
+    sys.stdout.write(f"{calibrate(folder, limit_per_family=limit_per_family, line_question=line_question)}\n")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
+    if len(sys.argv) not in (3, 4) or not sys.argv[2].isdigit():
         sys.exit("Expected the folder of a model and a number of questions of each family, got something else.")
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

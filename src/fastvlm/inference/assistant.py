@@ -13,8 +13,8 @@ from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import NO_BIAS, generate
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.latency import LatencyBudget
-from fastvlm.inference.page import Page
 from fastvlm.inference.prompt_memory import PromptMemory
+from fastvlm.inference.reading import ReadsLines
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import LoadTimings, Stopwatch, Timings, Usage
 from fastvlm.messages import ImagePart, Message, TextPart, as_messages, assistant, images_of, user
@@ -40,24 +40,19 @@ __all__ = [
 Conversation = str | Message | Sequence[Message | Mapping[str, Any]]
 """A question as a string, or messages: fastvlm's own, or dictionaries in the style of OpenAI and transformers."""
 
-_MAX_HELD_PIECES = 48
-"""An answer that goes on for longer is no short one that could be looked up: it is no longer held back."""
-
 END_OF_TEXT = "<|endoftext|>"
 """Ends a text in Qwen2's vocabulary; models write it now and then in place of the end of their turn."""
 
 
-class LooksCloser(Protocol):
-    """Whoever may know better than one look at a picture did."""
+class LooksCloser(ReadsLines, Protocol):
+    """Whoever may know better than one look at a picture did. max_tokens: of answers that it looks at."""
 
-    def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
+    max_tokens: int
+
+    def __call__(
+        self, messages: Sequence[Message], settings: GenerationSettings, first: Answer, clock: Stopwatch
+    ) -> Answer:
         """Return a better answer, or the first one."""
-
-    def read(self, source: object) -> Page:
-        """Read a picture line by line."""
-
-    def is_unsure(self, confidence: float) -> bool:
-        """Whether what is read with so much confidence is more often wrong than right."""
 
 
 class Assistant:
@@ -140,16 +135,19 @@ class Assistant:
             return (yield from pieces)
         held: list[str] = []
         try:
-            while len(held) <= _MAX_HELD_PIECES:
+            # A longer answer is no short one that could be looked up.
+            while len(held) <= self.closer_look.max_tokens:
                 held.append(next(pieces))
         except StopIteration as end:
             first: Answer = end.value
             timings = replace(first.timings, first_token_ms=first.timings.total_ms)
-            answer = self.closer_look(messages, replace(first, timings=timings), clock)
+            answer = self.closer_look(messages, settings, replace(first, timings=timings), clock)
             if answer.text:
                 yield answer.text
             return answer
-        yield "".join(held)
+        clock.answered()
+        with clock.paused():
+            yield "".join(held)
         return (yield from pieces)
 
     def _one_look(
@@ -322,7 +320,9 @@ class Chat:
         return Message(message.role, tuple(parts))
 
     def _read_only(self, part: ImagePart) -> ImagePart:
-        pixels = self._assistant.read_image(part.source)
+        assistant = self._assistant
+        # A closer look wants every pixel that there is.
+        pixels = assistant.read_image(part.source) if assistant.closer_look is None else read_image(part.source)
         pixels.flags.writeable = False
         return ImagePart(pixels)
 

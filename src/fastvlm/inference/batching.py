@@ -28,7 +28,8 @@ def ask_batch(
     """Answer conversations in batches, in order; greedy answers are those that `Assistant.ask` gives one by one.
 
     batch_size: questions at a time. Prompts of different lengths share a batch: the padding is the runtime's affair.
-    The timings of each answer are those of its whole batch, and of what a clock that is given had measured before.
+    The timings of each answer are those of its whole batch, and of what a clock that is given had measured before;
+    those of a closer look are in the answer it was taken for and in later ones.
     """
     if batch_size < 1:
         raise GenerationError(f"Expected batch_size to be at least 1, got {batch_size}.")
@@ -74,7 +75,7 @@ def _answer_together(
     if assistant.closer_look is None:
         return answers
     return [
-        assistant.closer_look(messages, answer, clock)
+        assistant.closer_look(messages, settings, answer, clock)
         for messages, answer in zip(conversations, answers, strict=True)
     ]  # fmt: skip
 

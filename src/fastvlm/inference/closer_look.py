@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from fastvlm.batches import UInt8Array
-from fastvlm.errors import CheckpointError
+from fastvlm.errors import CheckpointError, ImageError
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
@@ -19,6 +19,7 @@ from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
 from fastvlm.inference.reading import is_refusal
+from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.timings import Stopwatch, Usage
 from fastvlm.messages import ImagePart, Message, TextPart, images_of, user
 from fastvlm.processing.images import read_image
@@ -37,7 +38,7 @@ _MARGIN = 0.3
 """Left around a line that is cut out, by its height."""
 
 _LINES_AT_A_TIME = 32
-_MAX_LINE_TOKENS = 32
+_MAX_LINE_TOKENS = 64
 _LEAST_CONFIDENCE = 0.01
 """What was found with less says nothing that the first answer did not."""
 
@@ -50,17 +51,21 @@ _SURE = 0.2
 _NOTHING_USED = Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
 _SEES_NOTHING = "i see no picture"
 
-_MAX_PAGES = 8
-"""That are remembered, so that further questions about one need no reading."""
+_MAX_PAGES = 20
+_MAX_PAGE_BYTES = 256_000_000
+"""Pages, and bytes of their pictures, that are remembered, so that further questions about one need no reading."""
 
 
 class CloserLook:
     """Looks closer where one look at a whole picture left a model unsure.
 
     The lines of text are found by their ink, cut out at the picture's full resolution, each read by itself in batches,
-    and the question is looked up among them (`line_lookup`). For questions about one picture only.
+    and the question is looked up among them (`line_lookup`). For questions about one picture only. max_tokens: of a
+    first answer, which is no short one that could be looked up where it is longer.
     Raises CheckpointError for a model that was not taught to read lines: its calibration has no line_question.
     """
+
+    max_tokens = 48
 
     def __init__(self, assistant: Assistant) -> None:
         calibration = assistant.calibration
@@ -83,15 +88,22 @@ class CloserLook:
         self._reader.image_cache = ImageCache(max_images=0)
         self._pages: OrderedDict[str, tuple[Page, Usage]] = OrderedDict()
 
-    def __call__(self, messages: Sequence[Message], first: Answer, clock: Stopwatch) -> Answer:
+    def __call__(
+        self, messages: Sequence[Message], settings: GenerationSettings, first: Answer, clock: Stopwatch
+    ) -> Answer:
         """Return an answer that was looked up, or the first one where that is sure or nothing better was found."""
         asked = _asked_about_one_picture(messages)
-        may_be_wrong = first.is_unsure or is_refusal(first.text)
-        if asked is None or not may_be_wrong or first.finish_reason != "stop":
+        is_short = first.finish_reason == "stop" and len(first.token_ids) <= self.max_tokens
+        if asked is None or not is_short or not (first.is_unsure or is_refusal(first.text)):
             return first
         source, question = asked
-        page, usage = self._read(source, clock, only_small=not first.is_unsure)
+        try:
+            page, usage = self._read(source, clock, only_small=not first.is_unsure)
+        except ImageError:
+            return first  # what was there for one look may be gone: a pipe, or a file that was replaced
         found = look_up(question, page)
+        text = "" if found is None else _ended(found.text, settings.stop)
+        token_ids = tuple(self._reader.tokenizer.encode(text))
         with clock.phase("decode"):
             clock.answered()
         timings = clock.timings(self._reader.load_timings)
@@ -102,14 +114,15 @@ class CloserLook:
             completion_tokens=first.usage.completion_tokens + usage.completion_tokens,
             cached_tokens=first.usage.cached_tokens,
         )
-        if found is None or found.confidence < _LEAST_CONFIDENCE or not (first.is_unsure or found.confidence >= _SURE):
+        least = _LEAST_CONFIDENCE if first.is_unsure else _SURE
+        if found is None or found.confidence < least or not 0 < len(token_ids) <= settings.max_new_tokens:
             return replace(first, timings=timings, usage=total)
         return replace(
             first,
-            text=found.text,
+            text=text,
             timings=timings,
             usage=total,
-            token_ids=tuple(self._reader.tokenizer.encode(found.text)),
+            token_ids=token_ids,
             confidence=found.confidence,
             is_unsure=self.is_unsure(found.confidence),
             box=found.line.box,
@@ -134,7 +147,9 @@ class CloserLook:
         with clock.phase("image_read"):
             picture = read_image(source)
         with clock.phase("preprocess"):
-            key = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
+            digest = hashlib.sha256(repr(picture.shape).encode())
+            digest.update(np.ascontiguousarray(picture).data)
+            key = digest.hexdigest()
             known = self._pages.get(key)
             boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
@@ -145,16 +160,20 @@ class CloserLook:
         answers = self._read_lines(picture, boxes, clock) if LEAST_LINES <= len(boxes) <= MOST_LINES else []
         page = Page(
             [
-                ReadLine(answer.text.strip(), box, answer.confidence)
+                ReadLine(answer.text.strip(), box, answer.confidence, is_cut=answer.finish_reason == "length")
                 for box, answer in zip(boxes, answers, strict=False)
                 if _is_text(answer.text)
             ],
             picture,
         )
         self._pages[key] = page, _NOTHING_USED
-        if len(self._pages) > _MAX_PAGES:
+        while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):
             self._pages.popitem(last=False)
         return page, _sum([answer.usage for answer in answers])
+
+    def _num_bytes(self) -> int:
+        pictures = (page.picture for page, _ in self._pages.values())
+        return sum(picture.nbytes for picture in pictures if picture is not None)
 
     def _are_small(self, boxes: Sequence[Box], picture: UInt8Array) -> bool:
         """Whether lines are many and small as the model sees them at one look."""
@@ -184,6 +203,12 @@ def _asked_about_one_picture(messages: Sequence[Message]) -> tuple[object, str] 
     pictures = list(images_of(messages))
     text = " ".join(part.text for part in messages[-1].content if isinstance(part, TextPart)) if messages else ""
     return (pictures[0].source, text) if len(pictures) == 1 and text.strip() else None
+
+
+def _ended(text: str, stop: Sequence[str]) -> str:
+    """A text on one line, up to the first of some stop strings."""
+    text = " ".join(text.split())
+    return text[: min((text.index(end) for end in stop if end in text), default=len(text))].rstrip()
 
 
 def _is_text(answer: str) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fastvlm.inference.chart_lookup import Chart, find_chart, with_separate_labels, written
 from fastvlm.inference.page import Found, Page, ReadLine, number_of
-from fastvlm.inference.receipt_lookup import PIECES, amount_of, asks_for_date, date_of, look_up_on_receipt
+from fastvlm.inference.receipt_lookup import PIECES, amount_of, look_up_by_form, look_up_on_receipt
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
@@ -45,7 +45,16 @@ read receipt row sheet sign slip stand stands table text thing under value write
 _FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
 """What questions speak of documents with; a label only where a line says exactly that."""
 
-_YES_OR_NO = re.compile(r"^\W*(is|are|was|were|does|do|did|has|have)\b|\b(true|false|correct|right)\b", re.I)
+_TYPE_WORDS = frozenset({"amount", "date", "day", "name", "number", "time"})
+"""Said of what a label stands for; a question that names a label and one of these names no second label."""
+
+_YES_OR_NO = re.compile(
+    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)\b|\b(true|false|yes or no|correct)\b|\bright\?", re.I
+)
+_NO_QUESTION = re.compile(
+    r"^\W*(thanks?|read|describe|caption|transcribe|summari[sz]e|translate|write)\b|\bkind of (document|picture)\b",
+    re.I,
+)
 _BEFORE_TAX = re.compile(r"\b(before (the )?tax|net (sum|amount|total))\b", re.I)
 _ASKS_FOR_FIELD = re.compile(r"\b(which|what) field\b", re.I)
 _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|amount|price|much|many)\b)", re.I)
@@ -58,7 +67,7 @@ _SURE_OF_MEASURE = 0.6
 _ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
 """Of the legend of a pie: the name and the share."""
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?")
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?", re.I)
 """Letters, or a number; `Q1` is two, which are compared together."""
 
 _LEAST_CELLS = 3
@@ -71,39 +80,43 @@ _SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "p
 def look_up(question: str, page: Page) -> Found | None:
     """Find the answer to a question on a page; None where nothing on it seems to be the answer, or a yes or no is.
 
-    Found are what receipts have without a label; where the row and the column meet that a question names, and which row
-    has the highest or the lowest number of a column, or bar of a chart with numbers; what stands beside, above or below
-    a label that is named; the label of a number that is named; and a date. Labels are compared by likeness, since lines
-    are misread.
+    Found are the total and the dearest item of a receipt; where the row and the column meet that a question names, and
+    which row has the highest or the lowest number of a column; bars of a chart; what stands beside, above or below a
+    label that is named; the label of a number that is named; and dates, times and numbers of documents without a label.
+    Labels are compared by likeness, since lines are misread.
     """
-    if _YES_OR_NO.search(question):
+    if _YES_OR_NO.search(question) or _NO_QUESTION.search(question):
         return None
-    on_receipt = look_up_on_receipt(question, page)
-    if on_receipt is not None:
-        return on_receipt
+    sum_or_item = look_up_on_receipt(question, page)
+    if sum_or_item is not None:
+        return sum_or_item
     words = _words(_BEFORE_TAX.sub("subtotal", question))
     page = with_separate_labels(page)
     chart = find_chart(page)
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
-        found = _bar(mentions, chart, page) or _extreme_measured(words, mentions, chart)
+        found = _on_chart(words, mentions, chart, page)
+        if found is not None or any(mention.line in chart.labels for mention in mentions):
+            return found  # what stands beside a label is another label
     else:
         found = _cell(mentions, page) or _extreme(words, mentions, page)
     if found is None and mentions:
         found = _label(question, mentions[0], page) or _value(words, mentions[0], page)
-    return found or (date_of(page) if asks_for_date(question) else None)
+    return found or look_up_by_form(question, page)
 
 
 class _Mention(NamedTuple):
     """A line whose beginning a question names.
 
-    score: likeness from 0 to 1, and a little more for longer labels. rest: of the line, behind the label. start, stop:
-    the words of the question that name it.
+    score: likeness from 0 to 1, and a little more for longer labels. rest: of the line, behind the label. is_apart:
+    whether a sign such as a colon, or a number, tells that the label ends there. start, stop: the words of the question
+    that name it.
     """
 
     score: float
     line: ReadLine
     rest: str
+    is_apart: bool
     start: int
     stop: int
 
@@ -138,44 +151,39 @@ def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> 
     return _extreme_bar(sign, page) if sign and not mentions else None
 
 
-def _bar(mentions: Sequence[_Mention], chart: Chart, page: Page) -> Found | None:
-    """What a bar that is named is worth: as is written over it, or as it is measured where that is another thing."""
+def _on_chart(words: Sequence[str], mentions: Sequence[_Mention], chart: Chart, page: Page) -> Found | None:
+    """The highest or the lowest bar, or what a bar that is named is worth; of the series that is named, if one is."""
     named = next((mention for mention in mentions if mention.line in chart.labels), None)
-    if named is None:
+    entries = chart.legend(page)
+    series = next((mention.line for mention in mentions if mention.line in entries), None)
+    others = [entry for entry in entries if entry is not series]
+    if named is not None:
+        return _bar(named, chart, page, series, others)
+    sign = _sign(words)
+    if not sign or any(mention.line not in entries for mention in mentions):
         return None
-    value = chart.value(named.line, *_series(mentions, chart, page))
-    over = (
-        page.number_above(named.line) if chart.axis.direction == "up" else next(iter(page.right_of(named.line)), None)
-    )
+    values = [(chart.value(label, series, others), label) for label in chart.labels]
+    measured = [(value, label) for value, label in values if value is not None]
+    # What could not be measured may be a bar of no height, which is the lowest.
+    if len(measured) < max(2, len(values) - (1 if sign > 0 else 0)):
+        return None
+    _, label = max(measured, key=lambda one: sign * one[0])
+    return Found(label.text, label, label.confidence * _SURE_OF_MEASURE)
+
+
+def _bar(
+    named: _Mention, chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]
+) -> Found | None:
+    """What a bar is worth: as is written over it, or as it is measured where that is another thing."""
+    value = chart.value(named.line, series, others)
+    is_up = chart.axis.direction == "up"
+    over = page.number_above(named.line) if is_up else next(iter(page.right_of(named.line)), None)
     number = None if over is None or over in chart.axis.ticks else number_of(over.text)
     if over is not None and number is not None and (value is None or abs(number - value) <= _NEAR * abs(value)):
         return Found(over.text, over, named.likeness * over.confidence)
     if value is None:
         return None
     return Found(written(value), named.line, named.likeness * _SURE_OF_MEASURE)
-
-
-def _series(mentions: Sequence[_Mention], chart: Chart, page: Page) -> tuple[ReadLine | None, list[ReadLine]]:
-    """The entry of a legend that a question names, and all other entries; None and none where it names no entry."""
-    entry = next(
-        (one.line for one in mentions if one.line not in chart.labels and one.line not in chart.axis.ticks), None
-    )
-    if entry is None:
-        return None, []
-    return entry, [line for line in page.beside(entry) if not line.is_number and line not in chart.labels]
-
-
-def _extreme_measured(words: Sequence[str], mentions: Sequence[_Mention], chart: Chart) -> Found | None:
-    """The label of the highest or the lowest bar of one colour."""
-    sign = _sign(words)
-    if not sign or mentions:
-        return None
-    values = [(chart.value(label), label) for label in chart.labels]
-    measured = [(value, label) for value, label in values if value is not None]
-    if len(measured) < max(2, len(values) - 1):
-        return None
-    _, label = max(measured, key=lambda one: sign * one[0])
-    return Found(label.text, label, label.confidence * _SURE_OF_MEASURE)
 
 
 def _sign(words: Sequence[str]) -> int:
@@ -222,7 +230,8 @@ def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
     if _MANY_WORDS & set(words):
         return _quantity(mention, page)
     is_price = bool(_PRICE_WORDS & set(words))
-    if mention.rest and not (is_price and PIECES.fullmatch(f" {mention.rest}")):
+    has_rest = mention.rest and not (is_price and PIECES.fullmatch(f" {mention.rest}"))
+    if has_rest and (mention.is_apart or not page.right_of(mention.line)):
         return Found(mention.rest, mention.line, mention.likeness * mention.line.confidence)
     value = _price_of(mention.line, page) if is_price else _value_of(mention.line, page)
     if value is None or (not is_price and _names_more(words, mention)):
@@ -263,11 +272,11 @@ def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
 def _names_more(words: Sequence[str], mention: _Mention) -> bool:
     """Whether a question names something beside a label, such as a column whose heading was not found."""
     others = {*words[: mention.start], *words[mention.stop :]}
-    return bool(others - _FUNCTION_WORDS - _FRAME_WORDS)
+    return bool(others - _FUNCTION_WORDS - _FRAME_WORDS - _TYPE_WORDS)
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
@@ -278,12 +287,13 @@ def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Ment
             label = "".join(said[:count])
             for start, stop in _windows(words):
                 named = "".join(words[start:stop])
-                likeness = _likeness(named, label, is_frame=set(words[start:stop]) <= _FRAME_WORDS)
+                is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
+                likeness = _likeness(named, label, is_frame=is_frame)
                 likeness = max(likeness, float(label in _SYNONYMS.get(named, ())))
                 # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
                 score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
                 if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
-                    best = _Mention(score, line, _behind(line.text, count), start, stop)
+                    best = _Mention(score, line, *_behind(line.text, count), start, stop)
         if best is not None:
             yield best
 
@@ -304,8 +314,11 @@ def _likeness(named: str, label: str, *, is_frame: bool) -> float:
     return SequenceMatcher(None, named, label, autojunk=False).ratio()
 
 
-def _behind(text: str, num_words: int) -> str:
-    """What a line says behind its first words, without what separates them."""
+def _behind(text: str, num_words: int) -> tuple[str, bool]:
+    """What a line says behind its first words, and whether it stands apart from them."""
     ends = [word.end() for word in _WORD.finditer(text)]
-    rest = text[ends[num_words - 1] :].lstrip(" :;,.|-=_\n")
-    return rest if re.search(r"\w", rest) else ""
+    behind = text[ends[num_words - 1] :]
+    rest = behind.lstrip(" :;,.|-=_\n")
+    if not re.search(r"\w", rest):
+        return "", False
+    return rest, bool(re.match(r"\s*[:;|=_.-]", behind) or re.match(r"[\d$€£¥+]", rest))

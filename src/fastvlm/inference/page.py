@@ -15,11 +15,15 @@ _CENTRED = 0.6
 
 @dataclass(frozen=True)
 class ReadLine:
-    """A line, where it stands, and the probability, from 0 to 1, that the model gave to what it read."""
+    """A line, where it stands, and the probability, from 0 to 1, that the model gave to what it read.
+
+    is_cut: whether it goes on behind what was read.
+    """
 
     text: str
     box: Box
     confidence: float
+    is_cut: bool = False
 
     @property
     def is_number(self) -> bool:

@@ -10,10 +10,13 @@ from typing import Protocol
 from fastvlm.batches import FinishReason
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.page import Page, ReadLine
+from fastvlm.processing.images import read_image
 
 READ_QUESTION = "Read the text."
 LEAST_LINES_READ_CLOSELY = 6
 """A picture with fewer lines is read at one look, which knows of longer lines and of slanted ones."""
+
+_LEAST_CONFIDENCE = 0.01
 
 CAPTION_QUESTION = "Describe the picture."
 KIND_QUESTION = "What kind of document is this?"
@@ -87,10 +90,16 @@ class Asks(Protocol):
 
 def read_text(assistant: Asks, image: object, closer_look: ReadsLines | None, *, max_new_tokens: int) -> ReadText:
     """Read the text of a picture: line by line where it has many and the model can, at one look otherwise."""
-    page = Page([]) if closer_look is None else closer_look.read(image)
-    if closer_look is not None and len(page.lines) >= LEAST_LINES_READ_CLOSELY:
-        confidence = median(line.confidence for line in page.lines)
-        return ReadText(page.text, confidence, closer_look.is_unsure(confidence), "stop", tuple(page.lines))
+    if closer_look is not None:
+        image = read_image(image)  # once: it may come by a pipe
+        page = closer_look.read(image)
+        if len(page.lines) >= LEAST_LINES_READ_CLOSELY:
+            confidence = median(line.confidence for line in page.lines)
+            # What cannot be read at all is written down on and on; only a line that means something was cut short.
+            is_cut = any(line.is_cut and line.confidence >= _LEAST_CONFIDENCE for line in page.lines)
+            finish_reason: FinishReason = "length" if is_cut else "stop"
+            is_unsure = closer_look.is_unsure(confidence)
+            return ReadText(page.text, confidence, is_unsure, finish_reason, tuple(page.lines))
     answer = assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_new_tokens)
     return ReadText(answer.text, answer.confidence, answer.is_unsure, answer.finish_reason)
 

@@ -14,7 +14,10 @@ from fastvlm.inference.page import Found, Page, ReadLine
 _TOTAL_QUESTION = re.compile(
     r"\b(grand |final )?(total|sum)\b|\bfinal amount\b|\bcome to\b|\beverything cost\b|\bin total\b|\bto pay\b", re.I
 )
-_OTHER_QUESTION = re.compile(r"\b(sub-?total|net|tax|vat|gst|column|row|how many|number of|average)\b", re.I)
+_OTHER_QUESTION = re.compile(
+    r"\b(sub-?total|net|discount|savings?|weight|items?|who|where|tax|vat|gst|column|row|how many|number of|average)\b",
+    re.I,
+)
 _DATE_QUESTION = re.compile(r"\bdate\b|\bwhen was\b|\b(which|what) day\b", re.I)
 _TIME_QUESTION = re.compile(r"\b(what|which|the|give me|tell me the) (time|hour)\b|^\W*time\W*$", re.I)
 _NUMBER_QUESTION = re.compile(
@@ -73,8 +76,8 @@ _LEAST_CONFIDENCE = 0.03
 _LIKE_ENOUGH = 0.4
 """To a label, for the amounts of a row to be taken for what was paid, or for the change."""
 
-_EVIDENCE = 1.5, 4.5
-"""Worth no confidence at all, and a confidence of one: about as many totals were right on those receipts."""
+_EVIDENCE = 2.3, 2.2
+"""With which every second total of those receipts was right, and how soon more makes it surer."""
 
 
 def asks_for_total(question: str) -> bool:
@@ -88,11 +91,18 @@ def asks_for_date(question: str) -> bool:
 
 
 def look_up_on_receipt(question: str, page: Page) -> Found | None:
-    """Answer a question about a receipt as a whole, None for other questions and where nothing on it answers it."""
+    """Answer a question for the total or the dearest item of a receipt; None for others, and where it has none."""
     if asks_for_total(question):
         return total_of(page)
     if _DEAREST_QUESTION.search(question):
         return _dearest(page)
+    return None
+
+
+def look_up_by_form(question: str, page: Page) -> Found | None:
+    """Answer a question for a date, a time or a number of a document by what such look like."""
+    if asks_for_date(question):
+        return date_of(page)
     if _NUMBER_QUESTION.search(question):
         return _surest(page, lambda text: [found[0] for found in _NUMBER.finditer(text)])
     if _TIME_QUESTION.search(question):
@@ -135,8 +145,8 @@ def total_of(page: Page) -> Found | None:
         return None
     evidence = {value: _evidence(value, values, rows) for value in values}
     best = max(values, key=lambda value: (evidence[value], value))
-    least, most = _EVIDENCE
-    confidence = min(1.0, max(0.0, (evidence[best] - least) / (most - least)))
+    even, steepness = _EVIDENCE
+    confidence = 1 / (1 + math.exp(steepness * (even - evidence[best])))
     line = max((amount.line for amount in amounts if amount.value == best), key=lambda line: line.confidence)
     sign = line.text[0] if line.text[0] in _SIGNS and line.confidence >= _SURE_OF_SIGN else ""
     return Found(f"{sign}{best:.2f}", line, confidence)

@@ -33,6 +33,12 @@ _LETTER_GAP = 0.6
 _WORD_GAP = 1.0
 """Up to this many heights of letters apart, ink belongs to one word, and words to one line."""
 
+_MOST_GAP = 3.0
+"""Heights of letters that words of one line are apart at most, of the largest letters that count as text."""
+
+_MOST_WORDS = 4000
+"""A picture with more is a texture, not a page."""
+
 _PATCH = 0.85
 """A part as wide as high that is so full of ink is no letter."""
 
@@ -125,8 +131,10 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     gap_px = round(_LETTER_GAP * letter_px) | 1
     closed = ndimage.binary_closing(np.pad(text, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
     words, _ = ndimage.label(closed[:, gap_px:-gap_px] | text, _EIGHT_NEIGHBOURS)
+    if len(boxes := _boxes(words)) > _MOST_WORDS:
+        return []
     amounts = np.bincount((words * text).ravel(), minlength=int(words.max()) + 1)[1:]
-    lines = _joined([Box(*box) for box in _boxes(words)[amounts >= 6].tolist()], letter_px)
+    lines = _joined([Box(*box) for box in boxes[amounts >= 6].tolist()], letter_px)
     lines = [line for line in lines if line.height >= 0.5 * letter_px and line.width >= 0.15 * letter_px]
     return [line for row in rows_of(lines, lambda line: line) for line in row]
 
@@ -142,12 +150,17 @@ def _boxes(labels: npt.NDArray[np.int32]) -> IntArray:
 def _joined(words: Sequence[Box], letter_px: float) -> list[Box]:
     """Join words of one line; dots and dashes go with the letters that they stand beside."""
     lines: list[Box] = []
+    may_go_on: list[int] = []
     for word in sorted(words):
         nearest = None
-        for place, line in enumerate(lines):
+        # Words come from left to right: a line that ended far before this one has ended.
+        may_go_on = [place for place in may_go_on if lines[place].right >= word.left - _MOST_GAP * letter_px]
+        for place in may_go_on:
+            line = lines[place]
             if _goes_on(line, word, letter_px) and (nearest is None or line.right > lines[nearest].right):
                 nearest = place
         if nearest is None:
+            may_go_on.append(len(lines))
             lines.append(word)
         else:
             line = lines[nearest]
