@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -148,13 +149,17 @@ def test_a_budget_that_is_none(run: Run, picture: Path) -> None:
     assert finished.returncode == 2 and "--max-ttft" in finished.stderr
 
 
-def test_the_embedded_model_looks_closer_where_it_is_unsure(run: Run) -> None:
+def test_the_embedded_model_looks_closer_where_it_is_unsure(run: Run, tmp_path: Path) -> None:
     asked = ("ask", KEPT / "documents-4-test-175.jpg", "1991, Siovoujo?")
     answer = json.loads(run(*asked, "--json").stdout)
     assert answer["answer"] == "0.08" and not answer["is_unsure"]
     assert len(answer["box"]) == 4
     plain = run(*asked)
     assert (plain.stdout, plain.stderr) == ("0.08\n", "")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cp", asked[1], pipe]):
+        assert run("ask", pipe, asked[2]).stdout == "0.08\n"
     at_once = run(*asked, "--at-once")
     assert at_once.stdout != plain.stdout and at_once.stderr.startswith("Unsure")
     assert json.loads(run(*asked, "--at-once", "--json").stdout)["box"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -191,6 +193,16 @@ def test_a_picture_that_comes_by_a_pipe_is_looked_at_once(
     again = closely.closer_look((user(ImagePart(file), question),), closely.settings, first, Stopwatch())
     assert again is first
     stream.close()
+
+
+def test_a_picture_in_a_url_is_looked_at_more_closely(
+    asked: dict[str, tuple[UInt8Array, str]], closely: Assistant
+) -> None:
+    picture, question = asked["documents-4/test/175"]
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "png")
+    url = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    assert closely.ask(question, images=url).text == FOUND["documents-4/test/175"]
 
 
 def test_a_long_answer_is_not_looked_up_in_a_batch_either(

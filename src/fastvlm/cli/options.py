@@ -13,7 +13,7 @@ import click
 
 from fastvlm.cli.output import note, waiting
 from fastvlm.errors import GenerationError
-from fastvlm.files import PICTURE_SUFFIXES
+from fastvlm.files import PICTURE_SUFFIXES, is_pipe
 
 if TYPE_CHECKING:
     from fastvlm.inference.assistant import Assistant
@@ -200,8 +200,10 @@ def is_picture(word: str) -> bool:
 
 
 def picture_source(word: str) -> str | bytes:
-    """The picture that an argument names: a path, or for `-` the bytes of stdin."""
-    return standard_input().buffer.read() if word == STANDARD_INPUT else word
+    """The picture that an argument names: a path, or the bytes of what can be read only once: stdin for `-`, a pipe."""
+    if word == STANDARD_INPUT:
+        return standard_input().buffer.read()
+    return Path(word).read_bytes() if is_pipe(word) else word
 
 
 def standard_input() -> TextIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import CheckpointError, ImageError
+from fastvlm.files import is_pipe
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
@@ -86,7 +88,7 @@ class CloserLook:
             calibration=calibration,
         )
         self._reader.image_cache = ImageCache(max_images=0)
-        self._pages: OrderedDict[str, tuple[Page, Usage]] = OrderedDict()
+        self._pages: OrderedDict[str, Page] = OrderedDict()
 
     def __call__(
         self, messages: Sequence[Message], settings: GenerationSettings, first: Answer, clock: Stopwatch
@@ -100,7 +102,7 @@ class CloserLook:
         try:
             page, usage = self._read(source, clock, only_small=not first.is_unsure)
         except ImageError:
-            return first  # what was there for one look may be gone: a pipe, or a file that was replaced
+            return first  # what was there for one look may be gone
         found = look_up(question, page)
         text = "" if found is None else _ended(found.text, settings.stop)
         token_ids = tuple(self._reader.tokenizer.encode(text))
@@ -154,7 +156,7 @@ class CloserLook:
             boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
             self._pages.move_to_end(key)
-            return known[0], _NOTHING_USED
+            return known, _NOTHING_USED
         if only_small and not self._are_small(boxes, picture):
             return Page([]), _NOTHING_USED
         answers = self._read_lines(picture, boxes, clock) if LEAST_LINES <= len(boxes) <= MOST_LINES else []
@@ -166,13 +168,13 @@ class CloserLook:
             ],
             picture,
         )
-        self._pages[key] = page, _NOTHING_USED
+        self._pages[key] = page
         while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):
             self._pages.popitem(last=False)
         return page, _sum([answer.usage for answer in answers])
 
     def _num_bytes(self) -> int:
-        pictures = (page.picture for page, _ in self._pages.values())
+        pictures = (page.picture for page in self._pages.values())
         return sum(picture.nbytes for picture in pictures if picture is not None)
 
     def _are_small(self, boxes: Sequence[Box], picture: UInt8Array) -> bool:
@@ -199,10 +201,16 @@ class CloserLook:
 
 
 def _asked_about_one_picture(messages: Sequence[Message]) -> tuple[object, str] | None:
-    """The picture and the last question of a conversation that shows one picture; None for other ones."""
+    """The picture and the last question of a conversation that shows one picture; None for other ones.
+
+    A pipe gives its picture only once, so that nothing is left for a closer look.
+    """
     pictures = list(images_of(messages))
     text = " ".join(part.text for part in messages[-1].content if isinstance(part, TextPart)) if messages else ""
-    return (pictures[0].source, text) if len(pictures) == 1 and text.strip() else None
+    if len(pictures) != 1 or not text.strip():
+        return None
+    source = pictures[0].source
+    return None if isinstance(source, str | os.PathLike) and is_pipe(source) else (source, text)
 
 
 def _ended(text: str, stop: Sequence[str]) -> str:
