@@ -16,6 +16,9 @@ from fastvlm.inference.page import Page, ReadLine, number_of
 LEAST_TICKS = 3
 """Numbers of an axis whose places agree with what they say: fewer would agree by chance."""
 
+_MOST_NUMBERS = 80
+"""A page with more of them is a table."""
+
 _TOLERANCE = 0.02
 """Of an axis, by which a number may stand beside its place."""
 
@@ -193,6 +196,8 @@ def _axis(lines: Sequence[ReadLine], direction: Direction) -> Axis | None:
     across: Side = "y" if direction == "up" else "x"
     numbers = [(_centre(line, across), number_of(line.text), line) for line in lines if line.is_number]
     best: Axis | None = None
+    if len(numbers) > _MOST_NUMBERS:
+        return None
     for (place, value, line), (other_place, other_value, other) in itertools.combinations(numbers, 2):
         if value is None or other_value is None or value == other_value or not _is_aligned(line, other, direction):
             continue

@@ -285,10 +285,11 @@ def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Ment
         best: _Mention | None = None
         for count in range(1, min(_MAX_WORDS, len(said)) + 1):
             label = "".join(said[:count])
+            matcher = SequenceMatcher(None, "", label, autojunk=False)
             for start, stop in _windows(words):
                 named = "".join(words[start:stop])
                 is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
-                likeness = _likeness(named, label, is_frame=is_frame)
+                likeness = _likeness(matcher, named, label, is_frame=is_frame)
                 likeness = max(likeness, float(label in _SYNONYMS.get(named, ())))
                 # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
                 score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
@@ -306,12 +307,15 @@ def _windows(words: Sequence[str]) -> Iterator[tuple[int, int]]:
                 yield start, stop
 
 
-def _likeness(named: str, label: str, *, is_frame: bool) -> float:
+def _likeness(matcher: SequenceMatcher[str], named: str, label: str, *, is_frame: bool) -> float:
+    """How much words of a question are like a label, which the matcher knows already."""
     if abs(len(named) - len(label)) > max(2, len(named) // 2):
         return 0.0
     if len(named) < _LEAST_LETTERS or is_frame:
         return float(named == label)
-    return SequenceMatcher(None, named, label, autojunk=False).ratio()
+    matcher.set_seq1(named)
+    # The quick ratio is never below the ratio.
+    return matcher.ratio() if matcher.quick_ratio() >= _LEAST_LIKENESS else 0.0
 
 
 def _behind(text: str, num_words: int) -> tuple[str, bool]:

@@ -167,9 +167,11 @@ def _like_label(text: str, labels: Sequence[str]) -> float:
     letters = "".join(re.findall("[a-z]+", text.lower()))
     likeness = 0.0
     for label in (label.replace(" ", "") for label in labels):
+        matcher = SequenceMatcher(None, "", label, autojunk=False)
         for start in range(max(1, len(letters) - len(label) + 1)):
-            part = letters[start : start + len(label)]
-            likeness = max(likeness, float(SequenceMatcher(None, part, label, autojunk=False).ratio()))
+            matcher.set_seq1(letters[start : start + len(label)])
+            if matcher.quick_ratio() > max(likeness, _LEAST_LIKENESS):  # which is never below the ratio
+                likeness = max(likeness, matcher.ratio())
     return max(0.0, likeness - _LEAST_LIKENESS) / (1 - _LEAST_LIKENESS)
 
 
@@ -190,8 +192,8 @@ def _evidence(value: float, values: set[float], rows: Sequence[_Row]) -> float:
     change = [amount.value for row in rows if row.change > _LIKE_ENOUGH for amount in row.amounts]
     if any(_is_same(given - back, value) for given in paid for back in change if back > 0):
         evidence += weights.paid_less_change
-    smaller = [other for other in values if 0.02 < other < value]
-    if any(_is_same(one + other, value) for one in smaller for other in smaller if other <= one):
+    cents = {round(100 * other) for other in values if 0.02 < other < value}
+    if any(round(100 * value) - one in cents for one in cents):
         evidence += weights.sum_of_two
     return evidence
 
