@@ -18,7 +18,6 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
 from fastvlm.inference.reading import is_refusal
 from fastvlm.inference.settings import GenerationSettings
@@ -103,6 +102,9 @@ class CloserLook:
             page, usage = self._read(source, clock, only_small=not first.is_unsure)
         except ImageError:
             return first  # what was there for one look may be gone
+        # Only now: a command whose one look is enough starts that much sooner.
+        from fastvlm.inference.line_lookup import look_up
+
         found = look_up(question, page)
         text = "" if found is None else _ended(found.text, settings.stop)
         token_ids = tuple(self._reader.tokenizer.encode(text))
