@@ -72,7 +72,8 @@ def test_answers_and_starts_are_timed(run: Run, tmp_path: Path) -> None:
     assert "first token, model loaded" in finished.stdout
     written = json.loads(file.read_text())
     first, answer, command = (written[name] for name in ("first_token_ms", "answer_ms", "command_ms"))
-    assert written["closer_ms"] is None or written["closer_ms"]["median"] > answer["median"]
+    closer = written["closer_ms"]
+    assert closer is None or (0 < closer["low"] <= closer["high"] and 1 <= closer["n"] <= 2)
     assert (first["n"], answer["n"], command["n"]) == (2, 2, 1)
     assert 0 < first["median"] <= answer["median"] and first["low"] < command["median"]
     assert written["num_threads"] == 1 and 1 <= written["visual_tokens"]["median"] <= 128
