@@ -202,3 +202,15 @@ def test_the_embedded_model_reads_a_page_line_by_line(run: Run) -> None:
     assert printed.stdout == f"{record['text']}\n"
     (at_once,) = records(run("read", page, "--json", "--at-once").stdout)
     assert "lines" not in at_once and at_once["text"] != record["text"]
+
+
+def test_results_of_one_look_are_not_gone_on_with_line_by_line(
+    run: Run, fails: Callable[..., str], parrot: Path, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("read", folder / "a.png", "--model", parrot, "--max-tokens", "4", "-o", tmp_path / "results.jsonl")
+    assert run(*asked, "--at-once").returncode == 0
+    assert "go with at_once False, got True" in fails(*asked, "--resume")
+    assert run(*asked, "--resume", "--at-once").returncode == 0
+    line_by_line = (*asked[:-1], tmp_path / "other.jsonl")
+    assert run(*line_by_line).returncode == 0
+    assert "go with at_once True, got False" in fails(*line_by_line, "--resume", "--at-once")

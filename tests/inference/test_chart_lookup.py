@@ -130,8 +130,10 @@ def test_labels_that_were_read_as_one_line_are_told_apart() -> None:
     first, last = chart.labels[0].box, chart.labels[-1].box
     joined = ReadLine("Jam    Tea    Salt   Oats", Box(first.left, first.top, last.right, last.bottom), 0.5)
     page = Page([*(one for one in page.lines if one not in chart.labels), joined], page.picture)
-    found = find_chart(with_separate_labels(page))
-    assert found is not None
+    joined_chart = find_chart(page)
+    assert joined_chart is not None
+    found, separate = with_separate_labels(joined_chart, page)
+    assert {label.text for label in found.labels} <= {one.text for one in separate.lines}
     assert [label.text for label in found.labels] == list(VALUES)
     for label, true in zip(found.labels, VALUES.values(), strict=True):
         assert found.value(label) == pytest.approx(true, rel=0.05)

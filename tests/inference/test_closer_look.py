@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +240,12 @@ def test_long_answers_are_not_held_back(
     stream = assistant.stream("What is this?", images=picture(0), max_new_tokens=60)
     pieces = list(stream)
     assert len(pieces) > 5 and "".join(pieces) == stream.answer.text
+    # What the reader of the stream takes for itself is left out once, and no more.
+    stream = assistant.stream("What is this?", images=picture(0), max_new_tokens=60)
+    next(stream)
+    time.sleep(0.3)
+    timings = stream.answer.timings
+    assert timings.total_ms == pytest.approx(sum(getattr(timings, f"{phase}_ms") for phase in PHASES), abs=50)
     # A question without a picture has nothing to be looked at, and is not held back at all.
     assert len(list(assistant.stream("What is this?", max_new_tokens=20))) > 10
     with pytest.raises(AssertionError, match="looked closer"):

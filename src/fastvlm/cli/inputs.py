@@ -211,10 +211,11 @@ class Results:
         return "error" not in record and not is_cut
 
     def _require_same(self, record: Mapping[str, object]) -> None:
+        said = {"at_once": False, **record}
         for name, value in {"at_once": False, **self.asked}.items():
-            if (record.get(name, False) if name == "at_once" else record[name]) != value:
+            if said[name] != value:
                 raise DataError(
-                    f"Expected results in {self.path} that go with {name} {value!r}, got {record[name]!r}. "
+                    f"Expected results in {self.path} that go with {name} {value!r}, got {said[name]!r}. "
                     "Choose another --output."
                 )
 

@@ -146,8 +146,8 @@ class Assistant:
                 yield answer.text
             return answer
         clock.answered()
-        with clock.paused():
-            yield "".join(held)
+        # The clock stands still already: the last of these pieces is being handed over.
+        yield "".join(held)
         return (yield from pieces)
 
     def _one_look(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -163,17 +163,18 @@ def find_chart(page: Page) -> Chart | None:
     return None
 
 
-def with_separate_labels(page: Page) -> Page:
+def with_separate_labels(chart: Chart, page: Page) -> tuple[Chart, Page]:
     """Split a row of labels below an axis that was read as one line, by where its words are among its characters."""
-    chart = find_chart(page)
-    if chart is None or chart.axis.direction != "up" or page.picture is None:
-        return page
-    width = page.picture.shape[1] - max(tick.box.right for tick in chart.axis.ticks)
+    if chart.axis.direction != "up":
+        return chart, page
+    width = chart.picture.shape[1] - max(tick.box.right for tick in chart.axis.ticks)
     joined = [line for line in chart.labels if line.box.width > _LEAST_JOINED * width and len(line.text.split()) > 2]
     if not joined:
-        return page
+        return chart, page
+    parts = [part for line in joined for part in _words_of(line)]
+    labels = _first_row([*(label for label in chart.labels if label not in joined), *parts])
     kept = [line for line in page.lines if line not in joined]
-    return Page([*kept, *(part for line in joined for part in _words_of(line))], page.picture)
+    return replace(chart, labels=labels), Page([*kept, *parts], page.picture)
 
 
 def _words_of(line: ReadLine) -> Iterator[ReadLine]:

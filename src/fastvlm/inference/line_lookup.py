@@ -91,8 +91,9 @@ def look_up(question: str, page: Page) -> Found | None:
     if sum_or_item is not None:
         return sum_or_item
     words = _words(_BEFORE_TAX.sub("subtotal", question))
-    page = with_separate_labels(page)
     chart = find_chart(page)
+    if chart is not None:
+        chart, page = with_separate_labels(chart, page)
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
         found = _on_chart(words, mentions, chart, page)
