@@ -10,6 +10,7 @@ import pytest
 from fastvlm.errors import GenerationError, ImageError, PromptError
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
+from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, user
 
@@ -71,6 +72,9 @@ def test_nothing_to_answer_and_nonsense_to_answer(assistant: Assistant, conversa
     assert ask_batch(assistant, []) == []
     with pytest.raises(GenerationError, match="batch_size"):
         ask_batch(assistant, conversations, batch_size=0)
+    for num_views in (0, 2):
+        with pytest.raises(GenerationError, match="num_views"):
+            ask_batch(assistant, conversations[:3], num_views=num_views)
     with pytest.raises(ImageError):
         ask_batch(assistant, [user("fine"), user(ImagePart("missing.png"), "not fine")])
     with pytest.raises(PromptError):
@@ -83,3 +87,27 @@ def test_timings_are_those_of_the_batch(assistant: Assistant, conversations: lis
     assert all(answer.timings == timings for answer in together)
     phases = sum(getattr(timings, f"{name}_ms") for name in PHASES)
     assert phases == pytest.approx(timings.total_ms, rel=0.1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 16])
+def test_views_of_one_question_are_given_one_answer(
+    assistant: Assistant, conversations: list[Message], batch_size: int
+) -> None:
+    first, second = conversations[0], conversations[3]
+    answers = ask_batch(assistant, [first, first, first, second], batch_size=batch_size, max_new_tokens=12, num_views=2)
+    alone = assistant.ask(first, max_new_tokens=12)
+    assert len(answers) == 2 and answers[0].token_ids == alone.token_ids
+    assert answers[0].usage.prompt_tokens == 2 * alone.usage.prompt_tokens
+    assert answers[0].usage.visual_tokens == 2 * alone.usage.visual_tokens
+    assert answers[0].usage.completion_tokens == alone.usage.completion_tokens
+    assert answers[0].confidence == pytest.approx(alone.confidence, rel=1e-3)
+
+
+def test_where_nothing_is_kept_pictures_are_encoded_together(
+    assistant: Assistant, conversations: list[Message]
+) -> None:
+    expected = [answer.token_ids for answer in ask_batch(assistant, conversations, max_new_tokens=12)]
+    assistant.image_cache = ImageCache(max_images=0)
+    together = ask_batch(assistant, conversations, max_new_tokens=12)
+    assert [answer.token_ids for answer in together] == expected
+    assert len(assistant.image_cache) == 0

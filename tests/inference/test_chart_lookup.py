@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fastvlm.inference.chart_lookup import find_chart, with_separate_labels, written
+from fastvlm.inference.chart_lookup import find_chart, separate_labels, written
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
 from fastvlm.processing.text_lines import Box
@@ -123,20 +123,67 @@ def test_a_number_over_a_bar_counts_unless_the_bar_says_otherwise() -> None:
     assert value(numbered, "What is the value of Tea?") == pytest.approx(12, rel=0.05)  # 92 is misread
 
 
-def test_labels_that_were_read_as_one_line_are_told_apart() -> None:
+def with_drawn_labels(*, gaps: tuple[int, ...]) -> Page:
+    """Bars whose labels are drawn, and read as one line; gaps: before each but the first, in pixels."""
     page = single()
     chart = find_chart(page)
-    assert chart is not None
-    first, last = chart.labels[0].box, chart.labels[-1].box
-    joined = ReadLine("Jam    Tea    Salt   Oats", Box(first.left, first.top, last.right, last.bottom), 0.5)
-    page = Page([*(one for one in page.lines if one not in chart.labels), joined], page.picture)
-    joined_chart = find_chart(page)
-    assert joined_chart is not None
-    found, separate = with_separate_labels(joined_chart, page)
-    assert {label.text for label in found.labels} <= {one.text for one in separate.lines}
-    assert [label.text for label in found.labels] == list(VALUES)
-    for label, true in zip(found.labels, VALUES.values(), strict=True):
-        assert found.value(label) == pytest.approx(true, rel=0.05)
+    assert chart is not None and page.picture is not None
+    image = Image.fromarray(page.picture)
+    left, (top, bottom) = 60, (ZERO + 6, ZERO + 20)
+    for name, gap in zip(VALUES, (0, *gaps), strict=True):
+        left += gap
+        for place in range(len(name)):
+            ImageDraw.Draw(image).rectangle(
+                (left + 8 * place, top + 2, left + 8 * place + 5, bottom - 2), fill=(0, 0, 0)
+            )
+        left += 8 * len(name)
+    joined = ReadLine("Jam Tea Salt Oats", Box(60, top, left, bottom), 0.5)
+    return Page([*(one for one in page.lines if one not in chart.labels), joined], np.asarray(image))
+
+
+def test_labels_that_were_read_as_one_line_are_told_apart_where_they_stand_evenly() -> None:
+    ((joined, boxes),) = separate_labels(with_drawn_labels(gaps=(24, 20, 16))).items()
+    assert joined.text == "Jam Tea Salt Oats"
+    assert [round(box.width / 8) for box in boxes] == [3, 3, 4, 4]
+    assert separate_labels(with_drawn_labels(gaps=(20, 90, 16))) == {}  # words of a longer text
+    assert separate_labels(single()) == {}
+    assert separate_labels(lying({name: float(value) for name, value in VALUES.items()})) == {}
+
+
+def line_chart(*, slope: float = 0.0, grid: bool = True, numbers: bool = False) -> Page:
+    """Points on an axis of 0 to 50, joined by a line. slope: by how much the ground gets darker to the right."""
+    page = upright({name: (0,) for name in VALUES})
+    image = Image.new("RGB", (WIDTH, HEIGHT), GREY)
+    draw = ImageDraw.Draw(image)
+    for number in range(0, 51, 10) if grid else ():
+        draw.line((40, ZERO - PER_UNIT * number, WIDTH, ZERO - PER_UNIT * number), fill=(150, 150, 150))
+    points = [(85 + 90 * place, ZERO - PER_UNIT * value) for place, value in enumerate(VALUES.values())]
+    draw.line(points, fill=BLUE, width=2)
+    for x, y in points:
+        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=BLUE)
+    over = [line(str(value + 1), x, y - 12) for (x, y), value in zip(points, VALUES.values(), strict=True)]
+    for one in over if numbers else ():
+        draw.rectangle((one.box.left, one.box.top + 2, one.box.right, one.box.bottom - 2), fill=(20, 20, 20))
+    shade = slope * np.linspace(0, 1, WIDTH)[None, :, None]
+    pixels = np.clip(np.asarray(image) - shade, 0, 255).astype(np.uint8)
+    return Page([*page.lines, *(over if numbers else ())], pixels)
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize(
+    "page",
+    [line_chart(), line_chart(grid=False), line_chart(slope=40.0)],
+    ids=["with a grid", "without one", "on uneven ground"],
+)
+def test_a_point_of_a_line_is_measured(page: Page, name: str) -> None:
+    assert value(page, f"What is the value of {name}?") == pytest.approx(VALUES[name], rel=0.08)
+
+
+def test_the_highest_and_the_lowest_point_are_told_and_texts_are_no_points() -> None:
+    for page in (line_chart(), line_chart(slope=40.0), line_chart(numbers=True)):
+        for question, expected in (("Which has the highest value?", "Salt"), ("Which is the smallest?", "Tea")):
+            found = look_up(question, page)
+            assert found is not None and found.text == expected
 
 
 def test_entries_of_a_legend_may_be_numbers_and_titles_are_none() -> None:
@@ -154,6 +201,12 @@ def test_of_a_series_that_is_named_the_highest_bar_is_told() -> None:
     for question, expected in (("Which has the highest North?", "Salt"), ("Which has the highest South?", "Tea")):
         found = look_up(question, page)
         assert found is not None and found.text == expected
+
+
+def test_a_chart_of_neither_bars_nor_points_has_no_values() -> None:
+    page = upright({name: (0,) for name in VALUES})
+    assert look_up("What is the value of Tea?", page) is None
+    assert look_up("Which has the highest value?", page) is None
 
 
 def test_a_bar_that_cannot_be_measured_has_no_value_and_may_be_the_lowest() -> None:

@@ -21,7 +21,7 @@ from fastvlm.evaluation.kept import kept_documents
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
-from fastvlm.inference.closer_look import LEAST_LINES, CloserLook
+from fastvlm.inference.closer_look import CloserLook
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.timings import PHASES, Stopwatch
 from fastvlm.messages import ImagePart, Message, user
@@ -128,10 +128,24 @@ def test_several_pictures_are_looked_at_once(asked: dict[str, tuple[UInt8Array, 
     assert answer.box is None
 
 
-def test_a_page_of_few_lines_is_not_read_again(closely: Assistant) -> None:
-    assert LEAST_LINES > 1
+def test_a_page_without_lines_is_empty(closely: Assistant) -> None:
     assert isinstance(closely.closer_look, CloserLook)
     assert closely.closer_look.read(np.full((64, 200, 3), 255, np.uint8)).lines == []
+
+
+def test_a_short_text_is_read_in_several_views(closely: Assistant, at_once: Assistant) -> None:
+    image = Image.new("RGB", (320, 64), (250, 250, 250))
+    ImageDraw.Draw(image).text((20, 18), "Room 402", (20, 20, 20), ImageFont.load_default(24))
+    messages = (user(ImagePart(np.asarray(image)), "What does the sign say?"),)
+    first = replace(at_once.ask(messages), text="Rom 42", confidence=0.3, is_unsure=False, finish_reason="stop")
+    assert closely.closer_look is not None
+    answer = closely.closer_look(messages, closely.settings, first, Stopwatch())
+    assert answer.text == "Room 402" and answer.confidence > 0.3 and answer.box is not None
+    # What is as sure as it can be stays; and a question for another thing was answered.
+    for kept in (replace(first, confidence=0.95), replace(first, confidence=1.0)):
+        assert closely.closer_look(messages, closely.settings, kept, Stopwatch()) is kept
+    colour = (user(ImagePart(np.asarray(image)), "What colour is the sign?"),)
+    assert closely.closer_look(colour, closely.settings, first, Stopwatch()) is first
 
 
 def test_the_lines_of_a_page_are_read(asked: dict[str, tuple[UInt8Array, str]], closely: Assistant) -> None:

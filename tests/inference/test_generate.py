@@ -125,3 +125,32 @@ def test_a_bias_counts_where_an_answer_begins_and_nowhere_else(scripted_runtime:
         plain = list(generate(runtime, prompts, settings=settings, eos_token_ids={EOS}))
         is_same = steps[0][0].log_probability == plain[0][0].log_probability
         assert is_same == (first == 4), "the probability is the model's own"
+
+
+def test_views_share_an_answer_of_the_highest_mean_log_probability(toy_runtime: Build) -> None:
+    runtime = toy_runtime(30)
+    prompts = [prompt_of(runtime, *ids) for ids in ((1, 2), (3,), (5, 6, 7), (2, 2))]
+    settings = GenerationSettings(max_new_tokens=5)
+    steps = list(generate(runtime, prompts, settings=settings, eos_token_ids=set(), num_views=2))
+    for row, views in enumerate((prompts[:2], prompts[2:])):
+        said: list[int] = []
+        for step in steps:
+            # What each view alone would give to the next token, after what was said together.
+            alone = [[*prompt.data, *runtime.table[said]] for prompt in views]
+            logits = np.concatenate([runtime.prefill([Embeddings(np.stack(one), len(one))])[0] for one in alone])
+            expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            mean = expected.mean(axis=0)
+            (token,) = (one for one in step if one.row == row)
+            assert token.token_id == int(mean.argmax())
+            assert token.log_probability == pytest.approx(float(mean.max() - np.log(np.exp(mean).sum())), abs=1e-4)
+            said.append(int(token.token_id))
+    assert [len(step) for step in steps] == [2] * 5
+
+
+def test_equal_views_say_what_one_of_them_says(toy_runtime: Build) -> None:
+    runtime = toy_runtime(30)
+    prompt = prompt_of(runtime, 4, 1)
+    settings = GenerationSettings(max_new_tokens=6)
+    (alone,) = rows_of(generate(runtime, [prompt], settings=settings, eos_token_ids={EOS}), 1)
+    (together,) = rows_of(generate(runtime, [prompt] * 3, settings=settings, eos_token_ids={EOS}, num_views=3), 1)
+    assert together == alone

@@ -173,7 +173,7 @@ def test_what_is_no_question_is_not_looked_up() -> None:
 def test_words_that_questions_speak_with_are_no_labels_by_likeness() -> None:
     cities = page("kg", "   52         17         34", "  Paris      Tea        Salt")
     assert answer("Which bar is the highest?", cities) == "Paris"
-    assert answer("What does the table say?", page("Tablet 12", "Tree 4")) is None
+    assert answer("What does the table say?", page("Tablet 12", "Tree 4", "Town 5", "Tower 9")) is None
 
 
 def test_other_sums_are_not_the_total() -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import ImageError
-from fastvlm.processing.text_lines import Box, find_text_lines, rows_of
+from fastvlm.processing.text_lines import Box, find_text_lines, gaps_of, rows_of, words_of
 
 SIZE_PX = 20
 Texts = Sequence[tuple[str, int, int]]
@@ -69,6 +69,33 @@ def test_frames_and_rules_are_no_lines_of_text() -> None:
     draw.rectangle((4, 4, 395, 155), outline=(0, 0, 0), width=2)
     draw.line((10, 50, 390, 50), fill=(0, 0, 0), width=1)
     assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
+
+
+def test_a_rule_that_letters_touch_does_not_hide_them() -> None:
+    page, boxes = drawn([("jumpy gypsy", 60, 20), ("quip", 60, 80)])
+    image = Image.fromarray(page)
+    for box in boxes:
+        ImageDraw.Draw(image).line((20, box.bottom - 3, 380, box.bottom - 3), fill=(20, 20, 20), width=1)
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=6)
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(245, 20), (30, 230)])
+def test_large_letters_of_a_small_picture_are_a_line(ground: int, ink: int) -> None:
+    page, boxes = drawn([("JERA", 20, 10)], size=(90, 28), ground=ground, ink=ink, scale=2)
+    assert_same_places(find_text_lines(page), boxes, within_px=8)
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(245, 20), (30, 230)])
+def test_words_of_a_line_are_told_by_the_gaps_between_them(ground: int, ink: int) -> None:
+    page, boxes = drawn([("Date", 20, 20), ("of", 72, 20), ("birth", 100, 20)], ground=ground, ink=ink)
+    line = Box(boxes[0].left, boxes[0].top, boxes[-1].right, boxes[-1].bottom)
+    words = words_of(line, gaps_of(page, line))
+    assert [abs(word.left - box.left) <= 3 and abs(word.right - box.right) <= 3 for word, box in zip(
+        words, boxes, strict=True
+    )] == [True] * 3  # fmt: skip
+    assert words_of(boxes[-1], gaps_of(page, boxes[-1])) == [boxes[-1]]
+    blank = Box(300, 120, 340, 140)
+    assert words_of(blank, gaps_of(page, blank)) == [blank]
 
 
 def test_decimal_points_stay_with_their_numbers() -> None:

@@ -107,13 +107,13 @@ class GrowingAnswer:
         self._text.append(piece)
         return piece
 
-    def finish(self, prompt: PromptTokens, timings: Timings, *, num_cached: int = 0) -> Answer:
-        """Return the whole answer to a prompt, `num_cached` positions of which an earlier one had left."""
+    def finish(self, prompts: Sequence[PromptTokens], timings: Timings, *, num_cached: int = 0) -> Answer:
+        """Return the whole answer to the prompts that asked for it; `num_cached` positions had been read before."""
         if self._finish_reason is None:
             raise GenerationError("Expected the end of an answer, got none: the engine gave no further tokens.")
         usage = Usage(
-            prompt_tokens=len(prompt),
-            visual_tokens=prompt.num_visual_tokens,
+            prompt_tokens=sum(len(prompt) for prompt in prompts),
+            visual_tokens=sum(prompt.num_visual_tokens for prompt in prompts),
             completion_tokens=len(self._token_ids),
             cached_tokens=num_cached,
         )

@@ -178,7 +178,7 @@ class Assistant:
                     break
         finally:
             self.prompt_memory.keep(reading, text.token_ids)
-        return text.finish(prompt, clock.timings(self.load_timings), num_cached=reading.num_kept)
+        return text.finish([prompt], clock.timings(self.load_timings), num_cached=reading.num_kept)
 
     @property
     def first_bias(self) -> Mapping[int, float]:

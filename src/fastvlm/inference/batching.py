@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Unpack
 
-from fastvlm.batches import PromptTokens
+from fastvlm.batches import PromptTokens, VisualTokens
 from fastvlm.errors import GenerationError
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant, Conversation, conversation_of
@@ -23,46 +23,61 @@ def ask_batch(
     batch_size: int = 16,
     settings: GenerationSettings | None = None,
     clock: Stopwatch | None = None,
+    num_views: int = 1,
     **overrides: Unpack[SettingsOverrides],
 ) -> list[Answer]:
     """Answer conversations in batches, in order; greedy answers are those that `Assistant.ask` gives one by one.
 
-    batch_size: questions at a time. Prompts of different lengths share a batch: the padding is the runtime's affair.
+    batch_size: conversations at a time. Prompts of different lengths share one: the padding is the runtime's affair.
+    num_views: so many conversations in turn ask one question, each about another view of a picture, and are given one
+    answer, whose tokens have the highest mean of their log-probabilities.
     The timings of each answer are those of its whole batch, and of what a clock that is given had measured before;
     those of a closer look are in the answer it was taken for and in later ones.
     """
     if batch_size < 1:
         raise GenerationError(f"Expected batch_size to be at least 1, got {batch_size}.")
+    if num_views < 1 or len(conversations) % num_views:
+        raise GenerationError(
+            f"Expected num_views to be at least 1 and conversations for all views of each question, got {num_views} "
+            f"and {len(conversations)}."
+        )
     chosen = assistant.choose_settings(settings, overrides)
     all_messages = [conversation_of(conversation) for conversation in conversations]
     # A batch needs the room.
     assistant.prompt_memory.clear()
     answers: list[Answer] = []
-    for start in range(0, len(all_messages), batch_size):
-        answers += _answer_together(assistant, all_messages[start : start + batch_size], chosen, clock or Stopwatch())
+    step = max(1, batch_size // num_views) * num_views
+    for start in range(0, len(all_messages), step):
+        batch = all_messages[start : start + step]
+        answers += _answer_together(assistant, batch, chosen, clock or Stopwatch(), num_views)
     return answers
 
 
 def _answer_together(
-    assistant: Assistant, conversations: Sequence[tuple[Message, ...]], settings: GenerationSettings, clock: Stopwatch
+    assistant: Assistant,
+    conversations: Sequence[tuple[Message, ...]],
+    settings: GenerationSettings,
+    clock: Stopwatch,
+    num_views: int,
 ) -> list[Answer]:
     prompts: list[PromptTokens] = []
     embeddings: list[Embeddings] = []
-    for messages in conversations:
-        images = assistant.read_images(messages, clock, started_ms=clock.elapsed_ms)
-        visual_tokens = assistant.encode(images, clock)
+    for messages, visual_tokens in zip(conversations, _seen(assistant, conversations, clock), strict=True):
         prompts.append(assistant.build_prompt(messages, visual_tokens, clock))
         embeddings.append(assistant.embed(prompts[-1], visual_tokens, clock))
-    texts = [assistant.growing_answer(settings) for _ in prompts]
-    for rows in _rows_that_fit(embeddings, settings.max_new_tokens, assistant.runtime.max_positions):
+    views = [range(first, first + num_views) for first in range(0, len(prompts), num_views)]
+    texts = [assistant.growing_answer(settings) for _ in views]
+    lengths = [max(embeddings[place].num_positions for place in places) for places in views]
+    for rows in _rows_that_fit(lengths, settings.max_new_tokens, assistant.runtime.max_positions):
         stopped: set[int] = set()
         steps = generate(
             assistant.runtime,
-            [embeddings[row] for row in rows],
+            [embeddings[place] for row in rows for place in views[row]],
             settings=settings,
             eos_token_ids=assistant.eos_token_ids,
             stopped_rows=stopped,
             first_bias=assistant.first_bias,
+            num_views=num_views,
         )
         for tokens in clock.steps(steps, compile_ms=lambda: assistant.runtime.compile_ms):
             with clock.phase("decode"):
@@ -71,19 +86,36 @@ def _answer_together(
                     if texts[rows[token.row]].is_finished:
                         stopped.add(token.row)
     timings = clock.timings(assistant.load_timings)
-    answers = [text.finish(prompt, timings) for text, prompt in zip(texts, prompts, strict=True)]
+    answers = [
+        text.finish([prompts[place] for place in places], timings) for text, places in zip(texts, views, strict=True)
+    ]
     if assistant.closer_look is None:
         return answers
     return [
-        assistant.closer_look(messages, settings, answer, clock)
-        for messages, answer in zip(conversations, answers, strict=True)
+        assistant.closer_look(conversations[places[0]], settings, answer, clock)
+        for places, answer in zip(views, answers, strict=True)
     ]  # fmt: skip
 
 
-def _rows_that_fit(prompts: Sequence[Embeddings], max_new_tokens: int, max_positions: int) -> Iterator[list[int]]:
+def _seen(
+    assistant: Assistant, conversations: Sequence[tuple[Message, ...]], clock: Stopwatch
+) -> Iterator[list[VisualTokens]]:
+    """The visual tokens of each conversation; all encoded together where an assistant keeps none of them for later."""
+    if assistant.image_cache.max_images:
+        # One conversation after the other, so that the pixels of no more than one are held.
+        for messages in conversations:
+            yield assistant.encode(assistant.read_images(messages, clock, started_ms=clock.elapsed_ms), clock)
+        return
+    started_ms = clock.elapsed_ms
+    pictures = [assistant.read_images(messages, clock, started_ms=started_ms) for messages in conversations]
+    tokens = iter(assistant.encode([image for images in pictures for image in images], clock))
+    for images in pictures:
+        yield [next(tokens) for _ in images]
+
+
+def _rows_that_fit(lengths: Sequence[int], max_new_tokens: int, max_positions: int) -> Iterator[list[int]]:
     """Split a batch into the rows to run together: all, unless padding could end a short row's answer early."""
-    longest = max(prompt.num_positions for prompt in prompts)
-    if longest + max_new_tokens <= max_positions:
-        yield list(range(len(prompts)))
+    if max(lengths) + max_new_tokens <= max_positions:
+        yield list(range(len(lengths)))
     else:
-        yield from ([row] for row in range(len(prompts)))
+        yield from ([row] for row in range(len(lengths)))

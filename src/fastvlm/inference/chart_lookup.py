@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.inference.page import Page, ReadLine, number_of
+from fastvlm.processing.text_lines import Box, gaps_of, split
 
 LEAST_TICKS = 3
 """Numbers of an axis whose places agree with what they say: fewer would agree by chance."""
@@ -22,14 +23,14 @@ _MOST_NUMBERS = 80
 _TOLERANCE = 0.02
 """Of an axis, by which a number may stand beside its place."""
 
-_LEAST_DIFFERENCE = 24
+LEAST_DIFFERENCE = 24
 """In grey levels of one colour, between a bar and the ground."""
 
 _SWATCH = 1.7, 0.4
 """Where the patch of colour before an entry of a legend is, in heights of its letters left of it."""
 
-_LEAST_JOINED = 0.35
-"""A line of labels is several when it is wider than this share of the chart."""
+_UNEVEN = 0.2
+"""By this share, at most, the middles of neighbouring labels are nearer or farther than most of them."""
 
 _LEAST_PATCH_PX = 4
 _LEAST_COLUMNS = 3
@@ -92,7 +93,7 @@ class Chart:
             colours = [self._swatch(entry) for entry in (series, *others)]
             strip = self._strip_of(pixels[:, max(0, round(centre - reach)) : round(centre + reach) + 1], base, colours)
             colour = colours[0]
-        if strip.shape[1] == 0 or np.abs(colour - self.ground).max() < _LEAST_DIFFERENCE:
+        if strip.shape[1] == 0 or np.abs(colour - self.ground).max() < LEAST_DIFFERENCE:
             return None
         top = _top(strip, base, colour, self.ground)
         if base - top < _LEAST_HEIGHT_PX:
@@ -105,7 +106,7 @@ class Chart:
         return [
             line
             for line in page.lines
-            if line not in known and np.abs(self._swatch(line) - self.ground).max() >= _LEAST_DIFFERENCE
+            if line not in known and np.abs(self._swatch(line) - self.ground).max() >= LEAST_DIFFERENCE
         ]
 
     def _reach(self, label: ReadLine, across: Side) -> float:
@@ -120,7 +121,7 @@ class Chart:
         far, near = (round(share * box.height) for share in _SWATCH)
         rows = slice(box.top + box.height // 3, box.bottom - box.height // 3 + 1)
         flat = self.picture[rows, max(0, box.left - far) : max(0, box.left - near)].reshape(-1, 3).astype(np.float32)
-        coloured = flat[np.abs(flat - self.ground).max(1) >= _LEAST_DIFFERENCE]
+        coloured = flat[np.abs(flat - self.ground).max(1) >= LEAST_DIFFERENCE]
         is_patch = len(coloured) >= max(_LEAST_PATCH_PX, len(flat) / 4)
         found: Float32Array = np.median(coloured, axis=0) if is_patch else self.ground
         return found
@@ -163,26 +164,33 @@ def find_chart(page: Page) -> Chart | None:
     return None
 
 
-def with_separate_labels(chart: Chart, page: Page) -> tuple[Chart, Page]:
-    """Split a row of labels below an axis that was read as one line, by where its words are among its characters."""
-    if chart.axis.direction != "up":
-        return chart, page
-    width = chart.picture.shape[1] - max(tick.box.right for tick in chart.axis.ticks)
-    joined = [line for line in chart.labels if line.box.width > _LEAST_JOINED * width and len(line.text.split()) > 2]
-    if not joined:
-        return chart, page
-    parts = [part for line in joined for part in _words_of(line)]
-    labels = _first_row([*(label for label in chart.labels if label not in joined), *parts])
-    kept = [line for line in page.lines if line not in joined]
-    return replace(chart, labels=labels), Page([*kept, *parts], page.picture)
+def separate_labels(page: Page) -> dict[ReadLine, list[Box]]:
+    """Find labels below an upright axis that stand so near to each other that they were read as one line.
+
+    Returns the boxes of each such line's labels: with them, all labels stand equally far apart, as under bars.
+    """
+    chart = find_chart(page)
+    if chart is None or chart.axis.direction != "up":
+        return {}
+    gaps = {label: gaps_of(chart.picture, label.box) for label in chart.labels}
+    best: tuple[float, dict[ReadLine, list[Box]]] = (_UNEVEN, {})
+    for least_px in {gap.width for of_one in gaps.values() for gap in of_one}:
+        parts = {
+            label: split(label.box, [gap for gap in of_one if gap.width >= least_px]) for label, of_one in gaps.items()
+        }
+        unevenness = _unevenness([box for boxes in parts.values() for box in boxes])
+        if unevenness < best[0]:
+            best = (unevenness, {label: boxes for label, boxes in parts.items() if len(boxes) > 1})
+    return best[1] if best[0] < _unevenness([label.box for label in chart.labels]) else {}
 
 
-def _words_of(line: ReadLine) -> Iterator[ReadLine]:
-    """The words of a line as lines, each with its share of the width."""
-    character_px = line.box.width / len(line.text)
-    for word in re.finditer(r"\S+", line.text):
-        left, right = (round(line.box.left + place * character_px) for place in word.span())
-        yield ReadLine(word[0], line.box._replace(left=left, right=right), line.confidence)
+def _unevenness(labels: Sequence[Box]) -> float:
+    """By which share the middles of neighbouring labels are nearer or farther than most, at most."""
+    if len(labels) < LEAST_TICKS:
+        return np.inf
+    steps = np.diff(sorted((box.left + box.right) / 2 for box in labels))
+    middle = float(np.median(steps))
+    return float(np.abs(steps - middle).max()) / middle if middle > 0 else np.inf
 
 
 def _first_row(lines: Sequence[ReadLine]) -> tuple[ReadLine, ...]:

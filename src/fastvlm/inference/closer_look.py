@@ -16,18 +16,14 @@ from fastvlm.errors import CheckpointError, ImageError
 from fastvlm.files import is_pipe
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
-from fastvlm.inference.batching import ask_batch
-from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.line_reader import LineReader
+from fastvlm.inference.page import Page
 from fastvlm.inference.reading import is_refusal
 from fastvlm.inference.settings import GenerationSettings
-from fastvlm.inference.timings import Stopwatch, Usage
-from fastvlm.messages import ImagePart, Message, TextPart, images_of, user
+from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
+from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image
 from fastvlm.processing.text_lines import Box, find_text_lines
-
-LEAST_LINES = 3
-"""A picture with fewer lines was read as a whole already."""
 
 MOST_LINES = 400
 """More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
@@ -35,12 +31,7 @@ MOST_LINES = 400
 _LEAST_SMALL_LINES = 12
 """Of small letters, for a picture to be taken for a page; a texture may look like some."""
 
-_MARGIN = 0.3
-"""Left around a line that is cut out, by its height."""
-
-_LINES_AT_A_TIME = 32
-_MAX_LINE_TOKENS = 64
-_LEAST_CONFIDENCE = 0.01
+_LEAST_CONFIDENCE = 0.001
 """What was found with less says nothing that the first answer did not."""
 
 _SMALL_PX = 18
@@ -49,7 +40,9 @@ _SMALL_PX = 18
 _SURE = 0.2
 """What is found with so much confidence counts more than a refusal."""
 
-_NOTHING_USED = Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+_SURE_OF_TEXT = 0.7
+"""Of a text that one look reads with less, several views are the surer ones where they say another thing."""
+
 _SEES_NOTHING = "i see no picture"
 
 _MAX_PAGES = 20
@@ -76,17 +69,8 @@ class CloserLook:
                 "Ask it without a closer look."
             )
         self._calibration = calibration
-        self._question = calibration.line_question
-        # Apart from the assistant's own: lines would push the picture out of its caches.
-        self._reader = Assistant(
-            runtime=assistant.runtime,
-            tokenizer=assistant.tokenizer,
-            template=assistant.template,
-            image_processor=assistant.image_processor,
-            eos_token_ids=assistant.eos_token_ids,
-            calibration=calibration,
-        )
-        self._reader.image_cache = ImageCache(max_images=0)
+        self._assistant = assistant
+        self._reader = LineReader(assistant, calibration.line_question)
         self._pages: OrderedDict[str, Page] = OrderedDict()
 
     def __call__(
@@ -95,11 +79,14 @@ class CloserLook:
         """Return an answer that was looked up, or the first one where that is sure or nothing better was found."""
         asked = _asked_about_one_picture(messages)
         is_short = first.finish_reason == "stop" and len(first.token_ids) <= self.max_tokens
-        if asked is None or not is_short or not (first.is_unsure or is_refusal(first.text)):
+        if asked is None or not is_short:
             return first
         source, question = asked
+        least = _least_confidence(question, first)
+        if least is None:
+            return first
         try:
-            page, usage = self._read(source, clock, only_small=not first.is_unsure)
+            page, usage = self._read(source, clock, only_small=not first.is_unsure and is_refusal(first.text))
         except ImageError:
             return first  # what was there for one look may be gone
         # Only now: a command whose one look is enough starts that much sooner.
@@ -107,18 +94,12 @@ class CloserLook:
 
         found = look_up(question, page)
         text = "" if found is None else _ended(found.text, settings.stop)
-        token_ids = tuple(self._reader.tokenizer.encode(text))
+        token_ids = tuple(self._assistant.tokenizer.encode(text))
         with clock.phase("decode"):
             clock.answered()
-        timings = clock.timings(self._reader.load_timings)
+        timings = clock.timings(self._assistant.load_timings)
         timings = replace(timings, load_ms=first.timings.load_ms, load_compile_ms=first.timings.load_compile_ms)
-        total = Usage(
-            prompt_tokens=first.usage.prompt_tokens + usage.prompt_tokens,
-            visual_tokens=first.usage.visual_tokens + usage.visual_tokens,
-            completion_tokens=first.usage.completion_tokens + usage.completion_tokens,
-            cached_tokens=first.usage.cached_tokens,
-        )
-        least = _LEAST_CONFIDENCE if first.is_unsure else _SURE
+        total = first.usage + usage
         if found is None or found.confidence < least or not 0 < len(token_ids) <= settings.max_new_tokens:
             return replace(first, timings=timings, usage=total)
         return replace(
@@ -135,7 +116,7 @@ class CloserLook:
     def read(self, source: object) -> Page:
         """Read all lines of a picture, as an assistant takes it. Raises ImageError.
 
-        Empty where there are fewer than `LEAST_LINES` or more than `MOST_LINES`.
+        Empty where there are more than `MOST_LINES`.
         """
         return self._read(source, Stopwatch(), only_small=False)[0]
 
@@ -158,22 +139,28 @@ class CloserLook:
             boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
             self._pages.move_to_end(key)
-            return known, _NOTHING_USED
+            return known, NOTHING_USED
         if only_small and not self._are_small(boxes, picture):
-            return Page([]), _NOTHING_USED
-        answers = self._read_lines(picture, boxes, clock) if LEAST_LINES <= len(boxes) <= MOST_LINES else []
-        page = Page(
-            [
-                ReadLine(answer.text.strip(), box, answer.confidence, is_cut=answer.finish_reason == "length")
-                for box, answer in zip(boxes, answers, strict=False)
-                if _is_text(answer.text)
-            ],
-            picture,
-        )
+            return Page([]), NOTHING_USED
+        lines, usage = self._reader.read(picture, boxes if len(boxes) <= MOST_LINES else [], clock)
+        page = Page([line for line in lines if _is_text(line.text)], picture)
+        page, used_for_labels = self._with_separate_labels(page, picture, clock)
         self._pages[key] = page
         while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):
             self._pages.popitem(last=False)
-        return page, _sum([answer.usage for answer in answers])
+        return page, usage + used_for_labels
+
+    def _with_separate_labels(self, page: Page, picture: UInt8Array, clock: Stopwatch) -> tuple[Page, Usage]:
+        """Read labels of a chart one by one that were read as one line."""
+        from fastvlm.inference.chart_lookup import separate_labels
+
+        with clock.phase("preprocess"):
+            joined = separate_labels(page)
+        if not joined:
+            return page, NOTHING_USED
+        labels, usage = self._reader.read(picture, [box for boxes in joined.values() for box in boxes], clock)
+        rest = [line for line in page.lines if line not in joined]
+        return Page([*rest, *(label for label in labels if _is_text(label.text))], picture), usage
 
     def _num_bytes(self) -> int:
         pictures = (page.picture for page in self._pages.values())
@@ -184,22 +171,20 @@ class CloserLook:
         if len(boxes) < _LEAST_SMALL_LINES:
             return False
         height_px = median(box.height for box in boxes)
-        return height_px * self._reader.image_processor.scale(picture.shape[1], picture.shape[0]) <= _SMALL_PX
+        return height_px * self._assistant.image_processor.scale(picture.shape[1], picture.shape[0]) <= _SMALL_PX
 
-    def _read_lines(self, picture: UInt8Array, boxes: Sequence[Box], clock: Stopwatch) -> list[Answer]:
-        """Read lines in the order of their boxes."""
-        parts = [_cut_out(picture, box) for box in boxes]
-        # Lines of about one length end together, and a batch runs until its longest has ended.
-        order = sorted(range(len(parts)), key=lambda place: boxes[place].width / boxes[place].height)
-        answers = ask_batch(
-            self._reader,
-            [user(ImagePart(parts[place]), self._question) for place in order],
-            batch_size=_LINES_AT_A_TIME,
-            clock=clock,
-            max_new_tokens=_MAX_LINE_TOKENS,
-        )
-        by_place = dict(zip(order, answers, strict=True))
-        return [by_place[place] for place in range(len(parts))]
+
+def _least_confidence(question: str, first: Answer) -> float | None:
+    """How likely must be what a closer look finds, to count more than a first answer; None where that stays."""
+    if first.is_unsure:
+        return _LEAST_CONFIDENCE
+    if is_refusal(first.text):
+        return _SURE
+    if first.confidence < _SURE_OF_TEXT:
+        from fastvlm.inference.text_lookup import asks_for_text
+
+        return first.confidence if asks_for_text(question) else None
+    return None
 
 
 def _asked_about_one_picture(messages: Sequence[Message]) -> tuple[object, str] | None:
@@ -224,21 +209,3 @@ def _ended(text: str, stop: Sequence[str]) -> str:
 def _is_text(answer: str) -> bool:
     """Whether an answer is what a line says, and not that there is none."""
     return bool(answer.strip()) and not is_refusal(answer) and not answer.lower().startswith(_SEES_NOTHING)
-
-
-def _cut_out(picture: UInt8Array, box: Box) -> UInt8Array:
-    margin = round(_MARGIN * box.height) + 1
-    return np.ascontiguousarray(
-        picture[
-            max(0, box.top - margin) : box.bottom + margin,
-            max(0, box.left - margin) : box.right + margin,
-        ]
-    )
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        visual_tokens=sum(usage.visual_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastvlm.batches import FinishReason, Float32Array
 from fastvlm.errors import PromptError
-from fastvlm.inference.sampling import Sampler, log_probability
+from fastvlm.inference.sampling import Sampler, log_probability, mean_log_probabilities
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.runtimes.protocol import Cache, Embeddings, Runtime
 
@@ -41,6 +41,7 @@ def generate(
     stopped_rows: Set[int] = frozenset(),
     read: Callable[[], tuple[Float32Array, Cache]] | None = None,
     first_bias: Mapping[int, float] = NO_BIAS,
+    num_views: int = 1,
 ) -> Iterator[tuple[NewToken, ...]]:
     """Continue B prompts together; each step gives one new token for every row that has not ended.
 
@@ -56,13 +57,16 @@ def generate(
             f"The prompt takes {num_positions} tokens and leaves no room for an answer: "
             f"the model's context is {runtime.max_positions}. Ask for less, or show fewer or smaller images."
         )
-    samplers = [Sampler(settings) for _ in prompts]
+    num_rows = len(prompts) // num_views
+    samplers = [Sampler(settings) for _ in range(num_rows)]
     logits, cache = runtime.prefill(prompts) if read is None else read()
     last_step = min(settings.max_new_tokens, runtime.max_positions - num_positions)
     # Rows that have ended go on in the batch with token 0 or their last one; nobody looks at what comes of it.
-    latest = np.zeros(len(prompts), dtype=np.int64)
-    alive = list(range(len(prompts)))
+    latest = np.zeros(num_rows, dtype=np.int64)
+    alive = list(range(num_rows))
     for step in range(1, last_step + 1):
+        if num_views > 1:
+            logits = mean_log_probabilities(logits, num_views)
         tokens = tuple(
             _next_token(
                 row,
@@ -79,7 +83,7 @@ def generate(
         alive = [token.row for token in tokens if token.finish_reason is None and token.row not in stopped_rows]
         if not alive:
             return
-        logits = runtime.decode(latest, cache)
+        logits = runtime.decode(np.repeat(latest, num_views), cache)
 
 
 def _next_token(

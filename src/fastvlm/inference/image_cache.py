@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from fastvlm.batches import PixelTiles, VisualTokens
+from fastvlm.runtimes.together import encode_together
 
 MAX_IMAGES = 20
 MAX_BYTES = 256 * 1024 * 1024
@@ -26,13 +27,14 @@ class _SizedArray(Protocol):
 class ImageCache:
     """Visual tokens of the images that one model saw last, found by the content of their pixels and their layout.
 
-    max_images: images kept at most, or as many as one conversation shows where it shows more. max_bytes: bytes of
+    max_images: images kept at most, or as many as one conversation shows where it shows more; where it is 0, images of
+    one size are encoded together. max_bytes: bytes of
     visual tokens kept at most. What one call asks for never makes room for itself: it pushes out images of other
     conversations only, and what does not fit beside the rest of its own is encoded and not kept.
     """
 
     def __init__(self, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> None:
-        self._max_images = max_images
+        self.max_images = max_images
         self._max_bytes = max_bytes
         self._entries: OrderedDict[str, VisualTokens] = OrderedDict()
         self.num_bytes = 0
@@ -44,8 +46,8 @@ class ImageCache:
         self, images: Sequence[PixelTiles], encode: Callable[[PixelTiles], VisualTokens]
     ) -> list[VisualTokens]:
         """Return the visual tokens of one conversation's images, in order, encoding only those not at hand."""
-        if not self._max_images:
-            return [encode(image) for image in images]
+        if not self.max_images:
+            return encode_together(images, encode)
         keys = [content_key(image) for image in images]
         found: dict[str, VisualTokens] = {}
         for key, image in zip(keys, images, strict=True):
@@ -67,7 +69,7 @@ class ImageCache:
         self._entries[key] = tokens
         self.num_bytes += size
         others = [other for other in self._entries if other not in own]
-        max_images = max(self._max_images, len(own))
+        max_images = max(self.max_images, len(own))
         for other in others:
             if len(self._entries) <= max_images and self.num_bytes <= self._max_bytes:
                 return

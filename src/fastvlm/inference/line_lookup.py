@@ -9,12 +9,17 @@ from difflib import SequenceMatcher
 from itertools import permutations
 from typing import NamedTuple
 
-from fastvlm.inference.chart_lookup import Chart, find_chart, with_separate_labels, written
+from fastvlm.inference.chart_lookup import Chart, find_chart, written
+from fastvlm.inference.chart_points import points_of
 from fastvlm.inference.page import Found, Page, ReadLine, number_of
 from fastvlm.inference.receipt_lookup import PIECES, amount_of, look_up_by_form, look_up_on_receipt
+from fastvlm.inference.text_lookup import look_up_text, look_up_title
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
+
+_LEAST_LINES = 3
+"""With fewer there is nothing to look up but what they say."""
 
 _LEAST_LETTERS = 4
 """Shorter words are compared to the letter."""
@@ -38,8 +43,8 @@ _PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
 _HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
 _LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
 _FRAME = """
-ask bar below beside bill bought cell chart column cost costs diagram document entered entry exactly field figure form
-get given high item items large line listed long look many much number out paid picture point price printed product
+ask bar below beside bill bought cell chart column cost costs diagram document entered entry exactly field figure filled
+form get given high item items large line listed long look many much number out paid picture point price printed product
 read receipt row sheet sign slip stand stands table text thing under value write written
 """
 _FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
@@ -85,25 +90,26 @@ def look_up(question: str, page: Page) -> Found | None:
     label that is named; the label of a number that is named; and dates, times and numbers of documents without a label.
     Labels are compared by likeness, since lines are misread.
     """
-    if _YES_OR_NO.search(question) or _NO_QUESTION.search(question):
+    text = look_up_text(question, page)
+    if text is not None:
+        return text
+    if len(page.lines) < _LEAST_LINES or _YES_OR_NO.search(question) or _NO_QUESTION.search(question):
         return None
     sum_or_item = look_up_on_receipt(question, page)
     if sum_or_item is not None:
         return sum_or_item
     words = _words(_BEFORE_TAX.sub("subtotal", question))
     chart = find_chart(page)
-    if chart is not None:
-        chart, page = with_separate_labels(chart, page)
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
         found = _on_chart(words, mentions, chart, page)
         if found is not None or any(mention.line in chart.labels for mention in mentions):
             return found  # what stands beside a label is another label
     else:
-        found = _cell(mentions, page) or _extreme(words, mentions, page)
+        found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
     if found is None and mentions:
         found = _label(question, mentions[0], page) or _value(words, mentions[0], page)
-    return found or look_up_by_form(question, page)
+    return found or look_up_by_form(question, page) or look_up_title(question, page)
 
 
 class _Mention(NamedTuple):
@@ -137,6 +143,16 @@ def _cell(mentions: Sequence[_Mention], page: Page) -> Found | None:
     return None
 
 
+def _row(mentions: Sequence[_Mention], page: Page) -> Found | None:
+    """The first cell of the row in which a number stands that is named, in a column that is named."""
+    for heading, cell in permutations((mention for mention in mentions if not mention.rest), 2):
+        if cell.line.is_number and any(cell.line is other for other in page.column_of(heading.line)):
+            name = _name_of(cell.line, page)
+            if name is not None:
+                return Found(name.text, name, min(heading.likeness, cell.likeness) * name.confidence)
+    return None
+
+
 def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> Found | None:
     """The first cell of the row with the highest or the lowest number of a column that is named."""
     sign = _sign(words)
@@ -163,7 +179,7 @@ def _on_chart(words: Sequence[str], mentions: Sequence[_Mention], chart: Chart, 
     sign = _sign(words)
     if not sign or any(mention.line not in entries for mention in mentions):
         return None
-    values = [(chart.value(label, series, others), label) for label in chart.labels]
+    values = [(value, label) for label, value in zip(chart.labels, _values(chart, page, series, others), strict=True)]
     measured = [(value, label) for value, label in values if value is not None]
     # What could not be measured may be a bar of no height, which is the lowest.
     if len(measured) < max(2, len(values) - (1 if sign > 0 else 0)):
@@ -176,7 +192,8 @@ def _bar(
     named: _Mention, chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]
 ) -> Found | None:
     """What a bar is worth: as is written over it, or as it is measured where that is another thing."""
-    value = chart.value(named.line, series, others)
+    values = _values(chart, page, series, others)
+    value = next(value for label, value in zip(chart.labels, values, strict=True) if label is named.line)
     is_up = chart.axis.direction == "up"
     over = page.number_above(named.line) if is_up else next(iter(page.right_of(named.line)), None)
     number = None if over is None or over in chart.axis.ticks else number_of(over.text)
@@ -185,6 +202,12 @@ def _bar(
     if value is None:
         return None
     return Found(written(value), named.line, named.likeness * _SURE_OF_MEASURE)
+
+
+def _values(chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]) -> list[float | None]:
+    """What each category is worth, by its bar; or by a point of a line, where there are no bars."""
+    values = [chart.value(label, series, others) for label in chart.labels]
+    return values if any(value is not None for value in values) else points_of(chart, page.lines)
 
 
 def _sign(words: Sequence[str]) -> int:
@@ -257,7 +280,7 @@ def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
     if right and (right[0].is_number or above is None):
         # Of several numbers the question does not say which.
         return right[0] if len(right) == 1 or not right[1].is_number else None
-    return above or page.below(label)
+    return page.below(label) or above
 
 
 def _price_of(label: ReadLine, page: Page) -> ReadLine | None:

@@ -56,6 +56,14 @@ def log_probability(logits: Float32Array, token_id: int) -> float:
     return float(logits[token_id]) - above - float(np.log(np.exp(logits - np.float32(above)).sum()))
 
 
+def mean_log_probabilities(logits: Float32Array, num_views: int) -> Float32Array:
+    """The mean log-probability that each `num_views` rows in turn give to a token: B x vocabulary to B / views."""
+    scores = logits - logits.max(axis=1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    mean: Float32Array = scores.reshape(-1, num_views, scores.shape[1]).mean(axis=1)
+    return mean
+
+
 def penalise_repetition(logits: Float32Array, chosen: list[int], penalty: float) -> Float32Array:
     """Make tokens that were already chosen less likely: a positive logit is divided, a negative one multiplied."""
     if penalty == 1 or not chosen:

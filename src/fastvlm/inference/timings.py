@@ -78,6 +78,18 @@ class Usage:
     completion_tokens: int
     cached_tokens: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        """Tokens of both."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            visual_tokens=self.visual_tokens + other.visual_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+        )
+
+
+NOTHING_USED = Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+
 
 class Stopwatch:
     """Measures one answer; it starts when it is made and stands still while the reader of a stream has control.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -26,18 +27,25 @@ _SAUVOLA = 0.2, 128.0
 As shares of the short side, in grey levels, and the two constants of that paper.
 """
 
-_LETTER_PX = 5, 0.08
-"""Height of letters at least, in pixels, and at most, as a share of the long side."""
+_LETTER_PX = 5, 0.08, 60
+"""Height of letters at least, in pixels, and at most: as a share of the long side, or in pixels where that is more."""
 
 _LETTER_GAP = 0.6
 _WORD_GAP = 1.0
 """Up to this many heights of letters apart, ink belongs to one word, and words to one line."""
+
+_SPACE = 0.25
+_SPACE_OF_WIDEST = 0.6
+"""Between words of a line: by its height at least, and as a share of its widest gap."""
 
 _MOST_GAP = 3.0
 """Heights of letters that words of one line are apart at most, of the largest letters that count as text."""
 
 _MOST_WORDS = 4000
 """A picture with more is a texture, not a page."""
+
+_RULE = 3.0
+"""Ink that goes straight on for so many heights of letters is a rule: no stroke of a letter does."""
 
 _PATCH = 0.85
 """A part as wide as high that is so full of ink is no letter."""
@@ -68,6 +76,18 @@ class Box(NamedTuple):
         return self.bottom - self.top
 
 
+class Gap(NamedTuple):
+    """Columns without ink, in pixels; stop is just outside of it."""
+
+    start: int
+    stop: int
+
+    @property
+    def width(self) -> int:
+        """From left to right."""
+        return self.stop - self.start
+
+
 def find_text_lines(picture: UInt8Array) -> list[Box]:
     """Find lines of text on a picture, uint8 of H x W x 3, from top to bottom and from left to right.
 
@@ -82,7 +102,7 @@ def find_text_lines(picture: UInt8Array) -> list[Box]:
     if shrunk_by > 1:
         image = image.resize((max(1, round(image.width / shrunk_by)), max(1, round(image.height / shrunk_by))))
     grey = np.asarray(image, dtype=np.float32)
-    boxes = _lines_of(_ink(255 - grey if np.median(grey) < _DARK else grey))
+    boxes = _lines_of(_ink(grey))
     return [
         Box(
             int(left * shrunk_by),
@@ -94,10 +114,39 @@ def find_text_lines(picture: UInt8Array) -> list[Box]:
     ]
 
 
+def gaps_of(picture: UInt8Array, line: Box) -> list[Gap]:
+    """Find where a line has no ink from top to bottom, from left to right."""
+    around = line.height
+    top, left = max(0, line.top - around), max(0, line.left - around)
+    part = picture[top : line.bottom + around, left : line.right + around]
+    ink = _ink(np.asarray(Image.fromarray(np.ascontiguousarray(part)).convert("L"), dtype=np.float32))
+    columns = np.flatnonzero(ink[line.top - top : line.bottom - top, line.left - left : line.right - left].any(axis=0))
+    return [
+        Gap(line.left + int(end) + 1, line.left + int(start))
+        for end, start in itertools.pairwise(columns)
+        if start > end + 1
+    ]
+
+
+def words_of(line: Box, gaps: Sequence[Gap]) -> list[Box]:
+    """Split a line at the widest of its gaps, from left to right; one without gaps between words stays whole."""
+    widest_px = max((gap.width for gap in gaps), default=0)
+    least_px = max(_SPACE * line.height, _SPACE_OF_WIDEST * widest_px)
+    return split(line, [gap for gap in gaps if gap.width >= least_px])
+
+
+def split(line: Box, gaps: Sequence[Gap]) -> list[Box]:
+    """The parts of a line between some gaps."""
+    starts, stops = [line.left, *(gap.stop for gap in gaps)], [*(gap.start for gap in gaps), line.right]
+    return [line._replace(left=start, right=stop) for start, stop in zip(starts, stops, strict=True)]
+
+
 def _ink(grey: Float32Array) -> BoolArray:
-    """Say what is darker than its surroundings."""
+    """Say what is darker than its surroundings, or lighter on a picture that is mostly dark."""
     from scipy import ndimage
 
+    if np.median(grey) < _DARK:
+        grey = 255 - grey
     window_px = max(15, round(_WINDOW_OF_SIDE * min(grey.shape))) | 1
     mean = ndimage.uniform_filter(grey, window_px)
     deviation = np.sqrt(np.maximum(ndimage.uniform_filter(grey * grey, window_px) - mean * mean, 0))
@@ -107,27 +156,48 @@ def _ink(grey: Float32Array) -> BoolArray:
     return ink
 
 
+class _Parts:
+    """Ink that hangs together. widths, heights: of its parts, in pixels. areas: how many of these are ink."""
+
+    def __init__(self, ink: BoolArray) -> None:
+        from scipy import ndimage
+
+        self._labels, num_parts = ndimage.label(ink, _EIGHT_NEIGHBOURS)
+        boxes = _boxes(self._labels)
+        self.widths, self.heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        self.areas = np.bincount(self._labels.ravel(), minlength=num_parts + 1)[1:]
+
+    def mask(self, is_meant: BoolArray) -> BoolArray:
+        """The pixels of those parts that are meant."""
+        mask: BoolArray = np.concatenate([[False], is_meant])[self._labels]
+        return mask
+
+
 def _lines_of(ink: BoolArray) -> list[Box]:
     from scipy import ndimage
 
-    labels, num_labels = ndimage.label(ink, _EIGHT_NEIGHBOURS)
-    if not num_labels:
-        return []
-    parts = _boxes(labels)
-    widths, heights = parts[:, 2] - parts[:, 0], parts[:, 3] - parts[:, 1]
-    areas = np.bincount(labels.ravel(), minlength=num_labels + 1)[1:]
-    least_px, most_share = _LETTER_PX
-    could_be_letter = (heights >= least_px) & (heights <= most_share * max(ink.shape))
+    parts = _Parts(ink)
+    widths, heights, areas = parts.widths, parts.heights, parts.areas
+    least_px, most_share, most_px = _LETTER_PX
+    could_be_letter = (heights >= least_px) & (heights <= max(most_share * max(ink.shape), most_px))
     could_be_letter &= (widths <= 6 * np.maximum(heights, 8)) & (areas >= 8)
     if not could_be_letter.any():
         return []
     letter_px = float(np.median(heights[could_be_letter]))
+    touched = parts.mask(
+        (widths > 2 * _RULE * letter_px) & (heights <= _RULE * letter_px) & (heights > 0.5 * letter_px)
+    )
+    if touched.any():
+        # Letters that a rule of a form joined are parts of their own without it.
+        rules = ndimage.binary_opening(touched, np.ones((1, round(_RULE * letter_px)), dtype=bool))
+        parts = _Parts(ink & ~rules)
+        widths, heights, areas = parts.widths, parts.heights, parts.areas
     # Dots and dashes belong to text too; frames, rules, specks and the patches of colour of a legend do not.
     is_text = (heights >= max(2, 0.1 * letter_px)) & (heights <= 3 * letter_px) & (widths <= 12 * letter_px)
     is_patch = (areas >= _PATCH * widths * heights) & (heights >= 0.45 * letter_px)
     is_patch &= (widths <= 1.5 * heights) & (heights <= 1.5 * widths)
     is_text &= (areas >= 3) & ~is_patch & ~((widths > 4 * letter_px) & (heights < 0.4 * letter_px))
-    text = np.concatenate([[False], is_text])[labels]
+    text = parts.mask(is_text)
     gap_px = round(_LETTER_GAP * letter_px) | 1
     closed = ndimage.binary_closing(np.pad(text, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
     words, _ = ndimage.label(closed[:, gap_px:-gap_px] | text, _EIGHT_NEIGHBOURS)

@@ -1,0 +1,154 @@
+"""Reads lines of text of a picture, each cut out by itself, and in several views where one leaves doubt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fastvlm.batches import UInt8Array
+from fastvlm.inference.answers import Answer
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.batching import ask_batch
+from fastvlm.inference.image_cache import ImageCache
+from fastvlm.inference.page import ReadLine
+from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
+from fastvlm.messages import ImagePart, user
+from fastvlm.processing.text_lines import Box, gaps_of, words_of
+from fastvlm.processing.tiling import ImageProcessor
+from fastvlm.tiles import ENCODER_STRIDE_PX
+
+_STRIPS_AT_A_TIME = 64
+_MAX_LINE_TOKENS = 64
+
+_SURE = 0.7
+"""Of lines that one view gives so much confidence, more views read hardly one better."""
+
+_CLIPPED_PERCENT = 1
+"""Of the darkest and of the lightest pixels, beyond which greys are stretched."""
+
+_AROUND = 0.3
+"""What is shown on both sides of a line, by its height; farther away may stand what does not belong to it."""
+
+_CELLS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Lengths of strips, in cells of the encoder: strips of few lengths are many of each, and soon encoded together."""
+
+_BICUBIC = Image.Resampling.BICUBIC
+
+
+class _View(NamedTuple):
+    """How a line is laid on a strip as high as a cell of the encoder: how high, and with how much ground before it."""
+
+    line_px: int
+    ground_px: int
+
+
+_VIEWS = (_View(40, 8), _View(34, 8), _View(48, 2), _View(40, 36))
+"""In each, letters fall differently into the cells that the encoder makes tokens of; the first one serves alone."""
+
+
+class LineReader:
+    """Reads lines with a model that was taught to. question: what it is asked about each line."""
+
+    def __init__(self, assistant: Assistant, question: str) -> None:
+        processing = assistant.image_processor.config
+        if processing.mode == "fit":
+            processing = replace(processing, max_enlargement=1.0)  # strips are as large as they should be
+        # Apart from the assistant's own: lines would push the picture out of its caches.
+        self._reader = Assistant(
+            runtime=assistant.runtime,
+            tokenizer=assistant.tokenizer,
+            template=assistant.template,
+            image_processor=ImageProcessor(processing),
+            eos_token_ids=assistant.eos_token_ids,
+            calibration=assistant.calibration,
+        )
+        self._reader.image_cache = ImageCache(max_images=0)
+        self._question = question
+
+    def read(self, picture: UInt8Array, boxes: Sequence[Box], clock: Stopwatch) -> tuple[list[ReadLine], Usage]:
+        """Read the lines in boxes of a picture, in their order, and tell what that took.
+
+        Each in one view first; in all of them where that leaves doubt; and word by word where that still does.
+        """
+        lines, used = self._read(picture, boxes, _VIEWS[:1], clock)
+        doubtful = _doubtful(lines)
+        again, used_again = self._read(picture, [boxes[place] for place in doubtful], _VIEWS, clock)
+        for place, line in zip(doubtful, again, strict=True):
+            lines[place] = line
+        with clock.phase("preprocess"):
+            parts = {place: words_of(boxes[place], gaps_of(picture, boxes[place])) for place in _doubtful(lines)}
+        parts = {place: words for place, words in parts.items() if len(words) > 1}
+        words, used_for_words = self._read(
+            picture, [word for of_one in parts.values() for word in of_one], _VIEWS, clock
+        )
+        rest = iter(words)
+        for place, of_one in parts.items():
+            joined = joined_line([next(rest) for _ in of_one])
+            lines[place] = max(lines[place], joined, key=lambda line: line.confidence)
+        return lines, used + used_again + used_for_words
+
+    def _read(
+        self, picture: UInt8Array, boxes: Sequence[Box], views: Sequence[_View], clock: Stopwatch
+    ) -> tuple[list[ReadLine], Usage]:
+        # Lines of about one length end together, and a batch runs until its longest has ended.
+        order = sorted(range(len(boxes)), key=lambda place: boxes[place].width / boxes[place].height)
+        with clock.phase("preprocess"):
+            strips = [_strip(picture, boxes[place], view) for place in order for view in views]
+        answers = ask_batch(
+            self._reader,
+            [user(ImagePart(strip), self._question) for strip in strips],
+            batch_size=_STRIPS_AT_A_TIME,
+            clock=clock,
+            num_views=len(views),
+            max_new_tokens=_MAX_LINE_TOKENS,
+        )
+        by_place = {place: _line(answer, boxes[place]) for place, answer in zip(order, answers, strict=True)}
+        return [by_place[place] for place in range(len(boxes))], _sum(answer.usage for answer in answers)
+
+
+def joined_line(words: Sequence[ReadLine]) -> ReadLine:
+    """Lines that stand beside each other as one, which is read right where all of them are."""
+    boxes = [word.box for word in words]
+    box = Box(
+        min(box.left for box in boxes),
+        min(box.top for box in boxes),
+        max(box.right for box in boxes),
+        max(box.bottom for box in boxes),
+    )
+    text = " ".join(word.text for word in words)
+    confidence = math.prod(word.confidence for word in words)
+    return ReadLine(text, box, confidence, is_cut=any(word.is_cut for word in words))
+
+
+def _doubtful(lines: Sequence[ReadLine]) -> list[int]:
+    return [place for place, line in enumerate(lines) if line.confidence < _SURE]
+
+
+def _line(answer: Answer, box: Box) -> ReadLine:
+    return ReadLine(answer.text.strip(), box, answer.confidence, is_cut=answer.finish_reason == "length")
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    return sum(usages, NOTHING_USED)
+
+
+def _strip(picture: UInt8Array, box: Box, view: _View) -> UInt8Array:
+    """Lay a line on a strip, in greys from black to white, with the ground that it stands on around it."""
+    scale = view.line_px / box.height
+    above = round((ENCODER_STRIDE_PX - view.line_px) / 2 / scale)
+    beside = max(1, round(_AROUND * box.height))
+    top = max(0, box.top - above)
+    part = picture[top : box.bottom + above, max(0, box.left - beside) : box.right + beside]
+    grey = ImageOps.autocontrast(Image.fromarray(np.ascontiguousarray(part)).convert("L"), cutoff=_CLIPPED_PERCENT)
+    ground = int(np.median(np.asarray(grey)))
+    grey = grey.resize((max(1, round(grey.width * scale)), max(1, round(grey.height * scale))), _BICUBIC)
+    num_cells = -(-(view.ground_px + grey.width) // ENCODER_STRIDE_PX)
+    num_cells = next((cells for cells in _CELLS if cells >= num_cells), num_cells)
+    strip = Image.new("L", (num_cells * ENCODER_STRIDE_PX, ENCODER_STRIDE_PX), ground)
+    strip.paste(grey, (view.ground_px, round((top - box.top + above) * scale)))
+    return np.asarray(strip.convert("RGB"))

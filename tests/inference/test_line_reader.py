@@ -1,0 +1,122 @@
+"""Lines are read in one view, in several where that leaves doubt, and word by word where that still does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+import fastvlm
+from fastvlm.batches import UInt8Array
+from fastvlm.data.synthetic.documents.samples import document_sample
+from fastvlm.inference import line_reader
+from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.line_reader import LineReader, joined_line
+from fastvlm.inference.page import ReadLine
+from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
+from fastvlm.processing.text_lines import Box, find_text_lines
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Assistant:
+    return fastvlm.load(closer_look=False)
+
+
+@pytest.fixture
+def reader(embedded: Assistant) -> LineReader:
+    assert embedded.calibration is not None and embedded.calibration.line_question is not None
+    return LineReader(embedded, embedded.calibration.line_question)
+
+
+@pytest.fixture
+def rounds(reader: LineReader, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """How many lines each round of reading had, and in how many views."""
+    seen: list[tuple[int, int]] = []
+    read = reader._read
+
+    def counted(picture: Any, boxes: Sequence[Box], views: Sequence[Any], clock: Stopwatch) -> Any:
+        seen.append((len(boxes), len(views)))
+        return read(picture, boxes, views, clock)
+
+    monkeypatch.setattr(reader, "_read", counted)
+    return seen
+
+
+def drawn(*texts: str, letter_px: int = 24, ground: int = 250, ink: int = 20) -> tuple[UInt8Array, list[Box]]:
+    image = Image.new("RGB", (420, 60 * len(texts)), (ground,) * 3)
+    font = ImageFont.load_default(letter_px)
+    for row, text in enumerate(texts):
+        ImageDraw.Draw(image).text((30, 60 * row + 16), text, (ink,) * 3, font)
+    picture = np.asarray(image)
+    return picture, find_text_lines(picture)
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(250, 20), (40, 225), (150, 110)])
+def test_clear_lines_are_read_in_their_order(reader: LineReader, ground: int, ink: int) -> None:
+    texts = ("Coffee", "12.40", "Room 402")
+    picture, boxes = drawn(*texts, ground=ground, ink=ink)
+    lines, usage = reader.read(picture, boxes, Stopwatch())
+    assert [line.text for line in lines] == list(texts)
+    assert [line.box for line in lines] == boxes
+    assert usage.visual_tokens > 0 and usage.completion_tokens > 0
+
+
+def test_only_doubtful_lines_are_read_again(
+    reader: LineReader, rounds: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, boxes = drawn("Coffee", "Room")
+    monkeypatch.setattr(line_reader, "_SURE", 0.0)
+    sure, used = reader.read(picture, boxes, Stopwatch())
+    assert rounds == [(2, 1), (0, 4), (0, 4)]
+    rounds.clear()
+    monkeypatch.setattr(line_reader, "_SURE", 1.1)
+    doubtful, used_more = reader.read(picture, boxes, Stopwatch())
+    assert rounds == [(2, 1), (2, 4), (0, 4)]  # neither has several words
+    assert [line.text for line in doubtful] == [line.text for line in sure]
+    assert used_more.visual_tokens >= 4 * used.visual_tokens
+
+
+def test_words_count_where_they_are_surer_than_their_line(
+    reader: LineReader, rounds: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_reader, "_SURE", 1.1)
+    picture, boxes = drawn("Order date 402")
+    assert len(boxes) == 1
+    (line,), _ = reader.read(picture, boxes, Stopwatch())
+    assert rounds == [(1, 1), (1, 4), (3, 4)]
+    assert line.text == "Order date 402" and line.box.left <= boxes[0].left + 2
+
+
+def test_several_views_read_more_lines_right(reader: LineReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receipts of the split dev: of what is written on them, more is read to the letter."""
+    found = {False: 0, True: 0}
+    for index in (5001, 5008, 5012, 5020):
+        sample = document_sample("dev", index, "receipt", (256, 384), num_questions=0, phrasing="train")
+        written = {text.text for text in sample.document.drawing.texts}
+        boxes = find_text_lines(sample.image)
+        for is_once in (False, True):
+            monkeypatch.setattr(line_reader, "_SURE", 0.0 if is_once else 0.7)
+            lines, _ = reader.read(sample.image, boxes, Stopwatch())
+            found[is_once] += sum(line.text in written for line in lines)
+    assert found[False] > 1.05 * found[True] > 30
+
+
+def test_no_lines_are_no_work(reader: LineReader) -> None:
+    assert reader.read(np.zeros((64, 64, 3), np.uint8), [], Stopwatch()) == ([], NOTHING_USED)
+
+
+def test_joined_lines_are_as_likely_as_all_of_them() -> None:
+    words = [
+        ReadLine("Start", Box(10, 20, 60, 40), 0.8),
+        ReadLine("date", Box(70, 18, 110, 41), 0.5, is_cut=True),
+    ]
+    assert joined_line(words) == ReadLine("Start date", Box(10, 18, 110, 41), 0.4, is_cut=True)
+
+
+def test_usages_add_up() -> None:
+    one = Usage(prompt_tokens=5, visual_tokens=2, completion_tokens=3, cached_tokens=1)
+    assert one + NOTHING_USED == one
+    assert one + one == Usage(prompt_tokens=10, visual_tokens=4, completion_tokens=6, cached_tokens=2)

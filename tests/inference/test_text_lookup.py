@@ -1,0 +1,59 @@
+"""Short texts, lines by their number, titles and the word after another are found on a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastvlm.inference.line_lookup import look_up
+from fastvlm.inference.page import Page, ReadLine
+from fastvlm.processing.text_lines import Box
+
+
+def page(*rows: str, sure: float = 0.9) -> Page:
+    return Page([ReadLine(text, Box(10, 30 * row, 200, 30 * row + 20), sure) for row, text in enumerate(rows)])
+
+
+SIGN = page("NO", "ENTRY", "9-17 h")
+PROSE = page(
+    "On harbours", "the morning boat left early and", "nobody saw the captain wave", "while gulls cried above us", "12"
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "on", "expected"),
+    [
+        ("What does the sign say?", SIGN, "NO ENTRY 9-17 h"),
+        ("What is written on the sign?", SIGN, "NO ENTRY 9-17 h"),
+        ("Read the text.", page("JERA"), "JERA"),
+        ("Can you read the line?", page("JERA"), "JERA"),
+        ("text of the line", page("JERA"), "JERA"),
+        ("Which words are on the sign?", SIGN, "NO ENTRY 9-17 h"),
+        ("What does the second line say?", SIGN, "ENTRY"),
+        ("Read the last line.", PROSE, "12"),
+        ("What is the fifth line?", SIGN, None),
+        ("Which word comes after boat?", PROSE, "left"),
+        ("What follows the word captain?", PROSE, "wave"),
+        ("After gulls, what comes next?", PROSE, "cried"),
+        ("Tell me the word after capton.", PROSE, "wave"),
+        ("Which word comes after walrus?", PROSE, None),
+        ("What is the title?", PROSE, "On harbours"),
+        ("What is the title?", page("17", "18", "19"), None),
+    ],
+)
+def test_text_is_found_by_where_it_stands(question: str, on: Page, expected: str | None) -> None:
+    found = look_up(question, on)
+    assert (None if found is None else found.text) == expected
+
+
+def test_a_text_of_several_lines_is_as_likely_as_all_of_them() -> None:
+    found = look_up("What does the sign say?", SIGN)
+    assert found is not None and found.confidence == pytest.approx(0.9**3)
+    assert found.line is SIGN.lines[0]
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["What colour is the sign?", "How many signs are there?", "Is there a sign?", "What is on the picture?"],
+)
+def test_other_questions_about_a_short_text_are_left_to_one_look(question: str) -> None:
+    assert look_up(question, SIGN) is None
