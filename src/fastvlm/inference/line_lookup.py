@@ -22,7 +22,11 @@ _LEAST_LINES = 3
 """With fewer there is nothing to look up but what they say."""
 
 _LEAST_LETTERS = 4
-"""Shorter words are compared to the letter."""
+"""Of shorter words one letter may be misread, of those of two or one none."""
+
+_LIKENESS_OF_SHORT = 0.8
+
+_LOOK_ALIKE = str.maketrans("l1j0", "iiio")
 
 _MAX_WORDS = 4
 """Of a label."""
@@ -31,7 +35,7 @@ _MAX_MENTIONS = 6
 """That are tried two by two."""
 
 _FUNCTION = """
-a an and any are at be by can could did do does find for from give has have how i in is it its let me me's of on or
+a an and any are as at be by can could did do does find for from give has have how i in is it its let me me's of on or
 please say says see show shows sorry tell that the there this to was what what's when where which who whose with would
 you
 """
@@ -50,7 +54,7 @@ read receipt row sheet sign slip stand stands table text thing under value write
 _FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
 """What questions speak of documents with; a label only where a line says exactly that."""
 
-_TYPE_WORDS = frozenset({"amount", "date", "day", "name", "number", "time"})
+_TYPE_WORDS = frozenset({"amount", "date", "day", "name", "no", "number", "time"})
 """Said of what a label stands for; a question that names a label and one of these names no second label."""
 
 _YES_OR_NO = re.compile(
@@ -308,19 +312,26 @@ def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Ment
         said = _words(line.text)
         best: _Mention | None = None
         for count in range(1, min(_MAX_WORDS, len(said)) + 1):
-            label = "".join(said[:count])
+            raw_label = "".join(said[:count])
+            label = _shape(raw_label)
             matcher = SequenceMatcher(None, "", label, autojunk=False)
             for start, stop in _windows(words):
-                named = "".join(words[start:stop])
+                raw_name = "".join(words[start:stop])
+                named = _shape(raw_name)
                 is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
                 likeness = _likeness(matcher, named, label, is_frame=is_frame)
-                likeness = max(likeness, float(label in _SYNONYMS.get(named, ())))
+                likeness = max(likeness, float(raw_label in _SYNONYMS.get(raw_name, ())))
                 # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
                 score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
                 if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
                     best = _Mention(score, line, *_behind(line.text, count), start, stop)
         if best is not None:
             yield best
+
+
+def _shape(word: str) -> str:
+    """A word with letters as one that are misread for each other most; a number as it is."""
+    return word if word[:1].isdigit() else word.translate(_LOOK_ALIKE)
 
 
 def _windows(words: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -335,11 +346,13 @@ def _likeness(matcher: SequenceMatcher[str], named: str, label: str, *, is_frame
     """How much words of a question are like a label, which the matcher knows already."""
     if abs(len(named) - len(label)) > max(2, len(named) // 2):
         return 0.0
-    if len(named) < _LEAST_LETTERS or is_frame:
+    if len(named) < _LEAST_LETTERS - 1 or is_frame or named.isdigit():
         return float(named == label)
     matcher.set_seq1(named)
+    least = _LEAST_LIKENESS if len(named) >= _LEAST_LETTERS else _LIKENESS_OF_SHORT
     # The quick ratio is never below the ratio.
-    return matcher.ratio() if matcher.quick_ratio() >= _LEAST_LIKENESS else 0.0
+    likeness = matcher.ratio() if matcher.quick_ratio() >= least else 0.0
+    return likeness if likeness >= least else 0.0
 
 
 def _behind(text: str, num_words: int) -> tuple[str, bool]:

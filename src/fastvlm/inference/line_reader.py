@@ -16,6 +16,7 @@ from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.page import ReadLine
+from fastvlm.inference.reading import is_refusal
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.text_lines import Box, gaps_of, words_of
@@ -121,7 +122,8 @@ def joined_line(words: Sequence[ReadLine]) -> ReadLine:
         max(box.bottom for box in boxes),
     )
     text = " ".join(word.text for word in words)
-    confidence = math.prod(word.confidence for word in words)
+    # What is no word to the model is part of no line.
+    confidence = 0.0 if any(is_refusal(word.text) for word in words) else math.prod(word.confidence for word in words)
     return ReadLine(text, box, confidence, is_cut=any(word.is_cut for word in words))
 
 

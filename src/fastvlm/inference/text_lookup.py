@@ -18,6 +18,9 @@ _ASKS_FOR_ALL = re.compile(
     r"\bread (out )?(it|(the|this) (line|text|sign|label|plate|words?))\b|\btext (of|on)\b|\bwhich words\b",
     re.I,
 )
+_ASKS_FOR_PART = re.compile(r"\b(for|under|beside|next to|behind|about|at)\b", re.I)
+"""Said of what a label stands for, not of the whole."""
+
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ASKS_FOR_LINE = re.compile(rf"\b({'|'.join(_ORDINALS)}|last) (line|row of text)\b", re.I)
 _ASKS_FOR_TITLE = re.compile(r"\b(title[ds]?|heading|headline|caption|called)\b", re.I)
@@ -36,7 +39,7 @@ _TITLE_HEIGHT = 1.15
 
 def asks_for_text(question: str) -> bool:
     """Whether a question asks what a short text says, or one of its lines."""
-    return bool(_ASKS_FOR_ALL.search(question) or _ASKS_FOR_LINE.search(question))
+    return _asks_for_all(question) or bool(_ASKS_FOR_LINE.search(question))
 
 
 def look_up_text(question: str, page: Page) -> Found | None:
@@ -47,9 +50,13 @@ def look_up_text(question: str, page: Page) -> Found | None:
     word = _ASKS_FOR_NEXT_WORD.search(question)
     if word:
         return _next_word(next(part for part in word.groups() if part), page)
-    if _ASKS_FOR_ALL.search(question) and 0 < len(page.rows) <= _MOST_ROWS_AS_A_WHOLE:
+    if _asks_for_all(question) and 0 < len(page.rows) <= _MOST_ROWS_AS_A_WHOLE:
         return _joined(page.lines)
     return None
+
+
+def _asks_for_all(question: str) -> bool:
+    return bool(_ASKS_FOR_ALL.search(question)) and not _ASKS_FOR_PART.search(question)
 
 
 def look_up_title(question: str, page: Page) -> Found | None:
