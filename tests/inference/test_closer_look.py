@@ -142,7 +142,7 @@ def test_a_short_text_is_read_in_several_views(closely: Assistant, at_once: Assi
     answer = closely.closer_look(messages, closely.settings, first, Stopwatch())
     assert answer.text == "Room 402" and answer.confidence > 0.3 and answer.box is not None
     # What is as sure as it can be stays; and a question for another thing was answered.
-    for kept in (replace(first, confidence=0.95), replace(first, confidence=1.0)):
+    for kept in (replace(first, confidence=0.95),):
         assert closely.closer_look(messages, closely.settings, kept, Stopwatch()) is kept
     colour = (user(ImagePart(np.asarray(image)), "What colour is the sign?"),)
     assert closely.closer_look(colour, closely.settings, first, Stopwatch()) is first

@@ -14,8 +14,8 @@ from fastvlm.batches import UInt8Array
 from fastvlm.data.synthetic.documents.samples import document_sample
 from fastvlm.inference import line_reader
 from fastvlm.inference.assistant import Assistant
-from fastvlm.inference.line_reader import LineReader, joined_line
-from fastvlm.inference.page import ReadLine
+from fastvlm.inference.line_reader import LineReader
+from fastvlm.inference.page import ReadLine, joined_line
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.processing.text_lines import Box, find_text_lines
 

@@ -36,8 +36,13 @@ PROSE = page(
         ("After gulls, what comes next?", PROSE, "cried"),
         ("Tell me the word after capton.", PROSE, "wave"),
         ("Which word comes after walrus?", PROSE, None),
+        ("Which word comes after the boat?", PROSE, "left"),
+        ("Which word comes after wave?", PROSE, None),  # it is the last one of its line
+        ("What does Name say?", page("Name: Ada", "City: London", "Age: 36"), "Ada"),
+        ("Read the text.", SIGN, "NO\nENTRY\n9-17 h"),
         ("What is the title?", PROSE, "On harbours"),
         ("What is the title?", page("17", "18", "19"), None),
+        ("What is the title?", Page([*PROSE.lines, ReadLine("beside", Box(300, 0, 400, 20), 0.9)]), None),
     ],
 )
 def test_text_is_found_by_where_it_stands(question: str, on: Page, expected: str | None) -> None:
@@ -48,12 +53,18 @@ def test_text_is_found_by_where_it_stands(question: str, on: Page, expected: str
 def test_a_text_of_several_lines_is_as_likely_as_all_of_them() -> None:
     found = look_up("What does the sign say?", SIGN)
     assert found is not None and found.confidence == pytest.approx(0.9**3)
-    assert found.line is SIGN.lines[0]
+    assert found.line.box == Box(10, 0, 200, 80)
 
 
 @pytest.mark.parametrize(
     "question",
-    ["What colour is the sign?", "How many signs are there?", "Is there a sign?", "What is on the picture?"],
-)
+    [
+        "What colour is the sign?", "How many signs are there?", "Is there a sign?", "What is on the picture?",
+        "What is written last?", "What is the last word on the sign?", "What colour is the text on the sign?",
+        "In what colour is it written?", "What is written above ENTRY?", "What language is it written in?",
+        "Is the text on the sign red?", "What does the arrow say for ENTRY?", "How many words are in the first line?",
+        "Is the last line in capitals?", "What is the second to last line?", "What comes after Ada Lovelace?",
+    ],
+)  # fmt: skip
 def test_other_questions_about_a_short_text_are_left_to_one_look(question: str) -> None:
     assert look_up(question, SIGN) is None

@@ -106,8 +106,7 @@ def _seen(
         for messages in conversations:
             yield assistant.encode(assistant.read_images(messages, clock, started_ms=clock.elapsed_ms), clock)
         return
-    started_ms = clock.elapsed_ms
-    pictures = [assistant.read_images(messages, clock, started_ms=started_ms) for messages in conversations]
+    pictures = [assistant.read_images(messages, clock, started_ms=clock.elapsed_ms) for messages in conversations]
     tokens = iter(assistant.encode([image for images in pictures for image in images], clock))
     for images in pictures:
         yield [next(tokens) for _ in images]

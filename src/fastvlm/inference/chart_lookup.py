@@ -12,7 +12,7 @@ import numpy as np
 
 from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.inference.page import Page, ReadLine, number_of
-from fastvlm.processing.text_lines import Box, gaps_of, split
+from fastvlm.processing.text_lines import SPACE, Box, gaps_of, split
 
 LEAST_TICKS = 3
 """Numbers of an axis whose places agree with what they say: fewer would agree by chance."""
@@ -174,7 +174,8 @@ def separate_labels(page: Page) -> dict[ReadLine, list[Box]]:
         return {}
     gaps = {label: gaps_of(chart.picture, label.box) for label in chart.labels}
     best: tuple[float, dict[ReadLine, list[Box]]] = (_UNEVEN, {})
-    for least_px in {gap.width for of_one in gaps.values() for gap in of_one}:
+    widths_px = {gap.width for label, of_one in gaps.items() for gap in of_one if gap.width >= SPACE * label.box.height}
+    for least_px in widths_px:
         parts = {
             label: split(label.box, [gap for gap in of_one if gap.width >= least_px]) for label, of_one in gaps.items()
         }

@@ -31,20 +31,30 @@ def points_of(chart: Chart, lines: Sequence[ReadLine]) -> list[float | None]:
     part = part - np.median(part, axis=0, keepdims=True)
     part = part - np.median(part, axis=1, keepdims=True)
     ink = (np.abs(part).max(axis=2) >= LEAST_DIFFERENCE).astype(np.float32)
-    without_text = ink.copy()
+    _leave_out([line for line in lines if not line.is_number], ink, left)
+    without_numbers = ink.copy()
+    _leave_out([line for line in lines if line.is_number], without_numbers, left)
+    values: list[float | None] = []
+    for label in chart.labels:
+        column = round((label.box.left + label.box.right) / 2) - left
+        row = _row_of(without_numbers, column)
+        if row is None:
+            row = _row_of(ink, column)  # a number may be written over the mark of its point
+        values.append(None if row is None else chart.axis.value(row))
+    return values
+
+
+def _leave_out(lines: Sequence[ReadLine], ink: Float32Array, left: int) -> None:
     for line in lines:
-        without_text[line.box.top : line.box.bottom, max(0, line.box.left - left) : max(0, line.box.right - left)] = 0
-    places = [round((label.box.left + label.box.right) / 2) - left for label in chart.labels]
-    rows = [_row_of(without_text, place) or _row_of(ink, place) for place in places]
-    return [None if row is None else chart.axis.value(row) for row in rows]
+        ink[line.box.top : line.box.bottom, max(0, line.box.left - left) : max(0, line.box.right - left)] = 0
 
 
 def _row_of(ink: Float32Array, column: int) -> float | None:
     """The row around which most ink is, near a column."""
     near = ink[:, max(0, column - _REACH_PX) : max(0, column + _REACH_PX + 1)].sum(axis=1)
-    if near.size == 0:
-        return None
     window = np.ones(2 * _REACH_PX + 1)
+    if near.size < window.size:
+        return None
     amounts = np.convolve(near, window, "same")
     row = int(amounts.argmax())
     if amounts[row] < _LEAST_INK:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -18,15 +18,19 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Page
-from fastvlm.inference.reading import is_refusal
+from fastvlm.inference.reading import is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
+from fastvlm.inference.text_lookup import MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image
-from fastvlm.processing.text_lines import Box, find_text_lines
+from fastvlm.processing.text_lines import Box, find_text_lines, rows_of
 
 MOST_LINES = 400
 """More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
+
+_LEAST_LINES = 3
+"""With fewer there is nothing to look up but what they say."""
 
 _LEAST_SMALL_LINES = 12
 """Of small letters, for a picture to be taken for a page; a texture may look like some."""
@@ -43,19 +47,22 @@ _SURE = 0.2
 _SURE_OF_TEXT = 0.7
 """Of a text that one look reads with less, several views are the surer ones where they say another thing."""
 
-_SEES_NOTHING = "i see no picture"
 
 _MAX_PAGES = 20
 _MAX_PAGE_BYTES = 256_000_000
 """Pages, and bytes of their pictures, that are remembered, so that further questions about one need no reading."""
 
 
-class CloserLook:
-    """Looks closer where one look at a whole picture left a model unsure.
+_Worth = Callable[[Sequence[Box], UInt8Array], bool]
+"""Whether lines in some boxes of a picture are worth reading."""
 
-    The lines of text are found by their ink, cut out at the picture's full resolution, each read by itself in batches,
-    and the question is looked up among them (`line_lookup`). For questions about one picture only. max_tokens: of a
-    first answer, which is no short one that could be looked up where it is longer.
+
+class CloserLook:
+    """Looks closer where one look at a whole picture left a model unsure, or hardly sure of what a short text says.
+
+    The lines of text are found by their ink, cut out at the picture's full resolution, each read by itself in batches
+    (`line_reader`), and the question is looked up among them (`line_lookup`). For questions about one picture only.
+    max_tokens: of a first answer, which is no short one that could be looked up where it is longer.
     Raises CheckpointError for a model that was not taught to read lines: its calibration has no line_question.
     """
 
@@ -82,11 +89,12 @@ class CloserLook:
         if asked is None or not is_short:
             return first
         source, question = asked
-        least = _least_confidence(question, first)
-        if least is None:
+        wanted = self._wanted(question, first)
+        if wanted is None:
             return first
+        least, worth = wanted
         try:
-            page, usage = self._read(source, clock, only_small=not first.is_unsure and is_refusal(first.text))
+            page, usage = self._read(source, clock, worth)
         except ImageError:
             return first  # what was there for one look may be gone
         # Only now: a command whose one look is enough starts that much sooner.
@@ -113,21 +121,32 @@ class CloserLook:
             box=found.line.box,
         )
 
+    def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
+        """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
+        if first.is_unsure:
+            has_few = asks_for_text(question) or asks_by_place(question)
+            return _LEAST_CONFIDENCE, _are_any if has_few else _are_several
+        if is_refusal(first.text):
+            return _SURE, self._are_small
+        if first.confidence < _SURE_OF_TEXT and asks_for_text(question):
+            return first.confidence, _are_a_short_text
+        return None
+
     def read(self, source: object) -> Page:
         """Read all lines of a picture, as an assistant takes it. Raises ImageError.
 
         Empty where there are more than `MOST_LINES`.
         """
-        return self._read(source, Stopwatch(), only_small=False)[0]
+        return self._read(source, Stopwatch(), _are_any)[0]
 
     def is_unsure(self, confidence: float) -> bool:
         """Whether what was found with so much confidence was more often wrong than right."""
         return confidence < self._calibration.found_unsure_below
 
-    def _read(self, source: object, clock: Stopwatch, *, only_small: bool) -> tuple[Page, Usage]:
+    def _read(self, source: object, clock: Stopwatch, worth: _Worth) -> tuple[Page, Usage]:
         """Read a page, and tell what that took; what was read lately takes nothing.
 
-        only_small: leave a page empty whose letters are large enough to be read at one look.
+        worth: whether lines in such boxes of a picture are worth reading; a page of others is left empty.
         """
         with clock.phase("image_read"):
             picture = read_image(source)
@@ -140,10 +159,10 @@ class CloserLook:
         if known is not None:
             self._pages.move_to_end(key)
             return known, NOTHING_USED
-        if only_small and not self._are_small(boxes, picture):
+        if not worth(boxes, picture):
             return Page([]), NOTHING_USED
         lines, usage = self._reader.read(picture, boxes if len(boxes) <= MOST_LINES else [], clock)
-        page = Page([line for line in lines if _is_text(line.text)], picture)
+        page = Page([line for line in lines if is_text(line.text)], picture)
         page, used_for_labels = self._with_separate_labels(page, picture, clock)
         self._pages[key] = page
         while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):
@@ -160,7 +179,7 @@ class CloserLook:
             return page, NOTHING_USED
         labels, usage = self._reader.read(picture, [box for boxes in joined.values() for box in boxes], clock)
         rest = [line for line in page.lines if line not in joined]
-        return Page([*rest, *(label for label in labels if _is_text(label.text))], picture), usage
+        return Page([*rest, *(label for label in labels if is_text(label.text))], picture), usage
 
     def _num_bytes(self) -> int:
         pictures = (page.picture for page in self._pages.values())
@@ -174,17 +193,16 @@ class CloserLook:
         return height_px * self._assistant.image_processor.scale(picture.shape[1], picture.shape[0]) <= _SMALL_PX
 
 
-def _least_confidence(question: str, first: Answer) -> float | None:
-    """How likely must be what a closer look finds, to count more than a first answer; None where that stays."""
-    if first.is_unsure:
-        return _LEAST_CONFIDENCE
-    if is_refusal(first.text):
-        return _SURE
-    if first.confidence < _SURE_OF_TEXT:
-        from fastvlm.inference.text_lookup import asks_for_text
+def _are_any(_boxes: Sequence[Box], _picture: UInt8Array) -> bool:
+    return True
 
-        return first.confidence if asks_for_text(question) else None
-    return None
+
+def _are_several(boxes: Sequence[Box], _picture: UInt8Array) -> bool:
+    return len(boxes) >= _LEAST_LINES
+
+
+def _are_a_short_text(boxes: Sequence[Box], _picture: UInt8Array) -> bool:
+    return len(rows_of(boxes, lambda box: box)) <= MOST_ROWS_OF_A_SHORT_TEXT
 
 
 def _asked_about_one_picture(messages: Sequence[Message]) -> tuple[object, str] | None:
@@ -201,11 +219,6 @@ def _asked_about_one_picture(messages: Sequence[Message]) -> tuple[object, str] 
 
 
 def _ended(text: str, stop: Sequence[str]) -> str:
-    """A text on one line, up to the first of some stop strings."""
-    text = " ".join(text.split())
+    """A text without needless space, up to the first of some stop strings."""
+    text = "\n".join(" ".join(line.split()) for line in text.splitlines())
     return text[: min((text.index(end) for end in stop if end in text), default=len(text))].rstrip()
-
-
-def _is_text(answer: str) -> bool:
-    """Whether an answer is what a line says, and not that there is none."""
-    return bool(answer.strip()) and not is_refusal(answer) and not answer.lower().startswith(_SEES_NOTHING)

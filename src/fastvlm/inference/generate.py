@@ -57,6 +57,8 @@ def generate(
             f"The prompt takes {num_positions} tokens and leaves no room for an answer: "
             f"the model's context is {runtime.max_positions}. Ask for less, or show fewer or smaller images."
         )
+    if len(prompts) % num_views:
+        raise PromptError(f"Expected {num_views} prompts for each answer, got {len(prompts)} in all.")
     num_rows = len(prompts) // num_views
     samplers = [Sampler(settings) for _ in range(num_rows)]
     logits, cache = runtime.prefill(prompts) if read is None else read()

@@ -22,9 +22,7 @@ _LEAST_LINES = 3
 """With fewer there is nothing to look up but what they say."""
 
 _LEAST_LETTERS = 4
-"""Of shorter words one letter may be misread, of those of two or one none."""
-
-_LIKENESS_OF_SHORT = 0.8
+"""Shorter words are compared to the letter."""
 
 _LOOK_ALIKE = str.maketrans("l1j0", "iiio")
 
@@ -94,10 +92,12 @@ def look_up(question: str, page: Page) -> Found | None:
     label that is named; the label of a number that is named; and dates, times and numbers of documents without a label.
     Labels are compared by likeness, since lines are misread.
     """
+    if _YES_OR_NO.search(question):
+        return None
     text = look_up_text(question, page)
     if text is not None:
         return text
-    if len(page.lines) < _LEAST_LINES or _YES_OR_NO.search(question) or _NO_QUESTION.search(question):
+    if len(page.lines) < _LEAST_LINES or _NO_QUESTION.search(question):
         return None
     sum_or_item = look_up_on_receipt(question, page)
     if sum_or_item is not None:
@@ -150,7 +150,8 @@ def _cell(mentions: Sequence[_Mention], page: Page) -> Found | None:
 def _row(mentions: Sequence[_Mention], page: Page) -> Found | None:
     """The first cell of the row in which a number stands that is named, in a column that is named."""
     for heading, cell in permutations((mention for mention in mentions if not mention.rest), 2):
-        if cell.line.is_number and any(cell.line is other for other in page.column_of(heading.line)):
+        is_apart = cell.stop <= heading.start or heading.stop <= cell.start
+        if is_apart and cell.line.is_number and any(cell.line is other for other in page.column_of(heading.line)):
             name = _name_of(cell.line, page)
             if name is not None:
                 return Found(name.text, name, min(heading.likeness, cell.likeness) * name.confidence)
@@ -211,7 +212,9 @@ def _bar(
 def _values(chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]) -> list[float | None]:
     """What each category is worth, by its bar; or by a point of a line, where there are no bars."""
     values = [chart.value(label, series, others) for label in chart.labels]
-    return values if any(value is not None for value in values) else points_of(chart, page.lines)
+    if series is not None or any(value is not None for value in values):
+        return values
+    return points_of(chart, page.lines)
 
 
 def _sign(words: Sequence[str]) -> int:
@@ -346,13 +349,11 @@ def _likeness(matcher: SequenceMatcher[str], named: str, label: str, *, is_frame
     """How much words of a question are like a label, which the matcher knows already."""
     if abs(len(named) - len(label)) > max(2, len(named) // 2):
         return 0.0
-    if len(named) < _LEAST_LETTERS - 1 or is_frame or named.isdigit():
+    if len(named) < _LEAST_LETTERS or is_frame:
         return float(named == label)
     matcher.set_seq1(named)
-    least = _LEAST_LIKENESS if len(named) >= _LEAST_LETTERS else _LIKENESS_OF_SHORT
     # The quick ratio is never below the ratio.
-    likeness = matcher.ratio() if matcher.quick_ratio() >= least else 0.0
-    return likeness if likeness >= least else 0.0
+    return matcher.ratio() if matcher.quick_ratio() >= _LEAST_LIKENESS else 0.0
 
 
 def _behind(text: str, num_words: int) -> tuple[str, bool]:

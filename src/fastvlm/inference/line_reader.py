@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.page import ReadLine
-from fastvlm.inference.reading import is_refusal
+from fastvlm.inference.page import ReadLine, joined_line
+from fastvlm.inference.reading import is_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.text_lines import Box, gaps_of, words_of
@@ -28,6 +28,10 @@ _MAX_LINE_TOKENS = 64
 
 _SURE = 0.7
 """Of lines that one view gives so much confidence, more views read hardly one better."""
+
+_MOST_DOUBTFUL = 150
+_MOST_WORDS = 8
+"""So many lines are read again at most, and word by word those of no more words: a texture has hundreds, of no text."""
 
 _CLIPPED_PERCENT = 1
 """Of the darkest and of the lightest pixels, beyond which greys are stretched."""
@@ -83,14 +87,15 @@ class LineReader:
             lines[place] = line
         with clock.phase("preprocess"):
             parts = {place: words_of(boxes[place], gaps_of(picture, boxes[place])) for place in _doubtful(lines)}
-        parts = {place: words for place, words in parts.items() if len(words) > 1}
-        words, used_for_words = self._read(
-            picture, [word for of_one in parts.values() for word in of_one], _VIEWS, clock
-        )
+        parts = {place: words for place, words in parts.items() if 1 < len(words) <= _MOST_WORDS}
+        words, used_for_words = self._read(picture, list(itertools.chain(*parts.values())), _VIEWS, clock)
         rest = iter(words)
         for place, of_one in parts.items():
-            joined = joined_line([next(rest) for _ in of_one])
-            lines[place] = max(lines[place], joined, key=lambda line: line.confidence)
+            read = [next(rest) for _ in of_one]
+            joined = joined_line(read)
+            # What is no word to the model is part of no line.
+            if joined.confidence > lines[place].confidence and all(is_text(word.text) for word in read):
+                lines[place] = joined
         return lines, used + used_again + used_for_words
 
     def _read(
@@ -98,37 +103,28 @@ class LineReader:
     ) -> tuple[list[ReadLine], Usage]:
         # Lines of about one length end together, and a batch runs until its longest has ended.
         order = sorted(range(len(boxes)), key=lambda place: boxes[place].width / boxes[place].height)
-        with clock.phase("preprocess"):
-            strips = [_strip(picture, boxes[place], view) for place in order for view in views]
-        answers = ask_batch(
-            self._reader,
-            [user(ImagePart(strip), self._question) for strip in strips],
-            batch_size=_STRIPS_AT_A_TIME,
-            clock=clock,
-            num_views=len(views),
-            max_new_tokens=_MAX_LINE_TOKENS,
-        )
+        answers: list[Answer] = []
+        at_a_time = _STRIPS_AT_A_TIME // len(views)
+        for start in range(0, len(order), at_a_time):
+            with clock.phase("preprocess"):
+                places = order[start : start + at_a_time]
+                strips = [_strip(picture, boxes[place], view) for place in places for view in views]
+            answers += ask_batch(
+                self._reader,
+                [user(ImagePart(strip), self._question) for strip in strips],
+                batch_size=len(strips),
+                clock=clock,
+                num_views=len(views),
+                max_new_tokens=_MAX_LINE_TOKENS,
+            )
         by_place = {place: _line(answer, boxes[place]) for place, answer in zip(order, answers, strict=True)}
         return [by_place[place] for place in range(len(boxes))], _sum(answer.usage for answer in answers)
 
 
-def joined_line(words: Sequence[ReadLine]) -> ReadLine:
-    """Lines that stand beside each other as one, which is read right where all of them are."""
-    boxes = [word.box for word in words]
-    box = Box(
-        min(box.left for box in boxes),
-        min(box.top for box in boxes),
-        max(box.right for box in boxes),
-        max(box.bottom for box in boxes),
-    )
-    text = " ".join(word.text for word in words)
-    # What is no word to the model is part of no line.
-    confidence = 0.0 if any(is_refusal(word.text) for word in words) else math.prod(word.confidence for word in words)
-    return ReadLine(text, box, confidence, is_cut=any(word.is_cut for word in words))
-
-
 def _doubtful(lines: Sequence[ReadLine]) -> list[int]:
-    return [place for place, line in enumerate(lines) if line.confidence < _SURE]
+    """Lines that leave doubt; of very many the ones that are nearest to being read."""
+    doubtful = [place for place, line in enumerate(lines) if line.confidence < _SURE]
+    return sorted(doubtful, key=lambda place: -lines[place].confidence)[:_MOST_DOUBTFUL]
 
 
 def _line(answer: Answer, box: Box) -> ReadLine:

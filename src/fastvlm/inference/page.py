@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,20 @@ class Found:
     confidence: float
 
 
+def joined_line(words: Sequence[ReadLine]) -> ReadLine:
+    """Lines as one, which is read right where all of them are."""
+    boxes = [word.box for word in words]
+    box = Box(
+        min(box.left for box in boxes),
+        min(box.top for box in boxes),
+        max(box.right for box in boxes),
+        max(box.bottom for box in boxes),
+    )
+    text = " ".join(word.text.replace("\n", " ") for word in words)
+    confidence = math.prod(word.confidence for word in words)
+    return ReadLine(text, box, confidence, is_cut=any(word.is_cut for word in words))
+
+
 class Page:
     """Lines of a page, as the rows that they form: from top to bottom, each from left to right.
 
@@ -56,7 +71,7 @@ class Page:
     @property
     def text(self) -> str:
         """What the page says, a row a line."""
-        return "\n".join(" ".join(line.text.replace("\n", " ") for line in row) for row in self.rows)
+        return "\n".join(joined_line(row).text for row in self.rows)
 
     def beside(self, line: ReadLine) -> list[ReadLine]:
         """What stands on the height of a line, from left to right, without it."""

@@ -23,6 +23,8 @@ KIND_QUESTION = "What kind of document is this?"
 REFUSALS = ("it is not shown", "i can't tell")
 """How the embedded model begins to say that a document has no such field, or that it knows none."""
 
+_SEES_NOTHING = "i see no picture"
+
 FIELD_QUESTIONS: Mapping[str, Mapping[str, str]] = {
     "receipt": {
         "shop": "What is the name of the shop?", "date": "What is the date?", "time": "What is the time?",
@@ -41,6 +43,11 @@ FIELD_QUESTIONS: Mapping[str, Mapping[str, str]] = {
 def is_refusal(answer: str) -> bool:
     """Whether an answer says that there is none."""
     return answer.strip().lower().startswith(REFUSALS)
+
+
+def is_text(answer: str) -> bool:
+    """Whether an answer is what a line says, and not that there is none."""
+    return bool(answer.strip()) and not is_refusal(answer) and not answer.lower().startswith(_SEES_NOTHING)
 
 
 @dataclass(frozen=True)

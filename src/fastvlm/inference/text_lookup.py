@@ -2,68 +2,72 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 
-from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.page import Found, Page, ReadLine, joined_line
+from fastvlm.inference.reading import READ_QUESTION
 
-_MOST_ROWS_AS_A_WHOLE = 3
+MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
 
+_THING = r"(?:the |this )?(?:line|text|sign|label|plate)"
 _ASKS_FOR_ALL = re.compile(
-    r"\b(what|which words?)\b.*\b(says?|read|written|printed|stands?|on (the|this) (line|text|sign|label|plate))\b|"
-    r"\bread (out )?(it|(the|this) (line|text|sign|label|plate|words?))\b|\btext (of|on)\b|\bwhich words\b",
+    rf"\bwhat (?:does|do) (?:it|{_THING}) say\b|\bwhat {_THING} says\b|"
+    rf"\bwhat (?:is |can be |was )?(?:written|read|printed)(?: here| on {_THING})?\W*(?:$|[,.?!])|"
+    rf"\bwhat (?:is )?on {_THING}\b|\bread (?:out )?(?:it|{_THING})\b|"
+    rf"(?:^|[:,.!])\W*(?:what is )?(?:the )?text (?:of|on) {_THING}\b|\bwhich words (?:are )?on {_THING}\b",
     re.I,
 )
-_ASKS_FOR_PART = re.compile(r"\b(for|under|beside|next to|behind|about|at)\b", re.I)
-"""Said of what a label stands for, not of the whole."""
+"""Questions for the whole, and not for a part, a colour or a word of it."""
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-_ASKS_FOR_LINE = re.compile(rf"\b({'|'.join(_ORDINALS)}|last) (line|row of text)\b", re.I)
-_ASKS_FOR_TITLE = re.compile(r"\b(title[ds]?|heading|headline|caption|called)\b", re.I)
+_ASKS_FOR_LINE = re.compile(rf"\b({'|'.join(_ORDINALS)}|(?<!to )last) line\b", re.I)
+_ASKS_ABOUT_LINE = re.compile(r"\b(how many|number of|words? (?:of|in)|letters?|colou?r|long)\b", re.I)
+_ASKS_FOR_TITLE = re.compile(r"\b(title[ds]?|heading|headline)\b", re.I)
 _ASKS_FOR_NEXT_WORD = re.compile(
-    r"\bword (?:that )?(?:comes |stands |is )?(?:after|behind|following|right of) (?:the word )?(\S+)|"
-    r"\b(?:comes|stands|is) (?:next )?(?:after|behind) (?:the word )?(\S+)|\bfollows (?:the word )?(\S+)|"
-    r"\bafter (?:the word )?(\S+), what (?:comes|is)\b",
+    r"(?:\bword (?:that )?(?:comes |stands |is )?(?:after|behind|following|right of)|"
+    r"\b(?:what|which word) (?:comes|stands) (?:next )?(?:after|behind)|\bfollows) (?:the )?(?:word )?"
+    r"([^\s?.!,]+)\W*(?:$|[.?!,])|\bafter ([^\s?.!,]+), what comes next\b",
     re.I,
 )
 _LEAST_LIKENESS = 0.75
 """Of a word, as it was read, to one that a question names."""
 
-_TITLE_HEIGHT = 1.15
-"""A title's letters are higher than those of most lines, by this factor at least, or it stands above all others."""
-
 
 def asks_for_text(question: str) -> bool:
-    """Whether a question asks what a short text says, or one of its lines."""
-    return _asks_for_all(question) or bool(_ASKS_FOR_LINE.search(question))
+    """Whether a question asks for all that a short text says."""
+    return bool(_ASKS_FOR_ALL.search(question))
+
+
+def asks_by_place(question: str) -> bool:
+    """Whether a question asks for a line by its number, or for the word behind another."""
+    is_about = bool(_ASKS_FOR_LINE.search(question)) and not _ASKS_ABOUT_LINE.search(question)
+    return is_about or bool(_ASKS_FOR_NEXT_WORD.search(question))
 
 
 def look_up_text(question: str, page: Page) -> Found | None:
     """Answer a question for text by where it stands; None for others, and where there is none."""
     by_number = _ASKS_FOR_LINE.search(question)
     if by_number:
-        return _line(by_number[1].lower(), page)
+        return None if _ASKS_ABOUT_LINE.search(question) else _line(by_number[1].lower(), page)
     word = _ASKS_FOR_NEXT_WORD.search(question)
     if word:
         return _next_word(next(part for part in word.groups() if part), page)
-    if _asks_for_all(question) and 0 < len(page.rows) <= _MOST_ROWS_AS_A_WHOLE:
-        return _joined(page.lines)
+    if asks_for_text(question) and 0 < len(page.rows) <= MOST_ROWS_OF_A_SHORT_TEXT:
+        whole = _joined(page.lines)
+        # Who reads a page wants its lines; who asks what a sign says, an answer.
+        return replace(whole, text=page.text) if question.strip() == READ_QUESTION else whole
     return None
 
 
-def _asks_for_all(question: str) -> bool:
-    return bool(_ASKS_FOR_ALL.search(question)) and not _ASKS_FOR_PART.search(question)
-
-
 def look_up_title(question: str, page: Page) -> Found | None:
-    """Answer a question for the title of a page, which stands above everything else."""
-    if not _ASKS_FOR_TITLE.search(question) or not page.rows:
+    """Answer a question for the title of a page, which stands alone above everything else."""
+    if not _ASKS_FOR_TITLE.search(question) or not page.rows or len(page.rows[0]) != 1:
         return None
-    return _joined(page.rows[0]) if not all(line.is_number for line in page.rows[0]) else None
+    return None if page.rows[0][0].is_number else _joined(page.rows[0])
 
 
 def _line(ordinal: str, page: Page) -> Found | None:
@@ -72,19 +76,18 @@ def _line(ordinal: str, page: Page) -> Found | None:
 
 
 def _joined(lines: Sequence[ReadLine]) -> Found:
-    """Several lines as one answer, which is right where all are."""
-    text = " ".join(line.text.replace("\n", " ") for line in lines)
-    return Found(text, lines[0], math.prod(line.confidence for line in lines))
+    line = joined_line(lines)
+    return Found(line.text, line, line.confidence)
 
 
 def _next_word(named: str, page: Page) -> Found | None:
-    """The word behind one that is named, on its line."""
-    named = named.strip(".,:;?!'\"").lower()
-    best: tuple[float, Found] | None = None
+    """The word behind one that is named, on its line; None where that is the last one there."""
+    best: tuple[float, Found | None] = (_LEAST_LIKENESS, None)
     for line in page.lines:
         words = line.text.split()
-        for word, following in itertools.pairwise(words):
-            likeness = SequenceMatcher(None, word.lower(), named, autojunk=False).ratio()
-            if likeness >= _LEAST_LIKENESS and (best is None or likeness > best[0]):
-                best = (likeness, Found(following, line, likeness * line.confidence))
-    return None if best is None else best[1]
+        for word, following in zip(words, [*words[1:], None], strict=True):
+            likeness = SequenceMatcher(None, word.lower(), named.lower(), autojunk=False).ratio()
+            if likeness > best[0]:
+                found = None if following is None else Found(following, line, likeness * line.confidence)
+                best = (likeness, found)
+    return best[1]

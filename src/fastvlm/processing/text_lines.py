@@ -34,7 +34,7 @@ _LETTER_GAP = 0.6
 _WORD_GAP = 1.0
 """Up to this many heights of letters apart, ink belongs to one word, and words to one line."""
 
-_SPACE = 0.25
+SPACE = 0.25
 _SPACE_OF_WIDEST = 0.6
 """Between words of a line: by its height at least, and as a share of its widest gap."""
 
@@ -131,7 +131,7 @@ def gaps_of(picture: UInt8Array, line: Box) -> list[Gap]:
 def words_of(line: Box, gaps: Sequence[Gap]) -> list[Box]:
     """Split a line at the widest of its gaps, from left to right; one without gaps between words stays whole."""
     widest_px = max((gap.width for gap in gaps), default=0)
-    least_px = max(_SPACE * line.height, _SPACE_OF_WIDEST * widest_px)
+    least_px = max(SPACE * line.height, _SPACE_OF_WIDEST * widest_px)
     return split(line, [gap for gap in gaps if gap.width >= least_px])
 
 

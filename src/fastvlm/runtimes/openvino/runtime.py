@@ -135,6 +135,9 @@ class OpenVINORuntime:
         num_tiles, _, height_px, width_px = image.pixels.shape
         with self._lock:
             note("encode")
+            # Pictures that are encoded together are seldom as many again: no graph is made for them alone.
+            if num_tiles > 1 and not image.layout.has_overview:
+                num_tiles = height_px = width_px = -1
             encoder = self._encoder_for(num_tiles, height_px, width_px, note)
             features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
             note("encode")
@@ -147,7 +150,7 @@ class OpenVINORuntime:
     def _encoder_for(
         self, num_tiles: int, height_px: int, width_px: int, note: Callable[[EncodePhase], None] = ignore
     ) -> Run:
-        """A run of the graph for pictures of this size, which is compiled where there is none yet."""
+        """A run of the graph for pictures of this size, -1 for any, which is compiled where there is none yet."""
         size = (num_tiles, height_px, width_px)
         if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
             size = (-1, -1, -1)
