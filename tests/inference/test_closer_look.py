@@ -148,6 +148,34 @@ def test_a_short_text_is_read_in_several_views(closely: Assistant, at_once: Assi
     assert closely.closer_look(colour, closely.settings, first, Stopwatch()) is first
 
 
+def test_labels_of_a_chart_that_stand_near_each_other_are_read_one_by_one(closely: Assistant) -> None:
+    image = Image.new("RGB", (420, 300), (250, 250, 250))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(20)
+    for number in range(0, 60, 10):
+        draw.text((8, 240 - 4 * number), str(number), (20, 20, 20), font)
+    names = ("Coffee", "Bread", "Water")
+    for place, name in enumerate(names):
+        draw.rectangle((70 + 80 * place, 252 - 4 * (20 + 10 * place), 110 + 80 * place, 252), fill=(40, 90, 160))
+        draw.text((90 + 80 * place - 5.5 * len(name), 262), name, (20, 20, 20), font)
+    assert isinstance(closely.closer_look, CloserLook)
+    page = closely.closer_look.read(np.asarray(image))
+    labels = sorted((line.box.left, line.text) for line in page.lines if line.box.top > 255)
+    assert len(labels) == len(names)
+    answer = closely.ask("Which has the highest value?", images=np.asarray(image))
+    assert answer.text == labels[-1][1] and answer.box is not None
+
+
+def test_scenes_are_not_read(closely: Assistant) -> None:
+    """Of a picture with hardly any line only what asks for text is worth reading."""
+    image = Image.new("RGB", (320, 64), (250, 250, 250))
+    ImageDraw.Draw(image).text((20, 18), "Room 402", (20, 20, 20), ImageFont.load_default(24))
+    messages = (user(ImagePart(np.asarray(image)), "Which shape is on the left?"),)
+    first = replace(closely.ask("What is this?"), text="circle", is_unsure=True, finish_reason="stop", confidence=0.2)
+    assert closely.closer_look is not None
+    answer = closely.closer_look(messages, closely.settings, first, Stopwatch())
+    assert answer.text == "circle" and answer.usage == first.usage
+
+
 def test_the_lines_of_a_page_are_read(asked: dict[str, tuple[UInt8Array, str]], closely: Assistant) -> None:
     assert isinstance(closely.closer_look, CloserLook)
     page = closely.closer_look.read(asked["documents-4/test/175"][0])

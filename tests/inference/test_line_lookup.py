@@ -98,6 +98,35 @@ def test_a_cell_stands_where_its_row_and_its_column_meet(question: str, expected
     assert answer(question, TABLE) == expected
 
 
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Which row has 31 in Pears?", "Bergen"),
+        ("Whose Apples is 40?", "Tromso"),
+        ("In what row is 7 under Pears?", "Oslo"),
+    ],
+)
+def test_the_row_of_a_number_is_told_by_its_column(question: str, expected: str | None) -> None:
+    found = look_up(question, TABLE)
+    assert (None if found is None else found.text) == expected
+
+
+def test_one_word_of_a_question_is_not_two_labels() -> None:
+    quarters = page("Town      Q1    Q2", "Oslo      1     7", "Bergen    5     3", "Tromso    40    9")
+    assert answer("Where is Q1 largest?", quarters) == "Tromso"
+
+
+def test_letters_that_look_alike_are_read_for_each_other_in_labels() -> None:
+    misread = page("Order form", "lnvoice      JKQ-540", "Emai1      ada@home.org", "T0wn      London")
+    for question, expected in (("Invoice?", "JKQ-540"), ("Email?", "ada@home.org"), ("What is the Town?", "London")):
+        assert answer(question, misread) == expected
+
+
+def test_a_number_below_a_label_counts_before_the_one_above_it() -> None:
+    form = page("Phone", "019 06270", "Order no.", "259239")
+    assert answer("What does it say for Order no.?", form) == "259239"
+
+
 def test_a_row_alone_does_not_say_which_cell() -> None:
     assert answer("What is Plums of Bergen?", TABLE) is None
     assert answer("What is the value for Bergen?", TABLE) is None

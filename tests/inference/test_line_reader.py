@@ -79,15 +79,43 @@ def test_only_doubtful_lines_are_read_again(
     assert used_more.visual_tokens >= 4 * used.visual_tokens
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([("Order", 0.6), ("date", 0.5)], ("Order date", 0.3)),
+        ([("Order", 0.4), ("date", 0.4)], ("Ordrdate", 0.2)),
+        ([("Order", 0.9), ("I see no picture here.", 0.9)], ("Ordrdate", 0.2)),
+        ([("Order", 0.9), ("", 0.9)], ("Ordrdate", 0.2)),
+    ],
+)
 def test_words_count_where_they_are_surer_than_their_line(
+    reader: LineReader,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[tuple[str, float]],
+    expected: tuple[str, float],
+) -> None:
+    picture, boxes = drawn("Order date")
+    assert len(boxes) == 1
+    rounds = iter([[("Ordate", 0.1)], [("Ordrdate", 0.2)], words])
+
+    def said(_picture: Any, asked: Sequence[Box], _views: Any, _clock: Stopwatch) -> tuple[list[ReadLine], Usage]:
+        texts = next(rounds)
+        assert len(texts) == len(asked)
+        return [ReadLine(text, box, sure) for (text, sure), box in zip(texts, asked, strict=True)], NOTHING_USED
+
+    monkeypatch.setattr(reader, "_read", said)
+    (line,), _ = reader.read(picture, boxes, Stopwatch())
+    assert (line.text, line.confidence) == (expected[0], pytest.approx(expected[1]))
+
+
+def test_of_very_many_doubtful_lines_the_ones_nearest_to_being_read_are_read_again(
     reader: LineReader, rounds: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_reader, "_SURE", 1.1)
-    picture, boxes = drawn("Order date 402")
-    assert len(boxes) == 1
-    (line,), _ = reader.read(picture, boxes, Stopwatch())
-    assert rounds == [(1, 1), (1, 4), (3, 4)]
-    assert line.text == "Order date 402" and line.box.left <= boxes[0].left + 2
+    monkeypatch.setattr(line_reader, "_MOST_DOUBTFUL", 2)
+    picture, boxes = drawn("Coffee", "Room", "Tea")
+    lines, _ = reader.read(picture, boxes, Stopwatch())
+    assert rounds[:2] == [(3, 1), (2, 4)] and len(lines) == 3
 
 
 def test_several_views_read_more_lines_right(reader: LineReader, monkeypatch: pytest.MonkeyPatch) -> None:

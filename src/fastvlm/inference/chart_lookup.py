@@ -1,4 +1,4 @@
-"""Reads bars of a chart off its axis: what its numbers say and where they stand tells what a height is worth."""
+"""Finds the axis of a chart and reads bars off it: what its numbers say and where they stand tell what a height is."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars along an axis. labels: of the categories, in their order. ground: the colour that most of it has."""
+    """Bars, or points of a line, along an axis. labels: of the categories, in their order. ground: the colour that most of it has."""
 
     axis: Axis
     labels: tuple[ReadLine, ...]

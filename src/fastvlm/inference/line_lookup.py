@@ -87,10 +87,11 @@ _SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "p
 def look_up(question: str, page: Page) -> Found | None:
     """Find the answer to a question on a page; None where nothing on it seems to be the answer, or a yes or no is.
 
-    Found are the total and the dearest item of a receipt; where the row and the column meet that a question names, and
-    which row has the highest or the lowest number of a column; bars of a chart; what stands beside, above or below a
-    label that is named; the label of a number that is named; and dates, times and numbers of documents without a label.
-    Labels are compared by likeness, since lines are misread.
+    Found are a short text as a whole, a line by its number and the word behind another; the total and the dearest item
+    of a receipt; where the row and the column meet that a question names, in which row a number stands, and which one
+    has the highest or the lowest number of a column; bars and points of a chart; what stands beside, below or above a
+    label that is named; the label of a number that is named; dates, times and numbers of documents without a label; and
+    titles. Labels are compared by likeness, since lines are misread.
     """
     if _YES_OR_NO.search(question):
         return None
@@ -281,7 +282,7 @@ def _quantity(mention: _Mention, page: Page) -> Found | None:
 
 
 def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
-    """What stands on the right of a label, above it or below it."""
+    """What stands on the right of a label, below it or, a number, above it."""
     right = page.right_of(label)
     above = page.number_above(label)
     if right and (right[0].is_number or above is None):
