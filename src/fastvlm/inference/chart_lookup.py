@@ -64,7 +64,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars, or points of a line, along an axis. labels: of the categories, in their order. ground: the colour that most of it has."""
+    """Bars, or points of a line, along an axis.
+
+    labels: of the categories, in their order. ground: the colour that most of it has.
+    """
 
     axis: Axis
     labels: tuple[ReadLine, ...]
