@@ -20,7 +20,7 @@ from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Page
 from fastvlm.inference.reading import is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
-from fastvlm.inference.text_lookup import MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
+from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image
@@ -28,9 +28,6 @@ from fastvlm.processing.text_lines import Box, find_text_lines, rows_of
 
 MOST_LINES = 400
 """More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
-
-_LEAST_LINES = 3
-"""With fewer there is nothing to look up but what they say."""
 
 _LEAST_SMALL_LINES = 12
 """Of small letters, for a picture to be taken for a page; a texture may look like some."""
@@ -178,8 +175,12 @@ class CloserLook:
         if not joined:
             return page, NOTHING_USED
         labels, usage = self._reader.read(picture, [box for boxes in joined.values() for box in boxes], clock)
-        rest = [line for line in page.lines if line not in joined]
-        return Page([*rest, *(label for label in labels if is_text(label.text))], picture), usage
+        lines = [line for line in page.lines if line not in joined]
+        rest = iter(labels)
+        for line, boxes in joined.items():
+            separate = [next(rest) for _ in boxes]
+            lines += separate if all(is_text(label.text) for label in separate) else [line]
+        return Page(lines, picture), usage
 
     def _num_bytes(self) -> int:
         pictures = (page.picture for page in self._pages.values())
@@ -198,7 +199,7 @@ def _are_any(_boxes: Sequence[Box], _picture: UInt8Array) -> bool:
 
 
 def _are_several(boxes: Sequence[Box], _picture: UInt8Array) -> bool:
-    return len(boxes) >= _LEAST_LINES
+    return len(boxes) >= LEAST_LINES
 
 
 def _are_a_short_text(boxes: Sequence[Box], _picture: UInt8Array) -> bool:

@@ -13,18 +13,16 @@ from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
 from fastvlm.inference.page import Found, Page, ReadLine, number_of
 from fastvlm.inference.receipt_lookup import PIECES, amount_of, look_up_by_form, look_up_on_receipt
-from fastvlm.inference.text_lookup import look_up_text, look_up_title
+from fastvlm.inference.text_lookup import LEAST_LINES, look_up_text, look_up_title
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
-
-_LEAST_LINES = 3
-"""With fewer there is nothing to look up but what they say."""
 
 _LEAST_LETTERS = 4
 """Shorter words are compared to the letter."""
 
 _LOOK_ALIKE = str.maketrans("l1j0", "iiio")
+"""Letters that are read for each other most."""
 
 _MAX_WORDS = 4
 """Of a label."""
@@ -98,7 +96,7 @@ def look_up(question: str, page: Page) -> Found | None:
     text = look_up_text(question, page)
     if text is not None:
         return text
-    if len(page.lines) < _LEAST_LINES or _NO_QUESTION.search(question):
+    if len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
         return None
     sum_or_item = look_up_on_receipt(question, page)
     if sum_or_item is not None:

@@ -10,6 +10,9 @@ from difflib import SequenceMatcher
 from fastvlm.inference.page import Found, Page, ReadLine, joined_line
 from fastvlm.inference.reading import READ_QUESTION
 
+LEAST_LINES = 3
+"""With fewer there is nothing to look up on a page but what they say."""
+
 MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
 
