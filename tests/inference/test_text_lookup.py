@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fastvlm.inference.line_lookup import look_up
@@ -68,3 +70,11 @@ def test_a_text_of_several_lines_is_as_likely_as_all_of_them() -> None:
 )  # fmt: skip
 def test_other_questions_about_a_short_text_are_left_to_one_look(question: str) -> None:
     assert look_up(question, SIGN) is None
+
+
+def test_an_arrow_below_a_text_is_no_letter_of_it() -> None:
+    lines = [*SIGN.lines, ReadLine("4", Box(90, 90, 120, 130), 0.2)]
+    short = Page([lines[0], lines[3]])
+    assert (found := look_up("What does the sign say?", short)) is not None and found.text == "NO"
+    surely = Page([lines[0], replace(lines[3], confidence=0.9)])
+    assert (found := look_up("What does the sign say?", surely)) is not None and found.text == "NO 4"

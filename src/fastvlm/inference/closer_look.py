@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,15 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Page
-from fastvlm.inference.reading import is_refusal, is_text
+from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
-from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
+from fastvlm.inference.text_lookup import (
+    LEAST_LINES,
+    MOST_ROWS_OF_A_SHORT_TEXT,
+    asks_by_place,
+    asks_for_text,
+    is_yes_or_no,
+)
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image
@@ -38,8 +45,14 @@ _LEAST_CONFIDENCE = 0.001
 _SMALL_PX = 18
 """Lines of text that a model sees no higher than this are not told apart at one look, nor whether there are any."""
 
+_SURE_OF_FIRST = 0.8
+"""What one look tells with less is looked up, too: what is found is the righter one then, where they differ."""
+
 _SURE = 0.2
-"""What is found with so much confidence counts more than a refusal."""
+"""What is found with so much confidence counts more than such an answer, or than a refusal."""
+
+_MISSING_BELOW, _SURE_OF_MISSING = 0.25, 0.6
+"""What is answered with less to a question for something of which nothing is read is made up, about so often."""
 
 _SURE_OF_TEXT = 0.7
 """Of a text that one look reads with less, several views are the surer ones where they say another thing."""
@@ -55,7 +68,7 @@ _Worth = Callable[[Sequence[Box], UInt8Array], bool]
 
 
 class CloserLook:
-    """Looks closer where one look at a whole picture left a model unsure, or hardly sure of what a short text says.
+    """Looks closer where one look at a whole picture left a model unsure, or hardly sure of its answer.
 
     The lines of text are found by their ink, cut out at the picture's full resolution, each read by itself in batches
     (`line_reader`), and the question is looked up among them (`line_lookup`). For questions about one picture only.
@@ -94,10 +107,7 @@ class CloserLook:
             page, usage = self._read(source, clock, worth)
         except ImageError:
             return first  # what was there for one look may be gone
-        # Only now: a command whose one look is enough starts that much sooner.
-        from fastvlm.inference.line_lookup import look_up
-
-        found = look_up(question, page)
+        found = _looked_up(question, page, first)
         text = "" if found is None else _ended(found.text, settings.stop)
         token_ids = tuple(self._assistant.tokenizer.encode(text))
         with clock.phase("decode"):
@@ -115,7 +125,7 @@ class CloserLook:
             token_ids=token_ids,
             confidence=found.confidence,
             is_unsure=self.is_unsure(found.confidence),
-            box=found.line.box,
+            box=found.box,
         )
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
@@ -123,11 +133,12 @@ class CloserLook:
         if first.is_unsure:
             has_few = asks_for_text(question) or asks_by_place(question)
             return _LEAST_CONFIDENCE, _are_any if has_few else _are_several
-        if is_refusal(first.text):
-            return _SURE, self._are_small
-        if first.confidence < _SURE_OF_TEXT and asks_for_text(question):
-            return first.confidence, _are_a_short_text
-        return None
+        if asks_for_text(question):
+            return (first.confidence, _are_a_short_text) if first.confidence < _SURE_OF_TEXT else None
+        if first.confidence < _SURE_OF_FIRST:
+            # Yes or no is said with half of it where a model can't tell.
+            return _LEAST_CONFIDENCE if is_yes_or_no(question) else _SURE, _are_several
+        return (_SURE, self._are_small) if is_refusal(first.text) else None
 
     def read(self, source: object) -> Page:
         """Read all lines of a picture, as an assistant takes it. Raises ImageError.
@@ -192,6 +203,27 @@ class CloserLook:
             return False
         height_px = median(box.height for box in boxes)
         return height_px * self._assistant.image_processor.scale(picture.shape[1], picture.shape[0]) <= _SMALL_PX
+
+
+class _LookedUp(NamedTuple):
+    """What was found, or that there is nothing. box: where it was read, None for nothing."""
+
+    text: str
+    confidence: float
+    box: Box | None
+
+
+def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:
+    # Only now: a command whose one look is enough starts that much sooner.
+    from fastvlm.inference.line_lookup import look_up, names_what_is_missing
+    from fastvlm.inference.statement_lookup import check_statement
+
+    found = check_statement(question, page) if is_yes_or_no(question) else look_up(question, page)
+    if found is not None:
+        return _LookedUp(found.text, found.confidence, found.line.box)
+    if first.confidence < _MISSING_BELOW and names_what_is_missing(question, page):
+        return _LookedUp(NOT_SHOWN, _SURE_OF_MISSING, None)
+    return None
 
 
 def _are_any(_boxes: Sequence[Box], _picture: UInt8Array) -> bool:

@@ -11,12 +11,19 @@ from typing import NamedTuple
 
 from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
+from fastvlm.inference.count_lookup import look_up_count
+from fastvlm.inference.form_lookup import look_up_field, repaired_label
 from fastvlm.inference.page import Found, Page, ReadLine, number_of
-from fastvlm.inference.receipt_lookup import PIECES, amount_of, look_up_by_form, look_up_on_receipt
-from fastvlm.inference.text_lookup import LEAST_LINES, look_up_text, look_up_title
+from fastvlm.inference.receipt_items import split_pieces, without_pieces_behind
+from fastvlm.inference.receipt_lookup import asks_for_date, has_date, look_up_by_form, look_up_on_receipt
+from fastvlm.inference.receipt_rows import amount_of, written_amount
+from fastvlm.inference.text_lookup import LEAST_LINES, is_yes_or_no, look_up_text, look_up_title
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
+
+_LEAST_AT_ALL = 0.6
+"""Of words that may be a misread label; what is less alike is another word."""
 
 _LEAST_LETTERS = 4
 """Shorter words are compared to the letter."""
@@ -38,6 +45,7 @@ you
 _FUNCTION_WORDS = frozenset(_FUNCTION.split())
 """Never a label by themselves."""
 
+_TIME_WORDS = frozenset({"time", "hour", "hours", "when", "start", "end"})
 _MANY_WORDS = frozenset({"many", "quantity", "pieces"})
 _PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
 _HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
@@ -53,15 +61,12 @@ _FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
 _TYPE_WORDS = frozenset({"amount", "date", "day", "name", "no", "number", "time"})
 """Said of what a label stands for; a question that names a label and one of these names no second label."""
 
-_YES_OR_NO = re.compile(
-    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)\b|\b(true|false|yes or no|correct)\b|\bright\?", re.I
-)
 _NO_QUESTION = re.compile(
     r"^\W*(thanks?|read|describe|caption|transcribe|summari[sz]e|translate|write)\b|\bkind of (document|picture)\b",
     re.I,
 )
 _BEFORE_TAX = re.compile(r"\b(before (the )?tax|net (sum|amount|total))\b", re.I)
-_ASKS_FOR_FIELD = re.compile(r"\b(which|what) field\b", re.I)
+_ASKS_FOR_FIELD = re.compile(r"\b(which|what) (field|entry)\b|\bfield with\b|\bwhere is\b.*\bentered\b", re.I)
 _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|amount|price|much|many)\b)", re.I)
 _NEAR = 0.1
 """Of its measured height, by which the number over a bar may differ; a number that differs more is misread."""
@@ -74,6 +79,9 @@ _ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?", re.I)
 """Letters, or a number; `Q1` is two, which are compared together."""
+
+_WITHIN = re.compile(r"[\w'\"](?:[,;]?\s*|\s*['\"(])$")
+"""What stands before a word within a sentence."""
 
 _LEAST_CELLS = 3
 """Numbers below a heading, for the highest of them to be worth looking for."""
@@ -91,18 +99,18 @@ def look_up(question: str, page: Page) -> Found | None:
     label that is named; the label of a number that is named; dates, times and numbers of documents without a label; and
     titles. Labels are compared by likeness, since lines are misread.
     """
-    if _YES_OR_NO.search(question):
+    if is_yes_or_no(question):
         return None
     text = look_up_text(question, page)
     if text is not None:
         return text
     if len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
         return None
-    sum_or_item = look_up_on_receipt(question, page)
-    if sum_or_item is not None:
-        return sum_or_item
-    words = _words(_BEFORE_TAX.sub("subtotal", question))
     chart = find_chart(page)
+    told = look_up_on_receipt(question, page) or look_up_count(question, page, chart)
+    if told is not None:
+        return told
+    words = _words(_BEFORE_TAX.sub("subtotal", question))
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
         found = _on_chart(words, mentions, chart, page)
@@ -110,21 +118,47 @@ def look_up(question: str, page: Page) -> Found | None:
             return found  # what stands beside a label is another label
     else:
         found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
+        found = found or look_up_field(question, page)
     if found is None and mentions:
         found = _label(question, mentions[0], page) or _value(words, mentions[0], page)
+    if found is not None and asks_for_date(question) and not has_date(found.text):
+        found = None  # what stands beside a date is often the time
     return found or look_up_by_form(question, page) or look_up_title(question, page)
+
+
+def names_what_is_missing(question: str, page: Page) -> bool:
+    """Whether a question names something, by a word with a capital, to which no words of a page are at all alike."""
+    words = list(_WORD.finditer(question))
+    named = [word[0].lower() for word in words if word[0][0].isupper() and _WITHIN.search(question[: word.start()])]
+    if not named and len(words) == 1:
+        named = [words[0][0].lower()]
+    named = [_shape(word) for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS]
+    said = [_shape("".join(part)) for line in page.lines for part in _parts(_words(line.text))]
+    return bool(named and said) and max(_ratio(name, other) for name in named for other in said) < _LEAST_AT_ALL
+
+
+def _parts(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Words one by one and two by two."""
+    for start in range(len(words)):
+        yield words[start : start + 1]
+        yield words[start : start + 2]
+
+
+def _ratio(first: str, second: str) -> float:
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 class _Mention(NamedTuple):
     """A line whose beginning a question names.
 
-    score: likeness from 0 to 1, and a little more for longer labels. rest: of the line, behind the label. is_apart:
-    whether a sign such as a colon, or a number, tells that the label ends there. start, stop: the words of the question
-    that name it.
+    score: likeness from 0 to 1, and a little more for longer labels. before: how many of it there are, where the line
+    begins with that. rest: of the line, behind the label. is_apart: whether a sign such as a colon, or a number, tells
+    that the label ends there. start, stop: the words of the question that name it.
     """
 
     score: float
     line: ReadLine
+    before: str
     rest: str
     is_apart: bool
     start: int
@@ -246,7 +280,8 @@ def _label(question: str, mention: _Mention, page: Page) -> Found | None:
     name = _name_of(mention.line, page) if is_asked and not mention.rest else None
     if name is None:
         return None
-    return Found(PIECES.sub("", name.text), name, mention.likeness * name.confidence)
+    text = repaired_label(name.text) if _ASKS_FOR_FIELD.search(question) else without_pieces_behind(name.text)
+    return Found(text, name, mention.likeness * name.confidence)
 
 
 def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
@@ -260,18 +295,21 @@ def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
     if _MANY_WORDS & set(words):
         return _quantity(mention, page)
     is_price = bool(_PRICE_WORDS & set(words))
-    has_rest = mention.rest and not (is_price and PIECES.fullmatch(f" {mention.rest}"))
+    price = _price_of(mention.line, page) if is_price else None
+    has_rest = mention.rest and (price is None or amount_of(mention.rest) is not None)
     if has_rest and (mention.is_apart or not page.right_of(mention.line)):
         return Found(mention.rest, mention.line, mention.likeness * mention.line.confidence)
-    value = _price_of(mention.line, page) if is_price else _value_of(mention.line, page)
+    value = price if is_price else _value_of(mention.line, page)
     if value is None or (not is_price and _names_more(words, mention)):
         return None
-    return Found(value.text, value, mention.likeness * value.confidence)
+    text = value.text if _TIME_WORDS & set(words) else written_amount(value.text, page)
+    return Found(text, value, mention.likeness * value.confidence)
 
 
 def _quantity(mention: _Mention, page: Page) -> Found | None:
-    """How many pieces of an item there are: behind its name, as `x2`, or the next whole number beside it."""
-    said = [(mention.rest, mention.line), *((line.text, line) for line in page.right_of(mention.line))]
+    """How many pieces of an item there are: before its name, behind it, as `x2`, or the next whole number beside it."""
+    said = [(mention.before, mention.line), (mention.rest, mention.line)]
+    said += [(line.text, line) for line in page.right_of(mention.line)]
     for text, line in said:
         found = re.fullmatch(r"\W*[x×]?\s?(\d{1,3})\s?[x×]?", text, re.I)
         if found:
@@ -311,24 +349,34 @@ def _words(text: str) -> list[str]:
 
 def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
     for line in lines:
-        said = _words(line.text)
-        best: _Mention | None = None
-        for count in range(1, min(_MAX_WORDS, len(said)) + 1):
-            raw_label = "".join(said[:count])
-            label = _shape(raw_label)
-            matcher = SequenceMatcher(None, "", label, autojunk=False)
-            for start, stop in _windows(words):
-                raw_name = "".join(words[start:stop])
-                named = _shape(raw_name)
-                is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
-                likeness = _likeness(matcher, named, label, is_frame=is_frame)
-                likeness = max(likeness, float(raw_label in _SYNONYMS.get(raw_name, ())))
-                # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
-                score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
-                if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
-                    best = _Mention(score, line, *_behind(line.text, count), start, stop)
+        before, name = split_pieces(line.text)
+        found = [_mention(words, line, "", line.text)]
+        if before:
+            found.append(_mention(words, line, before, name))
+        best = max((one for one in found if one is not None), key=lambda one: one.score, default=None)
         if best is not None:
             yield best
+
+
+def _mention(words: Sequence[str], line: ReadLine, before: str, name: str) -> _Mention | None:
+    """What a question names of a line that begins with a name, but for a number before it."""
+    said = _words(name)
+    best: _Mention | None = None
+    for count in range(1, min(_MAX_WORDS, len(said)) + 1):
+        raw_label = "".join(said[:count])
+        label = _shape(raw_label)
+        matcher = SequenceMatcher(None, "", label, autojunk=False)
+        for start, stop in _windows(words):
+            raw_name = "".join(words[start:stop])
+            named = _shape(raw_name)
+            is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
+            likeness = _likeness(matcher, named, label, is_frame=is_frame)
+            likeness = max(likeness, float(raw_label in _SYNONYMS.get(raw_name, ())))
+            # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
+            score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
+            if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
+                best = _Mention(score, line, before, *_behind(name, count), start, stop)
+    return best
 
 
 def _shape(word: str) -> str:

@@ -20,6 +20,7 @@ _LEAST_CONFIDENCE = 0.01
 
 CAPTION_QUESTION = "Describe the picture."
 KIND_QUESTION = "What kind of document is this?"
+NOT_SHOWN = "It is not shown."
 REFUSALS = ("it is not shown", "i can't tell")
 """How the embedded model begins to say that a document has no such field, or that it knows none."""
 

@@ -1,4 +1,7 @@
-"""What a page says as text: a short one as a whole, a line by its number, its title, the word after another."""
+"""What a page says as text: a short one as a whole, a line by its number, its title, the word after another.
+
+Beside it, what kinds of questions there are, which decides whether a page is worth reading.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ LEAST_LINES = 3
 
 MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
+
+_SURE_OF_LETTER = 0.4
+"""A single letter that is read with less below a text is none."""
 
 _THING = r"(?:the |this )?(?:line|text|sign|label|plate)"
 _ASKS_FOR_ALL = re.compile(
@@ -36,8 +42,19 @@ _ASKS_FOR_NEXT_WORD = re.compile(
     r"([^\s?.!,]+)\W*(?:$|[.?!,])|\bafter ([^\s?.!,]+), what comes next\b",
     re.I,
 )
+_YES_OR_NO = re.compile(
+    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)\b|\b(true|false|yes or no|correct)\b|\bright\?|"
+    r"\b(check|verify|confirm|agree)\b|\b(can|could|would) \w+ (say|tell|see|confirm) (if|whether)\b|"
+    r"^(?!.*\b(which|what|who|whose|where|how)\b).*\bthan\b.*\?",
+    re.I,
+)
 _LEAST_LIKENESS = 0.75
 """Of a word, as it was read, to one that a question names."""
+
+
+def is_yes_or_no(question: str) -> bool:
+    """Whether a question is answered by yes or no."""
+    return bool(_YES_OR_NO.search(question))
 
 
 def asks_for_text(question: str) -> bool:
@@ -60,10 +77,17 @@ def look_up_text(question: str, page: Page) -> Found | None:
     if word:
         return _next_word(next(part for part in word.groups() if part), page)
     if asks_for_text(question) and 0 < len(page.rows) <= MOST_ROWS_OF_A_SHORT_TEXT:
-        whole = _joined(page.lines)
+        whole = _joined(_without_drawing(page.lines))
         # Who reads a page wants its lines; who asks what a sign says, an answer.
         return replace(whole, text=page.text) if question.strip() == READ_QUESTION else whole
     return None
+
+
+def _without_drawing(lines: Sequence[ReadLine]) -> Sequence[ReadLine]:
+    """Lines without the last one where that is hardly a letter: an arrow below the text of a sign is read as one."""
+    last = lines[-1]
+    is_drawing = len(lines) > 1 and len(last.text.strip()) == 1 and last.confidence < _SURE_OF_LETTER
+    return lines[:-1] if is_drawing else lines
 
 
 def look_up_title(question: str, page: Page) -> Found | None:

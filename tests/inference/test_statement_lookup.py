@@ -1,0 +1,113 @@
+"""What a question claims of a page is checked against what stands there."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.statement_lookup import check_statement
+from fastvlm.inference.text_lookup import is_yes_or_no
+from read_pages import page
+
+FORM = page("Order form", "Name      Ada Lovelace", "Weight      71 kg", "City: London", "Account     40012")
+TABLE = page(
+    "Sales by town",
+    "Town      Apples    Pears",
+    "Oslo      12        7",
+    "Bergen    5         31",
+    "Tromso    40        9",
+)
+CHART = page("kg", "   52         17         34", "  Jam        Tea        Salt")
+RECEIPT = page(
+    "CORNER SHOP", "Bread x2            5.20", "Milk                1.30", "Fish                8.00",
+    "TOTAL              14.50", "Cash               20.00",
+)  # fmt: skip
+PROSE = page("the morning boat left early and", "nobody saw the captain wave", "while gulls cried above us")
+
+
+@pytest.mark.parametrize(
+    ("claim", "on", "is_so"),
+    [
+        ("the total is 14.50", RECEIPT, True),
+        ("the receipt comes to 15.40", RECEIPT, False),
+        ("Milk costs 1.30", RECEIPT, True),
+        ("the price of Fish is 5.20", RECEIPT, False),
+        ("the item for 1.30 is Milk", RECEIPT, True),
+        ("the most expensive item is Bread", RECEIPT, False),
+        ("the most expensive item is Fish", RECEIPT, True),
+        ("the Weight is 71 kg", FORM, True),
+        ("Name says Charles Babbage", FORM, False),
+        ("the field with London is City", FORM, True),
+        ("the field with London is Name", FORM, False),
+        ("the Pears of Bergen is 31", TABLE, True),
+        ("Oslo has a Apples of 12", TABLE, True),
+        ("Bergen has the highest Apples", TABLE, False),
+        ("Tromso has the highest Apples", TABLE, True),
+        ("the row with a Pears of 9 is Tromso", TABLE, True),
+        ("Apples is 5 for Bergen", TABLE, True),
+        ("the value of Jam is 52", CHART, True),
+        ("Tea is 34", CHART, False),
+    ],
+)
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "True or false: {}.", "Is this true: {}?", "Is it right that {}?", "Check this: {}.", "{}, true?",
+        "Does the picture show that {}?", "Can it be true that {}?", "Verify that {}.", "Answer yes or no: {}?",
+        "{}. True or false?", "{}, right?",
+    ],
+)  # fmt: skip
+def test_a_claim_is_checked_whatever_frames_it(claim: str, on: Page, frame: str, *, is_so: bool) -> None:
+    question = frame.format(claim)
+    found = check_statement(question, on)
+    assert is_yes_or_no(question)
+    assert found is not None and found.text == ("yes" if is_so else "no")
+
+
+@pytest.mark.parametrize(
+    ("question", "on", "expected"),
+    [
+        ("Is the total 14.50?", RECEIPT, "yes"),
+        ("Is the total $41.50?", RECEIPT, "no"),
+        ("Does Bread cost 5.20?", RECEIPT, "yes"),
+        ("Did Fish cost 1.30?", RECEIPT, "no"),
+        ("Does the receipt come to 14.50?", RECEIPT, "yes"),
+        ("Is the total more than 10?", RECEIPT, "yes"),
+        ("Is the total less than 10.00?", RECEIPT, "no"),
+        ("Is the value of Jam higher than that of Tea?", CHART, "yes"),
+        ("Does Tea have a higher value than Salt?", CHART, "no"),
+        ("Is there a larger value for Tea than for Jam?", CHART, "no"),
+        ("Has Salt a smaller value than Jam?", CHART, "yes"),
+        ("Salt: a higher value than Tea?", CHART, "yes"),
+        ("Does the text contain captain?", PROSE, "yes"),
+        ("Is the word lighthouse in the text?", PROSE, "no"),
+        ("Does it say gulls anywhere?", PROSE, "yes"),
+        # What stands nowhere on a page is not told by it.
+        ("Is it true?", RECEIPT, None),
+        ("Is there a red circle?", RECEIPT, None),
+        ("Is this a receipt?", RECEIPT, None),
+        ("Is the box Name ticked?", FORM, None),
+        ("Is the Weight red?", FORM, None),
+        ("Is Oslo more than Rome?", TABLE, None),
+        ("Is it the case that?", Page([]), None),
+        ("Does the text contain captain?", Page([]), None),
+    ],
+)
+def test_questions_for_yes_or_no(question: str, on: Page, expected: str | None) -> None:
+    found = check_statement(question, on)
+    assert is_yes_or_no(question)
+    assert (None if found is None else found.text) == expected
+
+
+@pytest.mark.parametrize(
+    "question", ["What is the total?", "Which is more than 10?", "How much more is Jam than Tea?", "Read the text."]
+)
+def test_other_questions_are_none_for_yes_or_no(question: str) -> None:
+    assert not is_yes_or_no(question)
+
+
+def test_a_digit_that_was_hardly_read_may_be_the_claimed_one() -> None:
+    for sure, expected in ((0.9, "no"), (0.2, "yes")):
+        misread = [ReadLine("1.80", line.box, sure) if line.text == "1.30" else line for line in RECEIPT.lines]
+        found = check_statement("Does Milk cost 1.30?", Page(misread))
+        assert found is not None and found.text == expected
