@@ -61,7 +61,7 @@ def test_a_claim_is_checked_whatever_frames_it(claim: str, on: Page, frame: str,
     question = frame.format(claim)
     found = check_statement(question, on)
     assert is_yes_or_no(question)
-    assert found is not None and found.text == ("yes" if is_so else "no")
+    assert found is not None and found.is_so == is_so
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_claim_is_checked_whatever_frames_it(claim: str, on: Page, frame: str,
 def test_questions_for_yes_or_no(question: str, on: Page, expected: str | None) -> None:
     found = check_statement(question, on)
     assert is_yes_or_no(question)
-    assert (None if found is None else found.text) == expected
+    assert (None if found is None else ("no", "yes")[found.is_so]) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_a_digit_that_was_hardly_read_may_be_the_claimed_one() -> None:
     for sure, expected in ((0.9, "no"), (0.2, "yes")):
         misread = [ReadLine("1.80", line.box, sure) if line.text == "1.30" else line for line in RECEIPT.lines]
         found = check_statement("Does Milk cost 1.30?", Page(misread))
-        assert found is not None and found.text == expected
+        assert found is not None and ("no", "yes")[found.is_so] == expected

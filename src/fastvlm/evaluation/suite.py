@@ -63,7 +63,7 @@ FOLDER_TASKS: Mapping[Task, Callable[..., list[EvaluationQuestion]]] = {
     "photographs": photograph_questions,
 }
 
-Phase = Literal["answers", "unseen phrasings", "grey pictures", "shuffled pictures"]
+Phase = Literal["answers", "grey pictures", "shuffled pictures"]
 
 SuiteProgress = Callable[[Phase, int, int], None]
 """Called with what is being asked, the number of questions that are answered, and of all in this phase."""
@@ -204,9 +204,11 @@ def measure(
 
     with_baselines = with_baselines and questions.has_baselines
     can_shuffle = len(pictures_of(questions.asked)) > 1
+    # In one go, so that what is read of a picture serves both phrasings.
+    told = ask("answers", [*questions.asked, *questions.unseen])
     found = _Outcomes(
-        seen=ask("answers", questions.asked),
-        unseen=ask("unseen phrasings", questions.unseen),
+        seen=told[: len(questions.asked)],
+        unseen=told[len(questions.asked) :],
         blind=ask("grey pictures", questions.asked, "grey") if with_baselines else (),
         shuffled=ask("shuffled pictures", questions.asked, "shuffled") if with_baselines and can_shuffle else (),
     )

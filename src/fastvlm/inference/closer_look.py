@@ -218,7 +218,13 @@ def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:
     from fastvlm.inference.line_lookup import look_up, names_what_is_missing
     from fastvlm.inference.statement_lookup import check_statement
 
-    found = check_statement(question, page) if is_yes_or_no(question) else look_up(question, page)
+    if is_yes_or_no(question):
+        verdict = check_statement(question, page)
+        if verdict is None:
+            return None
+        box = None if verdict.line is None else verdict.line.box
+        return _LookedUp("yes" if verdict.is_so else "no", verdict.confidence, box)
+    found = look_up(question, page)
     if found is not None:
         return _LookedUp(found.text, found.confidence, found.line.box)
     if first.confidence < _MISSING_BELOW and names_what_is_missing(question, page):

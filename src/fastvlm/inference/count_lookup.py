@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from statistics import multimode
 
 from fastvlm.inference.chart_lookup import Chart
 from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.text_lookup import ASIDES
 
-_COUNTS = r"\b(?:how many|number of|count)\s+(?:the\s+|different\s+|data\s+)*"
-_LINES_QUESTION = re.compile(
-    _COUNTS + r"lines\b(?!.*\b(goods|below|header|table|chart|point)\b)|^\W*number of lines\W*$", re.I
-)
-_ROWS_QUESTION = re.compile(
-    _COUNTS + r"(rows\b|(lines|entries)\b.*\b(below the header|in (the|each|every) (table|column)))", re.I
-)
-_COLUMNS_QUESTION = re.compile(
-    _COUNTS + r"(columns\b|(values|numbers|entries)\b.*\bin (the|each|every) row)|^\W*columns\b", re.I
-)
-_CATEGORIES_QUESTION = re.compile(_COUNTS + r"(bars|categories|points|values\b.*\bconnect)\b(?!.*\bgroup\b)", re.I)
+_COUNTS = r"\b(?:how many|number of|count)\b.*"
+_ROWS_QUESTION = re.compile(_COUNTS + r"(\brows\b|\b(lines|entries)\b.*\b(below|column|table)\b)", re.I)
+_COLUMNS_QUESTION = re.compile(_COUNTS + r"(\bcolumns\b|\b(values|numbers)\b.*\brow\b)|^\W*columns\b", re.I)
+_LINES_QUESTION = re.compile(_COUNTS + r"\blines\b", re.I)
+_CATEGORIES_QUESTION = re.compile(_COUNTS + r"(\b(bars|categories|points)\b|\bvalues\b.*\bline\b)", re.I)
+_COUNT = """
+any are bars below beside categories chart column columns connect connected count data diagram different do document
+does each entries every figure find form graph header here hold how line lines many names number numbers page picture
+points row rows sheet show shown table text there values with
+"""
+_COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
+"""All that a question for a number of such things says; another word is a condition, of which nothing is known."""
 
 _LEAST_CELLS = 3
 """Rows of numbers, for a page to be a table."""
+
+_SHARE_OF_ROWS = 0.6
+"""Of rows with numbers, that have as many cells, for a page to be a table and nothing else."""
 
 _SURE = 0.7
 """How often a count is right, by about."""
@@ -29,6 +35,8 @@ _SURE = 0.7
 
 def look_up_count(question: str, page: Page, chart: Chart | None) -> Found | None:
     """Answer a question for how many lines, rows, columns or categories there are; None for others."""
+    if not set(re.findall("[a-z0-9]+", question.lower())) <= _COUNT_WORDS:
+        return None
     number, line = 0, None
     if chart is not None and _CATEGORIES_QUESTION.search(question):
         number, line = len(chart.labels), chart.labels[0]
@@ -43,11 +51,15 @@ def look_up_count(question: str, page: Page, chart: Chart | None) -> Found | Non
 
 
 def _rows(page: Page) -> list[list[ReadLine]]:
-    """The rows of a table below its header: those with a cell for the name and at least one number."""
-    rows = [row for row in page.rows if len(row) > 1 and any(line.is_number for line in row[1:])]
+    """The rows of a table below its header: the most rows in turn of as many cells, with a name and numbers."""
+    found = [row for row in page.rows if len(row) > 1 and any(line.is_number for line in row[1:])]
     # A header of years has numbers, and no name in front of them.
-    if len(rows) > 1 and rows[0][0].box.left > rows[1][0].box.right:
-        rows = rows[1:]
+    if len(found) > 1 and found[0][0].box.left > found[1][0].box.right:
+        found = found[1:]
+    runs = [list(run) for _, run in groupby(found, key=len)]
+    rows = max(runs, key=len, default=[])
+    # A cell that was not found leaves a row shorter: it is one all the same, unless it is another kind of row.
+    rows = found if len(rows) >= _SHARE_OF_ROWS * len(found) else rows
     return rows if len(rows) >= _LEAST_CELLS else []
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher, get_close_matches
+from collections.abc import Sequence
 
-from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness
 
 _FIELD_QUESTION = re.compile(
     r"\b(?:which|what) (?:field|entry) (?:says|shows|contains|holds|is|has(?: the value)?) (?P<a>.+)|"
-    r"\bin which (?:field|entry) is (?P<b>.+)|\bfield with (?P<c>.+)|\bwhere is (?P<d>.+) entered|"
-    r"^what is (?!(?:the|this|that|an?)\b)(?P<e>.+)",
+    r"\bin which (?:field|entry) is (?P<b>.+)|\bfield with (?P<c>.+)|\bwhere is (?P<d>.+) entered",
     re.I,
 )
+_VALUE_QUESTION = re.compile(r"^what is (?!(?:the|this|that|an?|it)\b)(?P<a>.+)", re.I)
+"""Names a label more often than a value."""
+
 _LEAST_LIKENESS = 0.8
 """Of what was read to a value that is named."""
 
-_SURE_OF_LABEL = 0.8
-"""How often what stands before a value is its label, by about."""
+_SURE_OF_LETTERS = 0.7
+"""A label that is read with less may have a letter that only looks like the right one."""
+
+_LOOK_ALIKE = str.maketrans("tlj1fc0unmhb", "iiiiieonnnnn")
+
+_LEAST_SURE_OF_LABEL = 0.3
+"""How sure a label is however little so is the whole of a line that it begins."""
 
 _LABELS = (
     "account", "address", "amount", "city", "code", "company", "contact", "country", "customer", "date",
@@ -31,45 +38,76 @@ _LABELS = (
 def look_up_field(question: str, page: Page) -> Found | None:
     """Answer a question for the field in which a value stands; None for others, or where no label stands before it."""
     asked = _FIELD_QUESTION.search(question.strip(" ?.!"))
+    if asked is not None:
+        named = _named(asked)
+        wholes = [_label_of_whole(line, named, page, is_value=True) for line in page.lines]
+        return _surest(wholes) or _surest([_label_on_line(line, named) for line in page.lines])
+    asked = _VALUE_QUESTION.search(question.strip(" ?.!"))
     if asked is None:
         return None
-    named = next(value for value in asked.groups() if value).strip(" '\"?.!,").lower()
-    wholes = [one for line in page.lines if (one := _label_of_whole(line, named, page)) is not None]
-    found = wholes or [one for line in page.lines if (one := _label_on_line(line, named)) is not None]
-    return max(found, key=lambda one: one.confidence, default=None)
+    return _surest([_label_of_whole(line, _named(asked), page, is_value=False) for line in page.lines])
 
 
-def _label_of_whole(line: ReadLine, named: str, page: Page) -> Found | None:
-    """The label on the left of a value, or above it."""
-    likeness = _likeness(line.text, named)
-    if likeness < _LEAST_LIKENESS:
+def look_up_field_on_line(question: str, page: Page) -> Found | None:
+    """Answer *what is X* by the label before X on one line, where nothing else on the page answers it."""
+    asked = _VALUE_QUESTION.search(question.strip(" ?.!"))
+    return None if asked is None else _surest([_label_on_line(line, _named(asked)) for line in page.lines])
+
+
+def _named(asked: re.Match[str]) -> str:
+    return next(value for value in asked.groups() if value).strip(" '\"?.!,").lower()
+
+
+def _surest(found: Sequence[Found | None]) -> Found | None:
+    return max((one for one in found if one is not None), key=lambda one: one.confidence, default=None)
+
+
+def _label_of_whole(line: ReadLine, named: str, page: Page, *, is_value: bool) -> Found | None:
+    """The label on the left of a value, or above it.
+
+    is_value: whether it is known to be one, and no label itself; else it has to stand alone beside a label.
+    """
+    alike = likeness(line.text.lower(), named)
+    if alike < _LEAST_LIKENESS:
         return None
-    before = page.left_of(line) or [one for one in page.lines if page.below(one) is line]
-    return _found(before[-1].text, before[-1], likeness) if before else None
+    left = page.left_of(line)
+    if not is_value:
+        below = page.below(line)
+        has_number = page.number_above(line) is not None or (below is not None and below.is_number)
+        return _found(left[0].text, left[0], alike) if len(page.beside(line)) == 1 and left and not has_number else None
+    before = left or [one for one in page.lines if page.below(one) is line]
+    return _found(before[-1].text, before[-1], alike) if before else None
 
 
 def _label_on_line(line: ReadLine, named: str) -> Found | None:
     """The label that a line begins with which ends with a value."""
     words = line.text.split()
-    likeness = [_likeness(" ".join(words[count:]), named) for count in range(1, len(words))]
-    best = max(likeness, default=0.0)
+    alike = [likeness(" ".join(words[count:]).lower(), named) for count in range(1, len(words))]
+    best = max(alike, default=0.0)
     if best < _LEAST_LIKENESS:
         return None
-    return _found(" ".join(words[: 1 + likeness.index(best)]), line, best)
+    return _found(" ".join(words[: 1 + alike.index(best)]), line, best)
 
 
-def _found(label: str, line: ReadLine, likeness: float) -> Found | None:
+def _found(label: str, line: ReadLine, alike: float) -> Found | None:
     if not re.search("[A-Za-z]{2}", label):
         return None
-    return Found(repaired_label(label), line, likeness * _SURE_OF_LABEL)
+    return Found(repaired_label(line, label), line, alike * max(line.confidence, _LEAST_SURE_OF_LABEL))
 
 
-def _likeness(first: str, second: str) -> float:
-    return SequenceMatcher(None, first.lower(), second, autojunk=False).ratio()
+def repaired_label(line: ReadLine, label: str) -> str:
+    """A label without what separates it from its value; one that is a usual one but for a letter is that one.
 
-
-def repaired_label(label: str) -> str:
-    """A label without what separates it from its value; one that is nearly a usual one is that one."""
+    Only for a letter that looks like another, and where it was hardly read.
+    """
     label = label.rstrip(" :;.-_=|")
-    usual = get_close_matches(label.lower(), _LABELS, n=1, cutoff=_LEAST_LIKENESS)
-    return usual[0].capitalize() if usual else label
+    if line.confidence >= _SURE_OF_LETTERS:
+        return label
+    usual = next((one for one in _LABELS if differ_by_one(one, label.lower()) and _shape(one) == _shape(label)), None)
+    if usual is None:
+        return label
+    return usual.upper() if label.isupper() else usual.capitalize() if label[0].isupper() else usual
+
+
+def _shape(label: str) -> str:
+    return label.lower().translate(_LOOK_ALIKE)

@@ -12,12 +12,12 @@ from typing import NamedTuple
 from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
 from fastvlm.inference.count_lookup import look_up_count
-from fastvlm.inference.form_lookup import look_up_field, repaired_label
-from fastvlm.inference.page import Found, Page, ReadLine, number_of
+from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, repaired_label
+from fastvlm.inference.page import Found, Page, ReadLine, likeness, number_of
 from fastvlm.inference.receipt_items import split_pieces, without_pieces_behind
-from fastvlm.inference.receipt_lookup import asks_for_date, has_date, look_up_by_form, look_up_on_receipt
+from fastvlm.inference.receipt_lookup import asks_for_date, look_up_by_form, look_up_on_receipt, may_be_date
 from fastvlm.inference.receipt_rows import amount_of, written_amount
-from fastvlm.inference.text_lookup import LEAST_LINES, is_yes_or_no, look_up_text, look_up_title
+from fastvlm.inference.text_lookup import ASIDES, LEAST_LINES, is_yes_or_no, look_up_text, look_up_title
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
@@ -45,7 +45,7 @@ you
 _FUNCTION_WORDS = frozenset(_FUNCTION.split())
 """Never a label by themselves."""
 
-_TIME_WORDS = frozenset({"time", "hour", "hours", "when", "start", "end"})
+_AMOUNT_WORDS = frozenset({"amount", "change", "gst", "net", "subtotal", "tax", "total", "vat"})
 _MANY_WORDS = frozenset({"many", "quantity", "pieces"})
 _PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
 _HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
@@ -80,8 +80,11 @@ _ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?", re.I)
 """Letters, or a number; `Q1` is two, which are compared together."""
 
-_WITHIN = re.compile(r"[\w'\"](?:[,;]?\s*|\s*['\"(])$")
-"""What stands before a word within a sentence."""
+_ASKS_FOR_NAMED = re.compile(
+    r"\b(?:what|which|give|tell|show|read|find|entered|written|value)\b(?P<named>.*)|^\W*(?P<alone>\w+(?: no\.?)?)\W*$",
+    re.I | re.S,
+)
+"""What a question asks for, behind the word that says so, or all of it."""
 
 _LEAST_CELLS = 3
 """Numbers below a heading, for the highest of them to be worth looking for."""
@@ -93,10 +96,11 @@ _SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "p
 def look_up(question: str, page: Page) -> Found | None:
     """Find the answer to a question on a page; None where nothing on it seems to be the answer, or a yes or no is.
 
-    Found are a short text as a whole, a line by its number and the word behind another; the total and the dearest item
-    of a receipt; where the row and the column meet that a question names, in which row a number stands, and which one
-    has the highest or the lowest number of a column; bars and points of a chart; what stands beside, below or above a
-    label that is named; the label of a number that is named; dates, times and numbers of documents without a label; and
+    Found are a short text as a whole, a line by its number and the word behind another; what receipts say of the total,
+    of what was bought and of the shop; how many lines, rows, columns or bars there are; where the row and the column
+    meet that a question names, in which row a number stands, and which one has the highest or the lowest number of a
+    column; bars and points of a chart; the field in which a value stands; what stands beside, below or above a label
+    that is named; the label of a number that is named; dates, times and numbers of documents without a label; and
     titles. Labels are compared by likeness, since lines are misread.
     """
     if is_yes_or_no(question):
@@ -120,21 +124,32 @@ def look_up(question: str, page: Page) -> Found | None:
         found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
         found = found or look_up_field(question, page)
     if found is None and mentions:
-        found = _label(question, mentions[0], page) or _value(words, mentions[0], page)
-    if found is not None and asks_for_date(question) and not has_date(found.text):
+        labels = (_label(question, mention, page) for mention in mentions)
+        found = next((label for label in labels if label is not None), None) or _value(words, mentions[0], page)
+    if found is not None and asks_for_date(question) and not may_be_date(found.text):
         found = None  # what stands beside a date is often the time
+    found = found or (look_up_field_on_line(question, page) if chart is None else None)
     return found or look_up_by_form(question, page) or look_up_title(question, page)
 
 
 def names_what_is_missing(question: str, page: Page) -> bool:
-    """Whether a question names something, by a word with a capital, to which no words of a page are at all alike."""
-    words = list(_WORD.finditer(question))
-    named = [word[0].lower() for word in words if word[0][0].isupper() and _WITHIN.search(question[: word.start()])]
-    if not named and len(words) == 1:
-        named = [words[0][0].lower()]
-    named = [_shape(word) for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS]
+    """Whether a question asks for something by a word with a capital to which no words of a page are at all alike."""
+    asked = _ASKS_FOR_NAMED.search(question)
+    if asked is None or is_yes_or_no(question) or question.isupper():
+        return False
+    named = [word.lower() for word in re.findall(r"\b[A-Z][a-z]{2,}\b", asked["named"] or asked["alone"] or "")]
+    named = [word for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS | ASIDES]
+    named += [other for word in named for other in _also_called(word)]
     said = [_shape("".join(part)) for line in page.lines for part in _parts(_words(line.text))]
-    return bool(named and said) and max(_ratio(name, other) for name in named for other in said) < _LEAST_AT_ALL
+    return (
+        bool(named and said) and max(likeness(_shape(name), other) for name in named for other in said) < _LEAST_AT_ALL
+    )
+
+
+def _also_called(word: str) -> Iterator[str]:
+    for label, others in _SYNONYMS.items():
+        if word == label or word in others:
+            yield from (label, *others)
 
 
 def _parts(words: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -142,10 +157,6 @@ def _parts(words: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(len(words)):
         yield words[start : start + 1]
         yield words[start : start + 2]
-
-
-def _ratio(first: str, second: str) -> float:
-    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 class _Mention(NamedTuple):
@@ -280,7 +291,7 @@ def _label(question: str, mention: _Mention, page: Page) -> Found | None:
     name = _name_of(mention.line, page) if is_asked and not mention.rest else None
     if name is None:
         return None
-    text = repaired_label(name.text) if _ASKS_FOR_FIELD.search(question) else without_pieces_behind(name.text)
+    text = repaired_label(name, name.text) if _ASKS_FOR_FIELD.search(question) else without_pieces_behind(name.text)
     return Found(text, name, mention.likeness * name.confidence)
 
 
@@ -302,7 +313,7 @@ def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
     value = price if is_price else _value_of(mention.line, page)
     if value is None or (not is_price and _names_more(words, mention)):
         return None
-    text = value.text if _TIME_WORDS & set(words) else written_amount(value.text, page)
+    text = written_amount(value.text, page) if (_AMOUNT_WORDS | _PRICE_WORDS) & set(words) else value.text
     return Found(text, value, mention.likeness * value.confidence)
 
 

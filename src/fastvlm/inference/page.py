@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from fastvlm.batches import UInt8Array
 from fastvlm.processing.text_lines import Box, rows_of
@@ -122,6 +123,16 @@ class Page:
         column = self.column_of(heading)
         found = [line for line in self.beside(row) if any(line is other for other in column)]
         return max(found, key=lambda line: _overlap(_width(line), _width(heading)), default=None)
+
+
+def likeness(first: str, second: str) -> float:
+    """How much two texts are alike, from 0 to 1; a capital letter is another one than a small one."""
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
+
+
+def differ_by_one(first: str, second: str) -> bool:
+    """Whether two texts are as long and differ in one character."""
+    return len(first) == len(second) and sum(one != other for one, other in zip(first, second, strict=True)) == 1
 
 
 def number_of(text: str) -> float | None:

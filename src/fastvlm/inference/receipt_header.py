@@ -6,27 +6,35 @@ import re
 from collections.abc import Iterator
 
 from fastvlm.inference.page import Found, Page, joined_line
-from fastvlm.inference.receipt_items import LEAST_AMOUNTS
-from fastvlm.inference.receipt_rows import LIKE_ENOUGH, row_of
+from fastvlm.inference.receipt_rows import LEAST_AMOUNTS, LIKE_ENOUGH, is_dated, row_of
 
-_PHONE_QUESTION = re.compile(r"\b((tele)?phone|call|tel)\b", re.I)
+_PLACE = r"(?:the |this )?(?:shop|store|company|merchant|seller|business|restaurant|place)"
+_PHONE_QUESTION = re.compile(r"\b(?:tele)?phone\b|\bnumber\b.*\bcall\b|^\W*tel\W*$", re.I)
 _ADDRESS_QUESTION = re.compile(
-    r"\b(address|street|located|where (is|are) (the|this) (shop|store|company|place))\b(?!.*\bmail\b)", re.I
-)
-_SHOP_QUESTION = re.compile(
-    r"\b(shop|store|company|merchant|seller|issued|name of the place|where was (this|it|that) bought)\b", re.I
-)
-_OTHER_QUESTION = re.compile(r"\b(e-?mail|how many|how much|column|row|items?|products?)\b", re.I)
-
-_PHONE = re.compile(r"(?<![\w.])[+(]?\d[\d()]*(?:[ -]?[\d()]+)+(?![\w./:-])")
-_PHONE_DIGITS = range(7, 16)
-_PHONE_LABEL = re.compile(r"^\W*(te|ph|mob|fax)[a-z1]*\W+", re.I)
-_STREET = re.compile(
-    r"\b(st|street|rd|road|ave|avenue|sq|square|ln|lane|dr|drive|blvd|boulevard|way|court|jalan|jln|strasse|rue)\b",
+    rf"\b(?:the|its|shop'?s?|store'?s?) address\b|^\W*(?:which )?address\b|\b(?:which|what) (?:address|street)\b|"
+    rf"\bwhere (?:(?:is|are) )?(?:{_PLACE}|they) ?(?:located)?\W*$|\bwhich street is {_PLACE}",
     re.I,
 )
-_NUMBER_AND_NAME = re.compile(r"\W*(no\W*)?\d{1,4}[a-z]?,? [a-z]{2}.*", re.I)
-_DATED = re.compile(r"\d\W?[a-z]{3}[a-z]*\W*\d{2}|\b\d{1,4}([-/.])\d{1,2}\1\d{2,4}\b", re.I)
+_SHOP_QUESTION = re.compile(
+    rf"\bn[ame]{{2,3}} of {_PLACE}|\b(?:which|what) (?:shop|store|company|merchant|place)\b|\b(?:shop|store) name\b|"
+    rf"\bwhat is {_PLACE} called\b|\bwho issued\b|\bwhere was (?:this|it|that) bought\b",
+    re.I,
+)
+_OTHER_QUESTION = re.compile(
+    r"\b(e-?mail|web|website|ip|shipping|delivery|how (?:many|much)|column|row|items?|products?|date|time|when|day|"
+    r"colou?r|logo|city|country|tax|vat|gst|fax|id)\b|\b(shop|store) number\b|\bstreet food\b",
+    re.I,
+)
+
+_PHONE = re.compile(r"(?<![\w.])[+(]?\d[\d()]*(?:[ -][\d()]+)*(?![\w./:-])")
+_PHONE_DIGITS = range(7, 16)
+_LONGEST_PHONE_LINE = 60
+_PHONE_LABEL = re.compile(r"^\W*(?:te[l1i]|telephone|phone|ph|mob|mobile)\b\W*", re.I)
+_STREET = re.compile(
+    r"\d.*\b(?:st|street|rd|road|ave|avenue|sq|square|ln|lane|dr|drive|blvd|boulevard|way|court|jalan|jln|rue)\b", re.I
+)
+_NO_NAME = re.compile(r"\W*(?:tax |sales |cash )?(?:invoice|receipt|bill|welcome|welcome to|memo)\W*", re.I)
+_AND_COMPANY = re.compile(r"(?<=[a-z]) [48] (?=(?:co|company|sons?|bros|brothers|partners)\b)", re.I)
 
 _SURE_OF_SHOP = 0.8
 """How often the first line of a receipt is the name of the shop, by about."""
@@ -46,35 +54,36 @@ def _is_receipt(page: Page) -> bool:
 
 
 def _head(page: Page) -> Iterator[Found]:
-    """What stands above the first amount, row by row."""
+    """What stands above the first amount, row by row, but for the kind of document."""
     for lines in page.rows:
         if row_of(lines).amounts:
             return
         line = joined_line(lines)
-        yield Found(line.text, line, line.confidence)
+        if not _NO_NAME.fullmatch(line.text):
+            yield Found(line.text, line, line.confidence)
 
 
 def _shop(page: Page) -> Found | None:
     first = next(_head(page), None)
-    if first is None or not re.search("[A-Za-z]{2}", first.text) or _DATED.search(first.text):
+    if first is None or not re.search("[A-Za-z]{2}", first.text) or is_dated(first.text):
         return None
     # Between words an & is read for a digit that looks like it.
-    name = re.sub(r"(?<=[a-z]) [48] (?=[a-z])", " & ", first.text, flags=re.I)
-    return Found(name, first.line, _SURE_OF_SHOP * first.confidence)
+    return Found(_AND_COMPANY.sub(" & ", first.text), first.line, _SURE_OF_SHOP * first.confidence)
 
 
 def _address(page: Page) -> Found | None:
-    rows = [row for row in list(_head(page))[1:] if not _DATED.search(row.text)]
-    by_number = [row for row in rows if _NUMBER_AND_NAME.fullmatch(row.text)]
-    return next((row for row in by_number if _STREET.search(row.text)), None) or next(iter(by_number), None)
+    rows = list(_head(page))[1:]
+    return next((row for row in rows if _STREET.search(row.text) and not is_dated(row.text)), None)
 
 
 def _phone(page: Page) -> Found | None:
     for line in page.lines:
+        if len(line.text) > _LONGEST_PHONE_LINE:
+            continue
         number = _PHONE.search(_PHONE_LABEL.sub("", line.text))
-        is_labelled = _PHONE_LABEL.match(line.text)
         if number is None or sum(map(str.isdigit, number[0])) not in _PHONE_DIGITS:
             continue
-        if is_labelled or (not number[0].isdigit() and not _DATED.search(line.text)):
+        is_alone = number[0] == line.text.strip() and not number[0].isdigit() and not is_dated(number[0])
+        if _PHONE_LABEL.match(line.text) or is_alone:
             return Found(number[0], line, line.confidence)
     return None

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fastvlm.inference.page import Found, Page, ReadLine
-from fastvlm.inference.receipt_rows import LIKE_ENOUGH, Amount, Row, amount_of, row_of
+from fastvlm.inference.receipt_rows import LEAST_AMOUNTS, Amount, Row, amount_of, is_called, is_same_amount, row_of
+from fastvlm.inference.text_lookup import ASIDES
 
-LEAST_AMOUNTS = 3
-"""A page with fewer amounts is no receipt of which one could be told to be the total."""
+_DEAREST_QUESTION = re.compile(r"\b(most expensive|dearest|costs? (the )?most|highest price|most spent)\b", re.I)
+_PRICE_OF_DEAREST = re.compile(r"\b(how much|price of|amount of)\b|\bwhat (does|did) .* cost\b", re.I)
+_COUNT_QUESTION = re.compile(r"\b(how many|number of|count)\b.*\b(items|goods|things|products)\b", re.I)
+_COUNT = """
+any are articles bill bought count different distinct do document does find goods here how invoice items lines list
+listed many number printed products receipt shown slip there things total were
+"""
+_COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
+"""All that a question for the number of items says; another word is a condition, of which nothing is known."""
 
-_DEAREST_QUESTION = re.compile(r"\b(most expensive|dearest|costs? (the )?most|highest price)\b", re.I)
-_COUNT_QUESTION = re.compile(
-    r"\b(how many|number of|count) (the |lines of )?((different|distinct) )?"
-    r"(items|goods|things|products|lines of goods)\b",
+_COSTS_QUESTION = re.compile(
+    r"(?:\b(?:which|what)(?: (?:item|product|article|thing|good)s?)?\b(?: (?!much)\w+)*|\bitem for|\bproduct for)\s+\D?"
+    r"(?P<price>\d+[.,]\d\d)\W*$",
     re.I,
 )
-_OTHER_COUNT = re.compile(r"\b(pieces|quantity|cost|price|column|row)\b", re.I)
-_PRICE = re.compile(r"(?<![\d.,])\d+[.,]\d\d(?!\d)")
+_OTHER_THAN_ITEM = re.compile(
+    r"\b(plus|minus|and|or|from|than|date|time|when|who|change|total|tax|many|row|column|tip|left)\b", re.I
+)
 
 _PIECES_BEFORE = re.compile(r"^\s*\d{1,3}\s*[x×]?\s+(?=[A-Za-z]{2})", re.I)
 _PIECES_BEHIND = re.compile(r"\s+[x×]\s?\d*$|[x×]\d+$", re.I)
 
-_SURELY_LIKE = 0.8
-"""To a label, for a row not to be an item that is only called like one."""
-
 _LEAST_SHARE, _MOST_SHARE = 0.9, 1.2
-"""Of what the items above it come to, for a row to be a sum of them: some amounts may be misread, or a tax added."""
+"""Of what the items above it come to, for a row with the label of a sum to be one: some amounts may be misread, or a
+tax added. A total may be any amount."""
 
 _SURE_OF_COUNT = 0.5
 """How often the number of items is right, by about, where no sum says so."""
@@ -39,6 +45,13 @@ class _Item(NamedTuple):
 
     name: ReadLine
     amount: Amount
+
+
+class _Items(NamedTuple):
+    """What was bought. is_proved: whether their amounts come to one that stands below them."""
+
+    items: list[_Item]
+    is_proved: bool
 
 
 def split_pieces(name: str) -> tuple[str, str]:
@@ -55,82 +68,90 @@ def without_pieces_behind(name: str) -> str:
 def look_up_items(question: str, page: Page) -> Found | None:
     """Answer a question for the dearest item, for what has a price that is named, or for how many items there are."""
     if _DEAREST_QUESTION.search(question):
-        return _dearest(page)
-    if _COUNT_QUESTION.search(question) and not _OTHER_COUNT.search(question):
-        return _count(page)
-    return _item_that_costs(question, page)
+        return _dearest(page, is_price=bool(_PRICE_OF_DEAREST.search(question)))
+    if _COUNT_QUESTION.search(question):
+        is_count = set(re.findall("[a-z]+", question.lower())) <= _COUNT_WORDS
+        return _count(page) if is_count else None
+    costs = _COSTS_QUESTION.search(question)
+    if costs is None or _OTHER_THAN_ITEM.search(question):
+        return None
+    return _item_that_costs(amount_of(costs["price"].replace(",", ".")), page)
 
 
 def amounts_of_items(page: Page) -> list[Amount]:
     """What each item costs."""
-    return [item.amount for item in _items(page)]
+    return [item.amount for item in _items(page).items]
 
 
-def _item_that_costs(question: str, page: Page) -> Found | None:
-    """The item with the amount that a question names; None where there is no such item, or more than one."""
-    named = _PRICE.search(question)
-    if named is None:
-        return None
-    price = amount_of(named[0].replace(",", "."))
-    found = [item for item in _items(page) if item.amount.value == price]
-    return _named(found[0], found[0].amount.line.confidence) if len(found) == 1 else None
-
-
-def _items(page: Page) -> list[_Item]:
-    """What was bought: the rows with an amount above the first one that is a sum or a payment; none without such a row,
-    where they are few.
-    """
+def _items(page: Page) -> _Items:
+    """What was bought: the rows with an amount above their sum, or else above the first row that is called like one."""
+    rows = [(row_of(lines), lines) for lines in page.rows]
     items: list[_Item] = []
+    ends: list[int] = []
+    end: int | None = None
     before: ReadLine | None = None
-    for lines in page.rows:
-        row = row_of(lines)
+    for row, lines in rows:
         name = next((line for line in lines if re.search("[A-Za-z]{2}", line.text)), None)
         if not row.amounts:
             before = name
             continue
         total = sum(item.amount.value for item in items)
-        if _is_sum(row, total) or (len(items) > 1 and _is_same(row.amounts[-1].value, total)):
-            return items
+        if items and is_same_amount(row.amounts[-1].value, total):
+            ends.append(len(items))
+        if end is None and _is_called_sum(row, total):
+            end = len(items)
         name = name or before
         if name is not None:
             items.append(_Item(name, row.amounts[-1]))
         before = None
-    return items if len(items) >= LEAST_AMOUNTS else []
+    if ends:
+        return _Items(items[: ends[-1]], is_proved=ends[-1] > 1)
+    if end is not None:
+        return _Items(items[:end], is_proved=False)
+    return _Items(items if len(items) >= LEAST_AMOUNTS else [], is_proved=False)
 
 
-def _is_sum(row: Row, before: float) -> bool:
-    """Whether a row has the label of a sum, a tax or a payment, and no item is only called like one.
+def _is_called_sum(row: Row, before: float) -> bool:
+    """Whether a row has the label of a sum, a tax or a payment, and is no item that is only called like one.
 
     before: what the items above it come to.
     """
-    if row.total >= _SURELY_LIKE:
+    if is_called(row.words, total=True):
         return True
-    likeness, share = max(row.total, row.other, row.paid), row.amounts[-1].value / before if before else 0.0
-    return likeness > LIKE_ENOUGH and _LEAST_SHARE <= share <= (math.inf if likeness >= _SURELY_LIKE else _MOST_SHARE)
+    share = row.amounts[-1].value / before if before else 0.0
+    return is_called(row.words) and _LEAST_SHARE <= share <= _MOST_SHARE
 
 
-def _is_same(first: float, second: float) -> bool:
-    return abs(first - second) < 0.005
+def _item_that_costs(price: float | None, page: Page) -> Found | None:
+    """The item with a price; None where there is no such item, or more than one."""
+    found = [item for item in _items(page).items if item.amount.value == price]
+    return _named(found[0], found[0].amount.line.confidence) if len(found) == 1 else None
 
 
 def _named(item: _Item, confidence: float) -> Found:
-    return Found(without_pieces_behind(split_pieces(item.name.text)[1]), item.name, item.name.confidence * confidence)
+    name = without_pieces_behind(split_pieces(item.name.text)[1])
+    return Found(name, item.name, item.name.confidence * confidence)
 
 
-def _dearest(page: Page) -> Found | None:
-    """The item with the highest amount."""
-    items = _items(page)
+def _dearest(page: Page, *, is_price: bool) -> Found | None:
+    """The item with the highest amount, or that amount."""
+    items = _items(page).items
     if not items:
         return None
-    return _named(max(items, key=lambda item: item.amount.value), min(item.amount.line.confidence for item in items))
+    certain = _least_confidence(items)
+    dearest = max(items, key=lambda item: item.amount.value)
+    if is_price:
+        return Found(f"{dearest.amount.value:.2f}", dearest.amount.line, certain)
+    return _named(dearest, certain)
 
 
 def _count(page: Page) -> Found | None:
-    """How many items there are; surely where their amounts have a sum that stands on the page."""
-    items = _items(page)
+    """How many items there are."""
+    items, is_proved = _items(page)
     if not items:
         return None
-    total = sum(item.amount.value for item in items)
-    sums = [amount for lines in page.rows for amount in row_of(lines).amounts]
-    is_sum = any(_is_same(amount.value, total) for amount in sums)
-    return Found(str(len(items)), items[-1].name, 1.0 if is_sum else _SURE_OF_COUNT)
+    return Found(str(len(items)), items[-1].name, _least_confidence(items) if is_proved else _SURE_OF_COUNT)
+
+
+def _least_confidence(items: Sequence[_Item]) -> float:
+    return min(item.amount.line.confidence for item in items)

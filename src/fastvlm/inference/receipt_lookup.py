@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one
 from fastvlm.inference.receipt_header import look_up_header
-from fastvlm.inference.receipt_items import LEAST_AMOUNTS, amounts_of_items, look_up_items
-from fastvlm.inference.receipt_rows import LIKE_ENOUGH, Amount, Row, row_of
+from fastvlm.inference.receipt_items import amounts_of_items, look_up_items
+from fastvlm.inference.receipt_rows import LEAST_AMOUNTS, LIKE_ENOUGH, Amount, Row, is_same_amount, row_of
 
 _TOTAL_QUESTION = re.compile(
     r"\b(grand |final )?(total|sum)\b|\bfinal amount\b|\bcome to\b|\beverything cost\b|\bin total\b|\bto pay\b", re.I
@@ -33,7 +33,14 @@ _SIGNS = "$€£¥"
 _SURE_OF_SIGN = 0.5
 """A sign of a currency is often a misread digit or letter; with less confidence it is left out."""
 
+_LOOK_ALIKE = ({"0", "8"}, {"1", "7"}, {"3", "8"}, {"5", "6"}, {"6", "8"}, {"3", "9"}, {"1", "4"}, {"0", "6"})
+_DEDUCTION = re.compile(r"-\s?\d+[.,]\d\d|\b(discount|coupon|rebate|savings?|refund)\b", re.I)
+"""What makes a total another sum than that of the items."""
+
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_TOO_SHORT = 4
+"""Letters and digits of what is no date."""
+
 _NUMERIC_DATE = re.compile(r"(?<![\d/.-])(\d{1,4})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*[. ]+(\d{1,2})[, ]+(\d{4})(?!\d)")
 _TIME = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(:[0-5]\d)?(?![\d:])(\s?[AP]M\b)?", re.I)
@@ -91,9 +98,11 @@ def look_up_by_form(question: str, page: Page) -> Found | None:
     return None
 
 
-def has_date(text: str) -> bool:
-    """Whether a text has a date in it."""
-    return next(_dates(text), None) is not None
+def may_be_date(text: str) -> bool:
+    """Whether a text may be a date, if a misread one: it has digits and is more than a time or a small number."""
+    return (
+        bool(re.search(r"\d", text)) and not _TIME.fullmatch(text.strip()) and len(re.findall(r"\w", text)) > _TOO_SHORT
+    )
 
 
 def total_of(page: Page) -> Found | None:
@@ -118,11 +127,11 @@ def _corrected(value: float, line: ReadLine, page: Page, rows: Sequence[Row]) ->
     """A total of which one digit was misread, as the sum of what was read more surely above it; or as it was read."""
     above = [row.amounts[-1] for row in rows if row.amounts and row.amounts[-1].line.box.bottom <= line.box.top + 2]
     sums = [amounts for amounts in (amounts_of_items(page), above[-2:]) if len(amounts) > 1]
-    if any(_is_same(_sum(amounts), value) for amounts in sums):
+    if any(is_same_amount(_sum(amounts), value) for amounts in sums) or _DEDUCTION.search(page.text):
         return value
     for amounts in sums:
         is_surer = min(amount.line.confidence for amount in amounts) > line.confidence
-        if is_surer and _differ_by_one(f"{_sum(amounts):.2f}", f"{value:.2f}"):
+        if is_surer and _look_alike(f"{_sum(amounts):.2f}", f"{value:.2f}"):
             return _sum(amounts)
     return value
 
@@ -131,8 +140,11 @@ def _sum(amounts: Sequence[Amount]) -> float:
     return sum(amount.value for amount in amounts)
 
 
-def _differ_by_one(first: str, second: str) -> bool:
-    return len(first) == len(second) and sum(one != other for one, other in zip(first, second, strict=True)) == 1
+def _look_alike(first: str, second: str) -> bool:
+    """Whether two amounts differ in one digit, and in digits that are read for each other."""
+    if not differ_by_one(first, second):
+        return False
+    return next({one, other} for one, other in zip(first, second, strict=True) if one != other) in _LOOK_ALIKE
 
 
 def _evidence(value: float, values: set[float], rows: Sequence[Row]) -> float:
@@ -159,11 +171,7 @@ def _evidence(value: float, values: set[float], rows: Sequence[Row]) -> float:
 def _is_paid_less_change(value: float, rows: Sequence[Row]) -> bool:
     paid = [amount.value for row in rows if row.paid > LIKE_ENOUGH for amount in row.amounts]
     change = [amount.value for row in rows if row.change > LIKE_ENOUGH for amount in row.amounts]
-    return any(_is_same(given - back, value) for given in paid for back in change if back > 0)
-
-
-def _is_same(first: float, second: float) -> bool:
-    return abs(first - second) < 0.005
+    return any(is_same_amount(given - back, value) for given in paid for back in change if back > 0)
 
 
 def date_of(page: Page) -> Found | None:
@@ -188,24 +196,33 @@ def _surest(page: Page, parts: Callable[[str], Iterable[str]]) -> Found | None:
     return max(found, key=lambda one: one.confidence, default=None)
 
 
+def dates_of(text: str) -> set[datetime.date]:
+    """All dates that a text may mean: of 12/03/2021 two."""
+    return {date for _, dates in _dated(text) for date in dates}
+
+
 def _dates(text: str) -> Iterator[str]:
     """Dates that there are, as they are written."""
+    return (written for written, dates in _dated(text) if dates)
+
+
+def _dated(text: str) -> Iterator[tuple[str, list[datetime.date]]]:
+    """What is written like a date, and the dates that it may be, none where there is no such."""
     for found in _NUMERIC_DATE.finditer(text):
         first, month, last = found[1], int(found[3]), found[4]
         orders = [(first, month, last)] if len(first) > 2 else [(last, month, first), (last, int(first), found[3])]
-        if any(_is_date(year, number, day) for year, number, day in orders):
-            yield found[0]
+        yield found[0], [date for order in orders if (date := _date(*order)) is not None]
     named = [(found[0], found[1], found[2], found[3]) for found in _NAMED_DATE.finditer(text)]
     named += [(found[0], found[2], found[1], found[3]) for found in _MONTH_FIRST.finditer(text)]
     for written, day, month_name, year in named:
         name = month_name.lower()
-        if name in _MONTHS and _is_date(year, _MONTHS.index(name) + 1, day):
-            yield written
+        date = _date(year, _MONTHS.index(name) + 1, day) if name in _MONTHS else None
+        yield written, [] if date is None else [date]
 
 
-def _is_date(year: str, month: int, day: str) -> bool:
+def _date(year: str, month: int, day: str) -> datetime.date | None:
     try:
         date = datetime.date(int(year) + (2000 if len(year) == 2 else 0), month, int(day))
     except ValueError:
-        return False
-    return 1950 <= date.year <= 2100
+        return None
+    return date if 1950 <= date.year <= 2100 else None

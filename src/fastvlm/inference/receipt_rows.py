@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.page import Page, ReadLine, likeness
 
 _TOTAL_LABELS = ("total", "balance due", "amount due", "balance")
 _OTHER_LABELS = ("tax", "gst", "vat", "qty", "subtotal", "net", "change", "rounding", "discount", "service", "items")
@@ -17,15 +17,21 @@ _CHANGE_LABELS = ("change",)
 _LEAST_LIKENESS = 0.55
 """Of words, as they were read, to a label."""
 
+_SAME, _LEAST_LETTERS = 0.75, 4
+"""Likeness of a word to a label from which it is that label, misread; and letters of such a word."""
+
+LEAST_AMOUNTS = 3
+"""A page with fewer amounts is no receipt of which one could be told to be the total."""
+
 LIKE_ENOUGH = 0.4
 """To a label, for the amounts of a row to be taken for what was paid, or for the change."""
 
 _CURRENCY = re.compile(r"^\s*(?:[A-Z]{1,3}\b|R[A-Z][a-z]?|[$€£¥])?[\s/:.=-]*", re.I)
 _AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,6})[.,:](\d\d)\D{0,2}")
-_AMOUNT_AT_END = re.compile(r"(.*[a-z]{2}.*)\s([$€£¥]?\d[\d,]*\.\d\d)", re.I | re.S)
-_DATED = re.compile(
-    r"\b\d{1,4}([-/.])\d{1,2}\1\d{2,4}\b|\d\W?[a-z]{3}[a-z]*\W*\d{2}|[a-z]{3} \d{1,2}, \d{4}|"
-    r"\b[ap]m\b|\bdate\b|\btime\b",
+_AMOUNT_AT_END = re.compile(r"\s([$€£¥]?\d[\d,]*\.\d\d)$")
+_DATED = re.compile(r"\b\d{1,4}([-/.])\d{1,2}\1\d{2,4}\b|\d\W?[a-z]{3}[a-z]*\W*\d{2}|[a-z]{3} \d{1,2}, \d{4}", re.I)
+_TIMED = re.compile(
+    r"\b([ap]m|date|times?|hours?|open(s|ing)?|clos(es?|ing)|arrivals?|arrives?|departures?|departs?|until|check.?(in|out))\b",
     re.I,
 )
 """What tells that a number with a colon is the time of a day."""
@@ -37,6 +43,29 @@ def amount_of(text: str) -> float | None:
     written = _CURRENCY.sub("", first).replace(" ", "").replace("O", "0")
     found = _AMOUNT.fullmatch(written)
     return float(f"{found[1].replace(',', '')}.{found[2]}") if found else None
+
+
+def is_same_amount(first: float, second: float) -> bool:
+    """Whether two amounts are the same to the last of two decimals."""
+    return abs(first - second) < 0.005
+
+
+def is_dated(text: str) -> bool:
+    """Whether a text has what looks like a date in it."""
+    return bool(_DATED.search(text))
+
+
+def is_called(words: str, *, total: bool = False) -> bool:
+    """Whether one of some words is that of a sum, a tax or a payment, but for a letter; total: of the total only."""
+    labels = _TOTAL_LABELS if total else (*_TOTAL_LABELS, *_OTHER_LABELS, *_PAID_LABELS)
+    names = {word for label in labels for word in label.split()} - {"due", "amount", "items"}
+    return any(_is_word(word, name) for word in re.findall("[a-z]+", words.lower()) for name in names)
+
+
+def _is_word(read: str, name: str) -> bool:
+    """Whether a word that was read is another one, but for a letter where it is not too short for that."""
+    may_differ = len(read) >= _LEAST_LETTERS and abs(len(read) - len(name)) < 2
+    return read == name or (may_differ and likeness(read, name) >= _SAME)
 
 
 def written_amount(text: str, page: Page) -> str:
@@ -57,9 +86,10 @@ class Amount(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The amounts of a row, and how much its words are like labels of some kinds, from 0 to 1."""
+    """The amounts of a row, its words, and how much these are like labels of some kinds, from 0 to 1."""
 
     amounts: list[Amount]
+    words: str
     total: float
     other: float
     paid: float
@@ -75,6 +105,7 @@ def row_of(lines: Sequence[ReadLine]) -> Row:
         known = [(amount, line) for amount, line in known if ":" not in line.text]
     return Row(
         [Amount(value, line, line is known[-1][1]) for value, line in known],
+        words,
         *(_like_label(words, labels) for labels in (_TOTAL_LABELS, _OTHER_LABELS, _PAID_LABELS, _CHANGE_LABELS)),
     )
 
@@ -84,23 +115,24 @@ def _parts(text: str) -> tuple[str, float | None]:
     whole = amount_of(text)
     if whole is not None:
         return "", whole
-    end = _AMOUNT_AT_END.fullmatch(text)
-    return (text, None) if end is None else (end[1], amount_of(end[2]))
+    end = _AMOUNT_AT_END.search(text)
+    has_words = end is not None and re.search("[a-z]{2}", text[: end.start()], re.I) is not None
+    return (text[: end.start()], amount_of(end[1])) if end is not None and has_words else (text, None)
 
 
 def _is_dated(words: str, *, is_alone: bool) -> bool:
     """Whether what looks like an amount beside some words is the time of a day."""
-    return bool(_DATED.search(words)) or (is_alone and not words.strip())
+    return is_dated(words) or bool(_TIMED.search(words)) or (is_alone and not words.strip())
 
 
 def _like_label(text: str, labels: Sequence[str]) -> float:
     """How much words are like one of some labels, wherever it stands among them: 0 up to the least likeness."""
     letters = "".join(re.findall("[a-z]+", text.lower()))
-    likeness = 0.0
+    best = 0.0
     for label in (label.replace(" ", "") for label in labels):
         matcher = SequenceMatcher(None, "", label, autojunk=False)
         for start in range(max(1, len(letters) - len(label) + 1)):
             matcher.set_seq1(letters[start : start + len(label)])
-            if matcher.quick_ratio() > max(likeness, _LEAST_LIKENESS):  # which is never below the ratio
-                likeness = max(likeness, matcher.ratio())
-    return max(0.0, likeness - _LEAST_LIKENESS) / (1 - _LEAST_LIKENESS)
+            if matcher.quick_ratio() > max(best, _LEAST_LIKENESS):  # which is never below the ratio
+                best = max(best, matcher.ratio())
+    return max(0.0, best - _LEAST_LIKENESS) / (1 - _LEAST_LIKENESS)

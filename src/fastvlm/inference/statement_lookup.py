@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from fastvlm.inference.line_lookup import look_up
-from fastvlm.inference.page import Found, Page, number_of
+from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, number_of
+from fastvlm.inference.receipt_lookup import dates_of
 from fastvlm.inference.receipt_rows import amount_of
 
 _FRAME = re.compile(
-    r"^.*\b(?:true or false|is (?:this|it) (?:true|right|correct)|(?:yes or no|check this|statement correct)\b[^:]*)"
-    r"\s*(?::|,|that\b)|^.*\b(?:that|check|verify)\s*:?(?=\s)|^.*:(?=\s)",
+    r"^.*?\b(?:true or false|is (?:this|it) (?:true|right|correct)|yes or no|check this|statement correct)\b\s*"
+    r"(?::|,|that\b)|"
+    r"^.*?\b(?:is (?:this|it) (?:true|right|correct) that|can it be true that|(?:say|agree|see|show|shows|know) that|"
+    r"(?:say|tell|see|confirm|check|verify) (?:that|if|whether)|check:|verify:)(?=\s)|"
+    r"^(?:please )?(?:check|verify|confirm)(?=\s)|^(?:[^\s:]+ ){1,8}[^\s:]+:(?=\s)",
     re.I,
 )
 """What stands before a claim."""
 
-_TAG = re.compile(r"[\s,]*\b(?:true|right|correct|yes or no|isn't it|true or false)\W*$|[\s.?!]+$", re.I)
+_TAG = re.compile(
+    r"[\s,.]*\b(?:(?:is (?:that|this|it) )?(?:true|right|correct|so)|true or false|(?:is|does)n't it|please|"
+    r"(?:please )?(?:answer )?(?:with )?yes or no(?: only)?|dollars|euros|pounds|"
+    r"(?:on|in) (?:this|the) (?:picture|receipt|bill|invoice|form|table|chart|document))\W*$|[\s.?!]+$",
+    re.I,
+)
 """What stands behind a claim."""
 
-_DIRECT = re.compile(r"^\W*(?:is|are|was|were)\s+(.+)\s+(\S+)$", re.I)
-_DIRECT_DOES = re.compile(r"^\W*(?:does|do|did)\s+(.+?)\s+(cost|say|come to|show)\s+(.+)$", re.I)
-_NAMES_NOTHING = re.compile(r"\W*(there|this|that|it|these|those)\b", re.I)
+_DENIED = re.compile(r"\b(not|never|neither|nor|without|false|wrong|incorrect|untrue|no more|no less)\b|n't\b", re.I)
+_SEVERAL = re.compile(r"\b(and|or|but|nor|both|either)\b", re.I)
+_UNCLEAR = re.compile(r"\b(between|about|around|before|after|at least|at most|almost|nearly|until|since|up to)\b", re.I)
+_NAMES_NOTHING = re.compile(r"\W*(there|this|that|it|these|those|i|you|we|they)\b", re.I)
+_MOST_CHARACTERS = 300
+"""Of a question whose claim is looked for."""
+
+_DOES = re.compile(
+    r"^\W*(?:does|do|did)\s+(?P<a>.+?)\s+(?P<verb>cost|say|show|come to|amount to|have|read)\s+(?P<b>.+)$", re.I
+)
+_HAS = re.compile(r"^\W*(?:has|have)\s+(?P<a>.+?)\s+(?P<b>(?:the|an?)\s+.+)$", re.I)
+_IS = re.compile(r"^\W*(?:is|are|was|were)\s+(?P<rest>.+)$", re.I)
+_EXTREME = re.compile(
+    r"(?P<a>.+?) the (?:(?P<b>highest|largest|lowest|smallest)(?: (?:one|bar|value))?|"
+    r"(?P<c>most expensive item|dearest item))",
+    re.I,
+)
+_VERBS = {
+    "cost": "costs", "say": "says", "show": "shows", "come to": "comes to", "amount to": "comes to", "have": "has",
+    "read": "reads",
+}  # fmt: skip
 
 _CLAIMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.I), question)
@@ -34,15 +60,55 @@ _CLAIMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"the item for (?P<a>\S+) is (?P<b>.+)", "Which item costs {a}?|b"),
         (r"(?P<a>.+?) (?:has|have) (?:a|an|the) (?P<b>.+) of (?P<c>\S+)", "What is the {b} of {a}?|c"),
         (r"(?P<a>.+?) is (?P<b>\S+) for (?P<c>.+)", "What is {a} for {c}?|b"),
-        (r"the (?:\w+ )?(?:comes|amounts) to (?P<a>.+)", "What is the total?|a"),
+        (
+            r"(?:the )?(?:receipt|bill|slip|invoice|total|everything|sum|it) (?:comes|amounts) to (?P<a>.+)",
+            "What is the total?|a",
+        ),
         (r"(?P<a>.+?) costs? (?P<b>.+)", "What is the price of {a}?|b"),
-        (r"(?P<a>.+?) (?:is|are|was|were|says?|shows?|reads?) (?P<b>.+)", "What is {a}?|b"),
+        (r"(?P<a>.+?) (?:is|are|was|were|says?|shows?|reads?|comes to) (?P<b>.+)", "What is the value of {a}?|b"),
     )
 )
 """How facts are claimed, with the question that asks for them, and which part of the claim is the answer to that."""
 
-_LEAST_LIKENESS = 0.7
-"""Of a name that was read to the one that is claimed."""
+_SIGN = re.compile(
+    r"\b(higher|larger|greater|bigger|more(?! expensive)|over|above|lower|smaller|less|fewer|under|below|cheaper)\b",
+    re.I,
+)
+_LOWER = frozenset({"lower", "smaller", "less", "fewer", "under", "below", "cheaper"})
+_BARE_SIGNS = frozenset({"over", "above", "under", "below"})
+"""Of comparisons with a number that have no *than*."""
+
+_BEFORE_NAME = re.compile(
+    r"^(?:\W|(?:a|an|amount|are|bar|can|check|confirm|could|did|do|does|false|for|has|have|if|is|it|number|of|one|or|"
+    r"right|say|see|tell|that|the|there|true|value|verify|was|whether|would|you)\b)+",
+    re.I,
+)
+_BEHIND_NAME = re.compile(r"(?:\W|\b(?:is|are|was|has|have|a|an|the)\b)+$", re.I)
+
+_QUOTED = r"['\"]?(?P<word>[\w'-]+)['\"]?"
+_TEXT = r"(?:the |this )?(?:text|page|document|it)"
+_WORD_QUESTIONS = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        rf"\bthe words? {_QUOTED}(?:$| (?:appears?|be found|in|on|written|there)\b)",
+        rf"^(?:(?:does|do) )?{_TEXT} (?:contains?|says?|mentions?) {_QUOTED}(?: anywhere)?$",
+        rf"^(?:(?:is|can|was) )?{_QUOTED} (?:(?:be found|found|written|mentioned) )?(?:here|(?:in|on) {_TEXT})$",
+    )
+)
+_NO = "anything english it letters lines number numbers people something text that there this what word words"
+_NO_WORDS = frozenset(_NO.split())
+"""Of which it is not asked whether they stand there as words."""
+
+_LIKE_WORD, _UNLIKE_WORD, _LEAST_LETTERS = 0.8, 0.65, 5
+"""Of a word that was read to one that is asked for: from which it is that one, and up to which it is another; a shorter
+one is compared to the letter."""
+
+_SURE_OF_NO_WORD = 0.6
+_SURE_OF_READING = 0.9
+"""A text that was read with so much is another one where it differs from what is claimed."""
+
+_SAME_TEXT, _OTHER_TEXT = 0.85, 0.6
+"""Likeness of a text that was read to what is claimed, from which it is that, and up to which it is another one."""
 
 _NEAR = 0.05
 """By which share a number that was measured, and not read, may differ from a claimed one."""
@@ -50,38 +116,13 @@ _NEAR = 0.05
 _SURE_OF_NUMBER = 0.5
 """A number that was read with less and differs in one digit is taken for a misread one."""
 
-_COMPARED = re.compile(
-    r"(?P<a>.+?)\s+(?P<sign>higher|larger|greater|bigger|more|lower|smaller|less|fewer)\b(?P<middle>.*?)\bthan\b\s*"
-    r"(?P<b>.+)",
-    re.I,
-)
-_BEFORE_NAME = re.compile(
-    r"^(?:\W|(?:a|an|amount|are|bar|can|check|confirm|could|did|do|does|false|for|has|have|if|is|it|number|of|one|or|"
-    r"right|say|see|tell|that|the|there|true|value|verify|was|whether|would|you)\b)+",
-    re.I,
-)
-_BEHIND_NAME = re.compile(r"(?:\W|\b(?:is|are|was|has|have|a|an|the))+$", re.I)
-_LOWER = frozenset({"lower", "smaller", "less", "fewer"})
 
-_WORD_QUESTION = re.compile(r"\b(words?|contains?|in the text|written|anywhere|appears?|found|mentions?)\b", re.I)
-_ABOUT = """
-a anywhere appear appears be can contain contains does find found here in is it mention mentioned mentions on page
-picture say says text the there this word words written you
-"""
-_ABOUT_WORDS = frozenset(_ABOUT.split())
-"""What questions for a word say beside it."""
+class Verdict(NamedTuple):
+    """Whether something is so, how likely that is right, from 0 to 1, and the line that tells it."""
 
-_LIKE_WORD, _UNLIKE_WORD = 0.8, 0.65
-"""Of a word that was read to one that is asked for: from which it is that one, and up to which it is another."""
-
-_SURE_OF_NO_WORD = 0.6
-
-_STATE = re.compile(
-    r"\b(ticked|checked|selected|marked|chosen|filled|shown|given|visible|there|empty|paid|black|white|grey|gray|red|"
-    r"green|blue|yellow|orange|brown|purple|pink)\W*$",
-    re.I,
-)
-"""What is said of things and stands nowhere beside them."""
+    is_so: bool
+    confidence: float
+    line: ReadLine | None
 
 
 class _Claim(NamedTuple):
@@ -91,33 +132,77 @@ class _Claim(NamedTuple):
     answer: str
 
 
-def check_statement(question: str, page: Page) -> Found | None:
-    """Answer yes or no to what a question claims; None where it claims nothing that could be looked up."""
-    compared = _COMPARED.search(question)
-    if compared is not None:
-        return _compared(compared, page)
-    statement = _statement(question)
-    found = _has_word(question, page)
-    if found is not None:
-        return found
-    claim = None if _NAMES_NOTHING.match(statement) else next(_claims(statement), None)
-    found = None if claim is None or _STATE.search(claim.answer) else look_up(claim.question, page)
-    if claim is None or found is None:
+def check_statement(question: str, page: Page) -> Verdict | None:
+    """Tell whether what a question claims is so; None where that is not known.
+
+    What is denied, or several claims at once, are not taken apart. Something is said not to be so only where another
+    thing of its kind was found: another number, date or name.
+    """
+    statement = _without_frame(" ".join(question.split()))
+    if len(question) > _MOST_CHARACTERS or _DENIED.search(statement):
         return None
-    return Found("yes" if _agree(found, claim.answer) else "no", found.line, found.confidence)
+    word = _word(statement)
+    if word is not None:
+        return _has_word(word, page)
+    sides = _sides(statement)
+    if sides is not None:
+        return _compared(*sides, page)
+    if _SEVERAL.search(statement) or _UNCLEAR.search(statement) or _SIGN.search(statement):
+        return None
+    verdicts = [_verdict(claim, page) for one in _as_statements(statement) for claim in _claims(one)]
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return next((verdict for verdict in known if verdict.is_so), known[0] if known else None)
 
 
-def _statement(question: str) -> str:
-    """A claim without what frames it."""
-    text = question.strip()
+def _verdict(claim: _Claim, page: Page) -> Verdict | None:
+    found = None if _NAMES_NOTHING.match(claim.answer) else look_up(claim.question, page)
+    is_so = None if found is None else _agrees(found, claim.answer, page)
+    return None if found is None or is_so is None else Verdict(is_so, found.confidence, found.line)
+
+
+def _without_frame(text: str) -> str:
     while (shorter := _TAG.sub("", text)) != text:
         text = shorter
-    text = _FRAME.sub("", text, count=1).strip()
-    does = _DIRECT_DOES.fullmatch(text)
-    if does:
-        return f"{does[1]} {does[2]}s {does[3]}" if does[2] != "come to" else f"{does[1]} comes to {does[3]}"
-    direct = _DIRECT.fullmatch(text)
-    return f"{direct[1]} is {direct[2]}" if direct else text
+    without = _FRAME.sub("", text, count=1).strip()
+    return without or text
+
+
+def _as_statements(text: str) -> list[str]:
+    """A question as a statement: *is the total 5.20* as *the total is 5.20*; as several where names may end earlier."""
+    does = _DOES.fullmatch(text)
+    has = _HAS.fullmatch(text)
+    is_ = _IS.fullmatch(text)
+    if does is not None:
+        statements = [f"{does['a']} {_VERBS[does['verb'].lower()]} {does['b']}"]
+    elif has is not None:
+        statements = [f"{has['a']} has {has['b']}"]
+    elif is_ is not None:
+        statements = list(_with_is_inside(is_["rest"]))
+    else:
+        statements = [text]
+    return [statement for statement in statements if not _NAMES_NOTHING.match(statement)]
+
+
+def _with_is_inside(text: str) -> Iterator[str]:
+    """What stands behind *is*, with it between what is named and what it is said to be."""
+    words = text.split()
+    extreme = _EXTREME.fullmatch(text)
+    if extreme is not None:
+        named = extreme["a"]
+        yield f"{named} has the {extreme['b']} value" if extreme["b"] else f"the {extreme['c']} is {named}"
+    elif words[0][:1].isdigit() and words[1:2] == ["the"]:
+        yield f"{' '.join(words[1:])} is {words[0]}"
+    else:
+        start = len(words)
+        while start > 1 and _is_part_of_value(words[start - 1], words[start - 2]):
+            start -= 1
+        for end in range(start, len(words)):
+            yield f"{' '.join(words[:end])} is {' '.join(words[end:])}"
+
+
+def _is_part_of_value(word: str, before: str) -> bool:
+    """Whether a word begins as names and numbers do, or is the unit of a number."""
+    return word[0].isupper() or bool(re.search(r"[\d@]", word)) or (before[-1:].isdigit() and len(word) <= 3)
 
 
 def _claims(statement: str) -> Iterator[_Claim]:
@@ -128,53 +213,105 @@ def _claims(statement: str) -> Iterator[_Claim]:
             yield _Claim(question.format(**found.groupdict()), found[answer])
 
 
-def _compared(compared: re.Match[str], page: Page) -> Found | None:
-    """Whether a number that is named is higher, or lower, than another one that is named or given."""
-    # `A has a higher value than B`, or `there is a higher value for A than for B`
-    first = look_up(f"What is the value of {_name(compared['a']) or _name(compared['middle'])}?", page)
-    second = look_up(f"What is the value of {_name(compared['b'])}?", page)
-    number = None if first is None else _value_of(first.text)
-    limit = _value_of(_name(compared["b"]) if second is None else second.text)
-    if first is None or number is None or limit is None:
+def _sides(statement: str) -> tuple[str, bool, str] | None:
+    """What is compared, whether it is said to be the lower one, and with what; None where nothing is."""
+    sign = _SIGN.search(statement)
+    if sign is None:
         return None
-    confidence = first.confidence if second is None else min(first.confidence, second.confidence)
-    is_so = number < limit if compared["sign"].lower() in _LOWER else number > limit
-    return Found("yes" if is_so else "no", first.line, confidence)
+    word = sign[0].lower()
+    than = re.compile(r"\bthan\b", re.I).search(statement, sign.end())
+    end = sign.end() if than is None and word in _BARE_SIGNS else None if than is None else than.end()
+    if end is None:
+        return None
+    middle = statement[sign.end() : end].removesuffix("than")
+    # `A has a higher value than B`, or `there is a higher value for A than for B`
+    return _name(statement[: sign.start()]) or _name(middle), word in _LOWER, _name(statement[end:])
+
+
+def _compared(first: str, is_lower: bool, second: str, page: Page) -> Verdict | None:
+    """Whether a number that is named is higher, or lower, than another one that is named or given."""
+    if not first or not second or _SEVERAL.search(f"{first} {second}") or re.search(r"[a-z] \d+$", first, re.I):
+        return None
+    one = look_up(f"What is the value of {first}?", page)
+    other = look_up(f"What is the value of {second}?", page)
+    number = None if one is None else _number(one.text)
+    limit = _number(second if other is None else other.text)
+    if one is None or number is None or limit is None:
+        return None
+    confidence = one.confidence if other is None else min(one.confidence, other.confidence)
+    return Verdict(number < limit if is_lower else number > limit, confidence, one.line)
 
 
 def _name(text: str) -> str:
     return _BEHIND_NAME.sub("", _BEFORE_NAME.sub("", text)).strip()
 
 
-def _has_word(question: str, page: Page) -> Found | None:
-    """Whether a word stands on a page; None where that is not asked, or where a word is a little like it."""
-    words = [word for word in re.findall(r"[^\W_]+", question.lower()) if word not in _ABOUT_WORDS]
-    if len(words) != 1 or not _WORD_QUESTION.search(question):
+def _word(statement: str) -> str | None:
+    """The word of which a question asks whether it stands on a page."""
+    found = next((one for pattern in _WORD_QUESTIONS if (one := pattern.search(statement)) is not None), None)
+    return None if found is None or found["word"].lower() in _NO_WORDS else found["word"].lower()
+
+
+def _has_word(word: str, page: Page) -> Verdict | None:
+    """Whether a word stands on a page; None where one that is a little like it does."""
+    said = [(other, line) for line in page.lines for other in re.findall(r"[^\W_]+", line.text.lower())]
+    if not said:
         return None
-    said = [(word, line) for line in page.lines for word in re.findall(r"[^\W_]+", line.text.lower())]
-    likeness = [SequenceMatcher(None, words[0], word, autojunk=False).ratio() for word, _ in said]
-    best = max(likeness, default=0.0)
-    if not said or _UNLIKE_WORD < best < _LIKE_WORD:
+    alike = [likeness(word, other) for other, _ in said]
+    best = max(alike)
+    if best >= (_LIKE_WORD if len(word) >= _LEAST_LETTERS else 1.0):
+        return Verdict(True, best, said[alike.index(best)][1])
+    return Verdict(False, _SURE_OF_NO_WORD, None) if best <= _UNLIKE_WORD else None
+
+
+def _agrees(found: Found, claimed: str, page: Page) -> bool | None:
+    """Whether what was found is what is claimed, as far as it was read right; None where they are of two kinds."""
+    number, expected = _number(found.text), _number(claimed)
+    if expected is not None:
+        return None if number is None else _is_number(found, number, claimed, expected)
+    if dates_of(claimed):
+        return _is_date(found.text, claimed)
+    text, other = found.text.lower().strip(), claimed.lower().strip()
+    digits, claimed_digits = (re.sub(r"\D", "", one) for one in (text, other))
+    alike = likeness(text, other)
+    if text == other:
+        return True
+    if digits != claimed_digits or (alike < 1 and found.confidence >= _SURE_OF_READING):
+        is_other = True
+    elif text in other or other in text:
         return None
-    line = said[likeness.index(best)][1]
-    return Found("yes", line, best) if best >= _LIKE_WORD else Found("no", line, _SURE_OF_NO_WORD)
+    elif alike >= _SAME_TEXT:
+        return True
+    else:
+        is_other = alike <= _OTHER_TEXT
+    # A word in small letters is said of things more often than it stands beside them.
+    stands_there = any(likeness(line.text.lower(), other) >= _SAME_TEXT for line in page.lines)
+    is_name = claimed[0].isupper() or bool(claimed_digits) or stands_there
+    return False if is_other and is_name else None
 
 
-def _agree(found: Found, claimed: str) -> bool:
-    """Whether what was found is what is claimed, as far as it was read right."""
-    number, expected = _value_of(found.text), _value_of(claimed)
-    if number is not None and expected is not None:
-        is_measured = found.text != found.line.text and found.text not in found.line.text
-        if abs(number - expected) <= (_NEAR * abs(expected) if is_measured else 1e-9):
-            return True
-        return found.confidence < _SURE_OF_NUMBER and _differ_by_one(found.text, claimed)
-    return SequenceMatcher(None, found.text.lower(), claimed.lower(), autojunk=False).ratio() >= _LEAST_LIKENESS
+def _is_date(written: str, claimed: str) -> bool | None:
+    """Whether a date is the one that is claimed; None where one of them is no date."""
+    dates, claimed_dates = dates_of(written), dates_of(claimed)
+    if not dates or not claimed_dates:
+        return None
+    if any(re.search("[a-z]", text, re.I) for text in (written, claimed)):
+        return bool(dates & claimed_dates)
+    # Written alike, day and month stand in the same order.
+    return re.findall(r"\d+", written) == re.findall(r"\d+", claimed)
 
 
-def _value_of(text: str) -> float | None:
+def _is_number(found: Found, number: float, claimed: str, expected: float) -> bool:
+    is_measured = found.text not in found.line.text
+    if abs(number - expected) <= (_NEAR * abs(expected) if is_measured else 1e-9):
+        return True
+    return found.confidence < _SURE_OF_NUMBER and differ_by_one(found.text, claimed)
+
+
+def _number(text: str) -> float | None:
+    """A number with what it is counted in, an amount or a share; None for other texts."""
     amount = amount_of(text)
-    return number_of(text) if amount is None else amount
-
-
-def _differ_by_one(first: str, second: str) -> bool:
-    return len(first) == len(second) and sum(one != other for one, other in zip(first, second, strict=True)) == 1
+    if amount is not None:
+        return amount
+    with_unit = re.fullmatch(r"(\S*\d)\s?[a-z]{1,3}\.?", text.strip(), re.I)
+    return number_of(with_unit[1] if with_unit else text)

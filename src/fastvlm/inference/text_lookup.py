@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import SequenceMatcher
 
-from fastvlm.inference.page import Found, Page, ReadLine, joined_line
+from fastvlm.inference.page import Found, Page, ReadLine, joined_line, likeness
 from fastvlm.inference.reading import READ_QUESTION
 
 LEAST_LINES = 3
@@ -18,6 +17,14 @@ LEAST_LINES = 3
 
 MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
+
+_ASIDES = """
+a altogether and answer briefly can closely could drawing exactly good have hello hey hi image in is it just keep let
+look looking me morning now of ok on please question quick see short so sorry tell thank thanks the this to well what
+when who why would you
+"""
+ASIDES = frozenset(_ASIDES.split())
+"""What people say beside what they ask."""
 
 _SURE_OF_LETTER = 0.4
 """A single letter that is read with less below a text is none."""
@@ -43,18 +50,21 @@ _ASKS_FOR_NEXT_WORD = re.compile(
     re.I,
 )
 _YES_OR_NO = re.compile(
-    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)\b|\b(true|false|yes or no|correct)\b|\bright\?|"
-    r"\b(check|verify|confirm|agree)\b|\b(can|could|would) \w+ (say|tell|see|confirm) (if|whether)\b|"
-    r"^(?!.*\b(which|what|who|whose|where|how)\b).*\bthan\b.*\?",
+    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)(n't)?\b|\b(true|false|yes or no|correct)\b|"
+    r"\b(right|isn't it|doesn't it|is that so)\?|(^|[:,.;])\W*(check|verify|confirm)( that| if| whether| this|:)|"
+    r"\b(agree|say|tell|see|confirm) (that|if|whether)\b",
     re.I,
 )
+_COMPARES = re.compile(r"\bthan\b.*\?", re.I | re.S)
+_ASKS_FOR_OTHER = re.compile(r"\b(which|what|who|whose|where|when|how|list|name|show)\b", re.I)
+
 _LEAST_LIKENESS = 0.75
 """Of a word, as it was read, to one that a question names."""
 
 
 def is_yes_or_no(question: str) -> bool:
     """Whether a question is answered by yes or no."""
-    return bool(_YES_OR_NO.search(question))
+    return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))
 
 
 def asks_for_text(question: str) -> bool:
@@ -113,8 +123,8 @@ def _next_word(named: str, page: Page) -> Found | None:
     for line in page.lines:
         words = line.text.split()
         for word, following in zip(words, [*words[1:], None], strict=True):
-            likeness = SequenceMatcher(None, word.lower(), named.lower(), autojunk=False).ratio()
-            if likeness > best[0]:
-                found = None if following is None else Found(following, line, likeness * line.confidence)
-                best = (likeness, found)
+            alike = likeness(word.lower(), named.lower())
+            if alike > best[0]:
+                found = None if following is None else Found(following, line, alike * line.confidence)
+                best = (alike, found)
     return best[1]
