@@ -219,6 +219,8 @@ def test_a_label_above_its_value_is_found_and_a_misread_usual_one_is_put_right()
         ("How many lines does the table have below the header?", TABLE, "3"),
         ("How many rows does the table have?", FORM, None),
         ("How many apples were sold in Bergen?", TABLE, "5"),  # which is no count
+        ("How many rows have more than 10 Apples?", TABLE, None),
+        ("How many rows are empty?", TABLE, None),
     ],
 )
 def test_lines_rows_and_columns_are_counted(question: str, on: Page, expected: str | None) -> None:
@@ -236,11 +238,30 @@ def test_lines_rows_and_columns_are_counted(question: str, on: Page, expected: s
         ("What is the highest value?", False),  # names nothing
         ("Tell me the value of Trousers.", True),
         ("Good morning. What is written here?", False),  # where a sentence begins
+        ("Hello, Claude, what is this?", False),
+        ("WHAT COLOUR IS THE CAR?", False),
+        ("Is there a Phone?", False),  # which is yes or no
+        ("Why?", False),
+        ("phone?", False),
+        ("What is the Given name?", False),  # as another word is called
     ],
 )
 def test_what_a_question_names_and_a_page_has_nothing_like_is_missing(question: str, *, missing: bool) -> None:
     assert names_what_is_missing(question, FORM) == missing
     assert not names_what_is_missing(question, Page([]))
+
+
+def test_years_over_the_columns_of_a_table_are_no_row() -> None:
+    years = page("          2001      2002", "Oslo      12        7", "Bergen    5         31", "Tromso    40        9")
+    assert answer("How many rows are there?", years) == "3"
+    assert answer("How many columns of numbers are there?", years) == "2"
+
+
+def test_a_date_that_cannot_be_understood_is_the_answer_all_the_same() -> None:
+    form = page("Order form", "Date      June 2019", "Born      10 Dec 1985", "City      London")
+    assert answer("What is the Date?", form) == "June 2019"
+    timed = page("Order form", "Date      11:45", "Born      10 Dec 1985", "City      London")
+    assert answer("What is the date?", timed) == "10 Dec 1985"
 
 
 def test_a_question_for_yes_or_no_is_not_looked_up() -> None:

@@ -119,6 +119,47 @@ def test_a_receipt_without_address_and_phone_number_has_none() -> None:
     assert answer("What is the name of the shop?", page("Apples   1.00", "Pears   2.00", "Plums   3.00")) is None
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the store number?", "What did I buy at the shop?", "What colour is the logo of the shop?",
+        "In which city is the shop?", "What is the web address?", "What is the VAT number of the company?",
+        "What is the fax number of the store?", "How many items are cheaper than 5?", "How many items have a discount?",
+        "How many items cost 3.00?", "Who paid 3.00?",
+    ],
+)  # fmt: skip
+def test_what_a_receipt_does_not_say_is_not_told(question: str) -> None:
+    assert answer(question, SHOP) is None
+
+
+def test_numbers_and_words_at_the_head_of_a_receipt_are_not_taken_for_others() -> None:
+    rows = ("INVOICE", "FOOD 4 LESS", "24 hours open", "Terminal 12345678", "Fax 020 7946 0000", "Bread   5.20")
+    receipt = page(*rows, "Milk   1.30", "TOTAL   6.50")
+    assert answer("What is the name of the shop?", receipt) == "FOOD 4 LESS"
+    assert answer("What is the address?", receipt) is None
+    assert answer("What is the phone number?", receipt) is None
+    assert answer("When was the receipt issued?", SHOP) == "12.03.2021"
+
+
+def test_times_are_no_prices() -> None:
+    menu = page("CAFE", "Open   8:30", "Tea   2.50", "Coffee   3.50", "Cake   4.20", "Soup   6.90")
+    assert answer("Open?", menu) == "8:30"
+    assert answer("How many items are there?", menu) == "4"
+    assert answer("What is the most expensive item?", menu) == "Soup"
+    assert answer("How much did the most expensive item cost?", menu) == "6.90"
+
+
+@pytest.mark.parametrize("name", ["Cashews", "Gift card", "Total cereal", "Magnet", "Taxi"])
+def test_an_item_may_be_called_like_a_sum(name: str) -> None:
+    receipt = page("Bread   5.20", f"{name}   7.00", "Milk   1.30", "TOTAL   13.50", "Cash   20.00")
+    assert answer("How many items are there?", receipt) == "3"
+    assert answer("What is the most expensive item?", receipt) == name
+    found = look_up("How many items are there?", receipt)
+    assert found is not None and found.confidence == 0.9  # the sum proves it, as far as it was read
+    unread = look_up("How many items are there?", page("Bread   5.20", "Mi1k   l.30", "TOTAL   6.50"))
+    assert unread is not None and unread.confidence == 0.5
+
+
 def test_items_end_where_their_sum_stands_whatever_it_is_called() -> None:
     rows = ("Card game   12.00", "Changing mat   8.00", "Net   5.00", "Zxqq   25.00", "Kash   30.00", "Back   5.00")
     assert answer("How many different items are there?", page(*rows)) == "3"
@@ -140,6 +181,12 @@ def test_a_misread_digit_of_a_total_is_put_right_by_what_was_read_more_surely() 
     surely = [line for number, (row, _) in enumerate(rows) for line in _below(page(row, sure=0.9), number)]
     found = total_of(Page(surely))
     assert found is not None and found.text == "3.50"  # which of them was misread is not known
+    deducted = [*lines, *_below(page("Coupon   -5.00"), 4)]
+    found = total_of(Page(deducted))
+    assert found is not None and found.text == "3.50"
+    other = [replace(line, text="1.50") if line.text == "3.50" else line for line in lines]
+    found = total_of(Page(other))
+    assert found is not None and found.text == "1.50"  # an 8 is not read for a 1
 
 
 def _below(one: Page, number: int) -> list[ReadLine]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fastvlm.inference.line_lookup import look_up, names_what_is_missing
 from fastvlm.inference.page import Page, ReadLine
 from fastvlm.inference.statement_lookup import check_statement
 from fastvlm.inference.text_lookup import is_yes_or_no
+from fastvlm.processing.text_lines import Box
 from read_pages import page
 
 FORM = page("Order form", "Name      Ada Lovelace", "Weight      71 kg", "City: London", "Account     40012")
@@ -91,6 +93,46 @@ def test_a_claim_is_checked_whatever_frames_it(claim: str, on: Page, frame: str,
         ("Is Oslo more than Rome?", TABLE, None),
         ("Is it the case that?", Page([]), None),
         ("Does the text contain captain?", Page([]), None),
+        # Values of several words, and words around them.
+        ("Is the Name Ada Lovelace?", FORM, "yes"),
+        ("Is the Name Charles Babbage?", FORM, "no"),
+        ("Is the Weight 71 kg?", FORM, "yes"),
+        ("Is the Weight 72 kg?", FORM, "no"),
+        ("Is the City Paris?", FORM, "no"),
+        ("Is the Account 40021?", FORM, "no"),
+        ("Account is 40012, right?", FORM, "yes"),
+        ("City is London, right?", FORM, "yes"),
+        ("Tea is 17, true?", CHART, "yes"),
+        ("Is the total 14.50? Please answer with yes or no.", RECEIPT, "yes"),
+        ("Is the total 14.50 on this receipt?", RECEIPT, "yes"),
+        ("Is the total 14.50\ndollars?", RECEIPT, "yes"),
+        ("The total is 14.50, isn't it?", RECEIPT, "yes"),
+        ("Is 14.50 the total?", RECEIPT, "yes"),
+        ("Is Fish the most expensive item?", RECEIPT, "yes"),
+        ("Is Milk the most expensive item?", RECEIPT, "no"),
+        ("Is Tea the highest?", CHART, "no"),
+        ("Does Jam have the highest value?", CHART, "yes"),
+        ("Does Oslo have the highest Apples?", TABLE, "no"),
+        ("Does Tromso have the highest Apples?", TABLE, "yes"),
+        ("Is the total over 10?", RECEIPT, "yes"),
+        ("Is the total under 10?", RECEIPT, "no"),
+        # What is denied, or said of several things, or in words that a page does not have, is not told.
+        ("Is the total not 14.50?", RECEIPT, None),
+        ("Isn't the total 14.50?", RECEIPT, None),
+        ("Milk doesn't cost 1.30, right?", RECEIPT, None),
+        ("Is it false that the City is London?", FORM, None),
+        ("Is the total no more than 20?", RECEIPT, None),
+        ("Is Fish 8.00 and Milk 1.30?", RECEIPT, None),
+        ("Did Fish and Bread cost more than Milk?", RECEIPT, None),
+        ("Is the total 10 more than the price of Fish?", RECEIPT, None),
+        ("Is the total about 14?", RECEIPT, None),
+        ("Is the total at least 14?", RECEIPT, None),
+        ("Was milk bought?", RECEIPT, None),
+        ("Is the TOTAL bold?", RECEIPT, None),
+        ("Is the City lond?", FORM, None),
+        ("Does the text contain people?", PROSE, None),
+        ("Does it say oat anywhere?", PROSE, None),  # but for a letter of boat
+        ("Is the total 14.50? " * 30, RECEIPT, None),
     ],
 )
 def test_questions_for_yes_or_no(question: str, on: Page, expected: str | None) -> None:
@@ -111,3 +153,32 @@ def test_a_digit_that_was_hardly_read_may_be_the_claimed_one() -> None:
         misread = [ReadLine("1.80", line.box, sure) if line.text == "1.30" else line for line in RECEIPT.lines]
         found = check_statement("Does Milk cost 1.30?", Page(misread))
         assert found is not None and ("no", "yes")[found.is_so] == expected
+
+
+@pytest.mark.parametrize(
+    ("claimed", "expected"),
+    [
+        ("12/03/2021", True), ("12/08/2021", False), ("03/12/2021", False), ("12 March 2021", True),
+        ("Dec 3, 2021", True), ("14 March 2021", False), ("AB-3471", False), ("soon", None),
+    ],
+)  # fmt: skip
+def test_a_date_is_compared_as_a_date(claimed: str, *, expected: bool | None) -> None:
+    dated = page("Order form", "Date      12/03/2021", "City      London")
+    verdict = check_statement(f"True or false: the Date is {claimed}.", dated)
+    assert (None if verdict is None else verdict.is_so) is expected
+
+
+def test_what_is_nearly_the_same_is_another_thing_where_it_was_read_surely() -> None:
+    for sure, expected in ((0.95, False), (0.6, True)):
+        verdict = check_statement("Is the Name Maria Garcia?", page("Card", "Name  Mario Garcia", "Age  41", sure=sure))
+        assert verdict is not None and verdict.is_so == expected
+
+
+@pytest.mark.timeout(10)
+def test_long_lines_and_questions_take_no_time() -> None:
+    for text in ("1" * 500 + "A", "a" * 500, "more " * 100, "has a " * 80 + "of", "((((1" * 100, "the word " * 60):
+        long = Page([*RECEIPT.lines, *(ReadLine(text, Box(0, 400, 900, 420), 0.5) for _ in range(3))])
+        for question in ("Is the total 14.50?", "What is the phone number?", "How many items are there?", text):
+            check_statement(question, long)
+            look_up(question, long)
+            names_what_is_missing(question, long)

@@ -23,6 +23,7 @@ from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.text_lookup import (
     LEAST_LINES,
+    MOST_CHARACTERS,
     MOST_ROWS_OF_A_SHORT_TEXT,
     asks_by_place,
     asks_for_text,
@@ -130,6 +131,8 @@ class CloserLook:
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
+        if len(question) > MOST_CHARACTERS:
+            return None
         if first.is_unsure:
             has_few = asks_for_text(question) or asks_by_place(question)
             return _LEAST_CONFIDENCE, _are_any if has_few else _are_several

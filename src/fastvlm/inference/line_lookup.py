@@ -17,7 +17,14 @@ from fastvlm.inference.page import Found, Page, ReadLine, likeness, number_of
 from fastvlm.inference.receipt_items import split_pieces, without_pieces_behind
 from fastvlm.inference.receipt_lookup import asks_for_date, look_up_by_form, look_up_on_receipt, may_be_date
 from fastvlm.inference.receipt_rows import amount_of, written_amount
-from fastvlm.inference.text_lookup import ASIDES, LEAST_LINES, is_yes_or_no, look_up_text, look_up_title
+from fastvlm.inference.text_lookup import (
+    ASIDES,
+    LEAST_LINES,
+    MOST_CHARACTERS,
+    is_yes_or_no,
+    look_up_text,
+    look_up_title,
+)
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
@@ -103,7 +110,7 @@ def look_up(question: str, page: Page) -> Found | None:
     that is named; the label of a number that is named; dates, times and numbers of documents without a label; and
     titles. Labels are compared by likeness, since lines are misread.
     """
-    if is_yes_or_no(question):
+    if is_yes_or_no(question) or len(question) > MOST_CHARACTERS:
         return None
     text = look_up_text(question, page)
     if text is not None:
@@ -135,7 +142,7 @@ def look_up(question: str, page: Page) -> Found | None:
 def names_what_is_missing(question: str, page: Page) -> bool:
     """Whether a question asks for something by a word with a capital to which no words of a page are at all alike."""
     asked = _ASKS_FOR_NAMED.search(question)
-    if asked is None or is_yes_or_no(question) or question.isupper():
+    if asked is None or is_yes_or_no(question) or question.isupper() or len(question) > MOST_CHARACTERS:
         return False
     named = [word.lower() for word in re.findall(r"\b[A-Z][a-z]{2,}\b", asked["named"] or asked["alone"] or "")]
     named = [word for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS | ASIDES]
@@ -375,6 +382,8 @@ def _mention(words: Sequence[str], line: ReadLine, before: str, name: str) -> _M
     best: _Mention | None = None
     for count in range(1, min(_MAX_WORDS, len(said)) + 1):
         raw_label = "".join(said[:count])
+        if raw_label.isdigit() and line.is_number and count < len(said):
+            continue  # a part of a number is another number
         label = _shape(raw_label)
         matcher = SequenceMatcher(None, "", label, autojunk=False)
         for start, stop in _windows(words):
@@ -399,7 +408,7 @@ def _windows(words: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Words of a question in a row that may be a label."""
     for start in range(len(words)):
         for stop in range(start + 1, min(start + _MAX_WORDS, len(words)) + 1):
-            if not set(words[start:stop]) <= _FUNCTION_WORDS:
+            if words[start] not in _FUNCTION_WORDS:
                 yield start, stop
 
 

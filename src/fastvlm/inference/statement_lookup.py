@@ -10,6 +10,7 @@ from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, number_of
 from fastvlm.inference.receipt_lookup import dates_of
 from fastvlm.inference.receipt_rows import amount_of
+from fastvlm.inference.text_lookup import MOST_CHARACTERS
 
 _FRAME = re.compile(
     r"^.*?\b(?:true or false|is (?:this|it) (?:true|right|correct)|yes or no|check this|statement correct)\b\s*"
@@ -33,9 +34,6 @@ _DENIED = re.compile(r"\b(not|never|neither|nor|without|false|wrong|incorrect|un
 _SEVERAL = re.compile(r"\b(and|or|but|nor|both|either)\b", re.I)
 _UNCLEAR = re.compile(r"\b(between|about|around|before|after|at least|at most|almost|nearly|until|since|up to)\b", re.I)
 _NAMES_NOTHING = re.compile(r"\W*(there|this|that|it|these|those|i|you|we|they)\b", re.I)
-_MOST_CHARACTERS = 300
-"""Of a question whose claim is looked for."""
-
 _DOES = re.compile(
     r"^\W*(?:does|do|did)\s+(?P<a>.+?)\s+(?P<verb>cost|say|show|come to|amount to|have|read)\s+(?P<b>.+)$", re.I
 )
@@ -139,7 +137,7 @@ def check_statement(question: str, page: Page) -> Verdict | None:
     thing of its kind was found: another number, date or name.
     """
     statement = _without_frame(" ".join(question.split()))
-    if len(question) > _MOST_CHARACTERS or _DENIED.search(statement):
+    if len(question) > MOST_CHARACTERS or _DENIED.search(statement):
         return None
     word = _word(statement)
     if word is not None:

@@ -15,6 +15,9 @@ from fastvlm.inference.reading import READ_QUESTION
 LEAST_LINES = 3
 """With fewer there is nothing to look up on a page but what they say."""
 
+MOST_CHARACTERS = 300
+"""Of a question that is looked up; longer ones ask for more than a page says in one place."""
+
 MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
 
