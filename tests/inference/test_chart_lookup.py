@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from fastvlm.inference.chart_lookup import find_chart, separate_labels, written
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.statement_lookup import check_statement
 from fastvlm.processing.text_lines import Box
 
 WIDTH, HEIGHT, ZERO = 400, 260, 220
@@ -105,6 +106,24 @@ def test_the_highest_and_the_lowest_bar_are_told() -> None:
         for question, expected in (("Which bar is the highest?", "Salt"), ("Which is the smallest?", "Tea")):
             found = look_up(question, page)
             assert found is not None and found.text == expected
+
+
+def test_categories_are_counted() -> None:
+    for page in (single(), lying({name: float(value) for name, value in VALUES.items()})):
+        for question in ("How many bars are there?", "How many categories does the chart have?", "Count the bars."):
+            assert value(page, question) == len(VALUES)
+        assert look_up("How many bars are higher than 20?", page) is None
+
+
+def test_claims_about_bars_are_checked() -> None:
+    for claim, is_so in (
+        ("Salt has the highest value", True), ("Jam has the highest value", False), ("the value of Tea is 12", True),
+        ("the value of Tea is 45", False), ("Jam is 30.4", True),  # as near as bars are measured
+    ):  # fmt: skip
+        verdict = check_statement(f"Is it true that {claim}?", single())
+        assert verdict is not None and verdict.is_so == is_so, claim
+    verdict = check_statement("Is the value of Oats higher than that of Tea?", single())
+    assert verdict is not None and verdict.is_so
 
 
 def test_of_several_series_the_bar_with_the_colour_of_its_entry_is_measured() -> None:

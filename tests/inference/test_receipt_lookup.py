@@ -181,6 +181,11 @@ def test_a_misread_digit_of_a_total_is_put_right_by_what_was_read_more_surely() 
     surely = [line for number, (row, _) in enumerate(rows) for line in _below(page(row, sure=0.9), number)]
     found = total_of(Page(surely))
     assert found is not None and found.text == "3.50"  # which of them was misread is not known
+    taxed = [("Wxyz   6.50", 0.9), ("Tax   1.30", 0.9), ("TOTAL   7.30", 0.4)]  # the items were not read
+    found = total_of(
+        Page([line for number, (row, sure) in enumerate(taxed) for line in _below(page(row, sure=sure), number)])
+    )
+    assert found is not None and found.text == "7.80"
     deducted = [*lines, *_below(page("Coupon   -5.00"), 4)]
     found = total_of(Page(deducted))
     assert found is not None and found.text == "3.50"

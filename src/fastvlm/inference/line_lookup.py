@@ -124,6 +124,7 @@ def look_up(question: str, page: Page) -> Found | None:
     words = _words(_BEFORE_TAX.sub("subtotal", question))
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
+        mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
         found = _on_chart(words, mentions, chart, page)
         if found is not None or any(mention.line in chart.labels for mention in mentions):
             return found  # what stands beside a label is another label
