@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
@@ -78,3 +80,37 @@ def test_an_arrow_below_a_text_is_no_letter_of_it() -> None:
     assert (found := look_up("What does the sign say?", short)) is not None and found.text == "NO"
     surely = Page([lines[0], replace(lines[3], confidence=0.9)])
     assert (found := look_up("What does the sign say?", surely)) is not None and found.text == "NO 4"
+
+
+@pytest.mark.parametrize(
+    ("ground", "ink", "ground_name", "ink_name"),
+    [
+        ((240, 240, 240), (30, 30, 30), "white", "black"),
+        ((20, 20, 25), (245, 225, 60), "black", "yellow"),
+        ((30, 70, 190), (250, 250, 250), "blue", "white"),
+        ((200, 30, 40), (255, 255, 255), "red", "white"),
+        ((30, 120, 50), (240, 240, 230), "green", "white"),
+        ((245, 150, 30), (10, 10, 10), "orange", "black"),
+        ((110, 70, 30), (250, 240, 220), "brown", "white"),
+        ((120, 40, 160), (240, 240, 240), "purple", "white"),
+        ((250, 190, 205), (20, 20, 60), "pink", "blue"),
+        ((130, 130, 130), (250, 250, 250), "grey", "white"),
+    ],
+)
+def test_the_colour_of_a_sign_and_of_its_text(
+    ground: tuple[int, int, int], ink: tuple[int, int, int], ground_name: str, ink_name: str
+) -> None:
+    image = Image.new("RGB", (200, 80), ground)
+    ImageDraw.Draw(image).text((30, 20), "EXIT", ink, ImageFont.load_default(36))
+    noise = np.random.default_rng(0).normal(0, 4, (80, 200, 3))
+    picture = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    sign = Page([ReadLine("EXIT", Box(30, 26, 110, 56), 0.9)], picture)
+    for question, expected in (
+        ("What colour is the sign?", ground_name), ("On which colour is it written?", ground_name),
+        ("What color is the text?", ink_name), ("In which colour is it written?", ink_name),
+        ("Which colour do the letters have?", ink_name),
+    ):  # fmt: skip
+        assert (found := look_up(question, sign)) is not None and found.text == expected
+    for question in ("What colour is the car?", "What does the sign cost?"):
+        assert look_up(question, sign) is None
+    assert look_up("What colour is the sign?", Page([], picture)) is None

@@ -17,6 +17,7 @@ from fastvlm.errors import CheckpointError, ImageError
 from fastvlm.files import is_pipe
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
+from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Page
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
@@ -133,14 +134,15 @@ class CloserLook:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
         if len(question) > MOST_CHARACTERS:
             return None
+        has_few = asks_for_text(question) or asks_by_place(question) or asks_for_colour(question)
+        are_enough = _are_any if has_few else _are_several
         if first.is_unsure:
-            has_few = asks_for_text(question) or asks_by_place(question)
-            return _LEAST_CONFIDENCE, _are_any if has_few else _are_several
+            return _LEAST_CONFIDENCE, are_enough
         if asks_for_text(question):
             return (first.confidence, _are_a_short_text) if first.confidence < _SURE_OF_TEXT else None
         if first.confidence < _SURE_OF_FIRST:
             # Yes or no is said with half of it where a model can't tell.
-            return _LEAST_CONFIDENCE if is_yes_or_no(question) else _SURE, _are_several
+            return _LEAST_CONFIDENCE if is_yes_or_no(question) else _SURE, are_enough
         return (_SURE, self._are_small) if is_refusal(first.text) else None
 
     def read(self, source: object) -> Page:

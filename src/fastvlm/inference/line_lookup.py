@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
+from fastvlm.inference.colour_lookup import look_up_colour
 from fastvlm.inference.count_lookup import look_up_count
 from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, repaired_label
 from fastvlm.inference.page import Found, Page, ReadLine, likeness, number_of
@@ -103,16 +104,16 @@ _SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "p
 def look_up(question: str, page: Page) -> Found | None:
     """Find the answer to a question on a page; None where nothing on it seems to be the answer, or a yes or no is.
 
-    Found are a short text as a whole, a line by its number and the word behind another; what receipts say of the total,
-    of what was bought and of the shop; how many lines, rows, columns or bars there are; where the row and the column
-    meet that a question names, in which row a number stands, and which one has the highest or the lowest number of a
-    column; bars and points of a chart; the field in which a value stands; what stands beside, below or above a label
-    that is named; the label of a number that is named; dates, times and numbers of documents without a label; and
-    titles. Labels are compared by likeness, since lines are misread.
+    Found are a short text as a whole and its colour, a line by its number and the word behind another; what receipts
+    say of the total, of what was bought and of the shop; how many lines, rows, columns or bars there are; where the row
+    and the column meet that a question names, in which row a number stands, and which one has the highest or the lowest
+    number of a column; bars and points of a chart; the field in which a value stands; what stands beside, below or
+    above a label that is named; the label of a number that is named; dates, times and numbers of documents without a
+    label; and titles. Labels are compared by likeness, since lines are misread.
     """
     if is_yes_or_no(question) or len(question) > MOST_CHARACTERS:
         return None
-    text = look_up_text(question, page)
+    text = look_up_text(question, page) or look_up_colour(question, page)
     if text is not None:
         return text
     if len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
