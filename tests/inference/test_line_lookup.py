@@ -195,7 +195,7 @@ def test_other_sums_are_not_the_total() -> None:
 )
 def test_the_field_of_a_value_is_the_label_before_it(question: str, expected: str | None) -> None:
     assert (
-        answer(question, FORM if "Lyon" not in question else page("Card", "Town      Lyon", "Country   Peru"))
+        answer(question, FORM if "Lyon" not in question else page("Card", "Country   Peru", "Town      Lyon"))
         == expected
     )
 
@@ -255,6 +255,20 @@ def test_years_over_the_columns_of_a_table_are_no_row() -> None:
     years = page("          2001      2002", "Oslo      12        7", "Bergen    5         31", "Tromso    40        9")
     assert answer("How many rows are there?", years) == "3"
     assert answer("How many columns of numbers are there?", years) == "2"
+
+
+def test_receipts_and_forms_are_no_tables() -> None:
+    for one in (RECEIPT, FORM):
+        for question in ("How many rows are there?", "How many columns are there?"):
+            assert answer(question, one) is None
+
+
+def test_a_heading_is_no_value_and_a_year_may_be_a_date() -> None:
+    towns = page("Name      City", "Ada       London", "Bob       Paris")
+    assert answer("What is City?", towns) == "London"
+    form = page("Firm", "Founded      1985", "Town      Oslo", "Age       35", "Post      SW1A 1AA", "Status  active")
+    assert answer("When was it Founded?", form) == "1985"
+    assert answer("What is the Post?", form) == "SW1A 1AA"  # whatever number stands far above
 
 
 def test_a_date_that_cannot_be_understood_is_the_answer_all_the_same() -> None:

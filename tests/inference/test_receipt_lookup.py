@@ -160,6 +160,27 @@ def test_an_item_may_be_called_like_a_sum(name: str) -> None:
     assert unread is not None and unread.confidence == 0.5
 
 
+@pytest.mark.parametrize(
+    ("rows", "number", "dearest"),
+    [
+        (("Bread   4.00", "Milk   6.00", "TOTAL   10.00", "Cash   20.00", "Change   10.00"), "2", "Milk"),
+        (("Latte   3.50", "Latte   3.50", "Cake   4.00", "Discount   -1.00", "Total   10.00"), "3", "Cake"),
+        (("Coffee   3.50", "Tea   3.00", "Cake   9.00", "Tax   1.55", "Total   17.05"), "3", "Cake"),
+        (("Tea   2.00", "Jam   3.00", "Oil   5.00", "Total   10.00", "Cash   10.00"), "3", "Oil"),
+    ],
+)
+def test_what_is_added_or_taken_off_or_paid_is_no_item(rows: tuple[str, ...], number: str, dearest: str) -> None:
+    assert answer("How many different items are there?", page(*rows)) == number
+    assert answer("What is the most expensive item?", page(*rows)) == dearest
+
+
+def test_pieces_are_not_counted_as_items_where_the_question_does_not_say_so() -> None:
+    rows = ("2 x Coffee   7.00", "1 x Tea   3.00", "3 x Muffin   9.00", "Items   6", "Total   19.00")
+    assert answer("How many different items were bought?", page(*rows)) == "3"
+    assert answer("How many items were bought?", page(*rows)) == "6"
+    assert answer("How many items were bought?", page(*rows[:3], rows[4])) is None
+
+
 def test_items_end_where_their_sum_stands_whatever_it_is_called() -> None:
     rows = ("Card game   12.00", "Changing mat   8.00", "Net   5.00", "Zxqq   25.00", "Kash   30.00", "Back   5.00")
     assert answer("How many different items are there?", page(*rows)) == "3"

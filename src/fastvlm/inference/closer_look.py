@@ -20,16 +20,10 @@ from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Page
+from fastvlm.inference.questions import MOST_CHARACTERS, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
-from fastvlm.inference.text_lookup import (
-    LEAST_LINES,
-    MOST_CHARACTERS,
-    MOST_ROWS_OF_A_SHORT_TEXT,
-    asks_by_place,
-    asks_for_text,
-    is_yes_or_no,
-)
+from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image

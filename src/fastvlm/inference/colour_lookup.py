@@ -1,4 +1,4 @@
-"""Tells the colour of a text and of what it is written on, by the pixels in and around its lines."""
+"""Tells the colour of a short text and of what it is written on, by the pixels in and around its lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.inference.page import Found, Page
+from fastvlm.inference.text_lookup import MOST_ROWS_OF_A_SHORT_TEXT
 from fastvlm.processing.text_lines import Box
 
 _INK_QUESTION = re.compile(
@@ -43,8 +44,8 @@ def asks_for_colour(question: str) -> bool:
 
 
 def look_up_colour(question: str, page: Page) -> Found | None:
-    """Answer a question for the colour of a text or of what it is written on; None for others."""
-    if not asks_for_colour(question) or not page.lines or page.picture is None:
+    """Answer a question for the colour of a short text or of what it is written on; None for others."""
+    if not asks_for_colour(question) or page.picture is None or not 0 < len(page.rows) <= MOST_ROWS_OF_A_SHORT_TEXT:
         return None
     colours = [_ground_and_ink(page.picture, line.box) for line in page.lines]
     number = 1 if _INK_QUESTION.search(question) else 0

@@ -8,7 +8,7 @@ from statistics import multimode
 
 from fastvlm.inference.chart_lookup import Chart
 from fastvlm.inference.page import Found, Page, ReadLine
-from fastvlm.inference.text_lookup import ASIDES
+from fastvlm.inference.questions import ASIDES
 
 _COUNTS = r"\b(?:how many|number of|count)\b.*"
 _ROWS_QUESTION = re.compile(_COUNTS + r"(\brows\b|\b(lines|entries)\b.*\b(below|column|table)\b)", re.I)
@@ -39,7 +39,8 @@ def look_up_count(question: str, page: Page, chart: Chart | None) -> Found | Non
         return None
     number, line = 0, None
     if chart is not None and _CATEGORIES_QUESTION.search(question):
-        number, line = len(chart.labels), chart.labels[0]
+        series = len(chart.legend(page)) if re.search(r"\bbars\b", question, re.I) else 0
+        number, line = len(chart.labels) * max(1, series), chart.labels[0]
     elif _COLUMNS_QUESTION.search(question):
         number, line = _columns(page)
     elif _ROWS_QUESTION.search(question):
@@ -57,10 +58,17 @@ def _rows(page: Page) -> list[list[ReadLine]]:
     if len(found) > 1 and found[0][0].box.left > found[1][0].box.right:
         found = found[1:]
     runs = [list(run) for _, run in groupby(found, key=len)]
-    rows = max(runs, key=len, default=[])
+    rows = max(runs, key=lambda run: (len(run), len(run[0])), default=[])
     # A cell that was not found leaves a row shorter: it is one all the same, unless it is another kind of row.
     rows = found if len(rows) >= _SHARE_OF_ROWS * len(found) else rows
-    return rows if len(rows) >= _LEAST_CELLS else []
+    return rows if len(rows) >= _LEAST_CELLS and _has_header(rows[0], page) else []
+
+
+def _has_header(first: list[ReadLine], page: Page) -> bool:
+    """Whether headings stand over the numbers of a row, which receipts and forms do not have."""
+    place = next(place for place, row in enumerate(page.rows) if row[0] is first[0])
+    above = page.rows[place - 1] if place else []
+    return bool(above) and all(any(line in page.column_of(head) for head in above) for line in first if line.is_number)
 
 
 def _columns(page: Page) -> tuple[int, ReadLine | None]:

@@ -21,7 +21,8 @@ _LEAST_LIKENESS = 0.8
 _SURE_OF_LETTERS = 0.7
 """A label that is read with less may have a letter that only looks like the right one."""
 
-_LOOK_ALIKE = str.maketrans("tlj1fc0unmhb", "iiiiieonnnnn")
+_READ_FOR_EACH_OTHER = str.maketrans("tlj1fc0unmhb", "iiiiieonnnnn")
+"""Each letter as the first of those that are read for it."""
 
 _LEAST_SURE_OF_LABEL = 0.3
 """How sure a label is however little so is the whole of a line that it begins."""
@@ -72,9 +73,8 @@ def _label_of_whole(line: ReadLine, named: str, page: Page, *, is_value: bool) -
         return None
     left = page.left_of(line)
     if not is_value:
-        below = page.below(line)
-        has_number = page.number_above(line) is not None or (below is not None and below.is_number)
-        return _found(left[0].text, left[0], alike) if len(page.beside(line)) == 1 and left and not has_number else None
+        is_label = page.below(line) is not None or page.number_above(line) is not None
+        return _found(left[0].text, left[0], alike) if len(page.beside(line)) == 1 and left and not is_label else None
     before = left or [one for one in page.lines if page.below(one) is line]
     return _found(before[-1].text, before[-1], alike) if before else None
 
@@ -103,11 +103,12 @@ def repaired_label(line: ReadLine, label: str) -> str:
     label = label.rstrip(" :;.-_=|")
     if line.confidence >= _SURE_OF_LETTERS:
         return label
-    usual = next((one for one in _LABELS if differ_by_one(one, label.lower()) and _shape(one) == _shape(label)), None)
+    alike = (one for one in _LABELS if differ_by_one(one, label.lower()) and _letters(one) == _letters(label))
+    usual = next(alike, None)
     if usual is None:
         return label
     return usual.upper() if label.isupper() else usual.capitalize() if label[0].isupper() else usual
 
 
-def _shape(label: str) -> str:
-    return label.lower().translate(_LOOK_ALIKE)
+def _letters(label: str) -> str:
+    return label.lower().translate(_READ_FOR_EACH_OTHER)

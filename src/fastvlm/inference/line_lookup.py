@@ -15,17 +15,11 @@ from fastvlm.inference.colour_lookup import look_up_colour
 from fastvlm.inference.count_lookup import look_up_count
 from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, repaired_label
 from fastvlm.inference.page import Found, Page, ReadLine, likeness, number_of
+from fastvlm.inference.questions import ASIDES, is_yes_or_no
 from fastvlm.inference.receipt_items import split_pieces, without_pieces_behind
-from fastvlm.inference.receipt_lookup import asks_for_date, look_up_by_form, look_up_on_receipt, may_be_date
+from fastvlm.inference.receipt_lookup import asks_for_date, is_time, look_up_by_form, look_up_on_receipt
 from fastvlm.inference.receipt_rows import amount_of, written_amount
-from fastvlm.inference.text_lookup import (
-    ASIDES,
-    LEAST_LINES,
-    MOST_CHARACTERS,
-    is_yes_or_no,
-    look_up_text,
-    look_up_title,
-)
+from fastvlm.inference.text_lookup import LEAST_LINES, look_up_text, look_up_title
 
 _LEAST_LIKENESS = 0.68
 """Of a line, as it was read, to words of a question, for the line to be what the question names."""
@@ -111,7 +105,7 @@ def look_up(question: str, page: Page) -> Found | None:
     above a label that is named; the label of a number that is named; dates, times and numbers of documents without a
     label; and titles. Labels are compared by likeness, since lines are misread.
     """
-    if is_yes_or_no(question) or len(question) > MOST_CHARACTERS:
+    if is_yes_or_no(question):
         return None
     text = look_up_text(question, page) or look_up_colour(question, page)
     if text is not None:
@@ -135,8 +129,8 @@ def look_up(question: str, page: Page) -> Found | None:
     if found is None and mentions:
         labels = (_label(question, mention, page) for mention in mentions)
         found = next((label for label in labels if label is not None), None) or _value(words, mentions[0], page)
-    if found is not None and asks_for_date(question) and not may_be_date(found.text):
-        found = None  # what stands beside a date is often the time
+    if found is not None and asks_for_date(question) and is_time(found.text):
+        found = None  # which often stands beside a date
     found = found or (look_up_field_on_line(question, page) if chart is None else None)
     return found or look_up_by_form(question, page) or look_up_title(question, page)
 
@@ -144,7 +138,7 @@ def look_up(question: str, page: Page) -> Found | None:
 def names_what_is_missing(question: str, page: Page) -> bool:
     """Whether a question asks for something by a word with a capital to which no words of a page are at all alike."""
     asked = _ASKS_FOR_NAMED.search(question)
-    if asked is None or is_yes_or_no(question) or question.isupper() or len(question) > MOST_CHARACTERS:
+    if asked is None or is_yes_or_no(question) or question.isupper():
         return False
     named = [word.lower() for word in re.findall(r"\b[A-Z][a-z]{2,}\b", asked["named"] or asked["alone"] or "")]
     named = [word for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS | ASIDES]
@@ -259,7 +253,7 @@ def _bar(
         return Found(over.text, over, named.likeness * over.confidence)
     if value is None:
         return None
-    return Found(written(value), named.line, named.likeness * _SURE_OF_MEASURE)
+    return Found(written(value), named.line, named.likeness * _SURE_OF_MEASURE, is_measured=True)
 
 
 def _values(chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]) -> list[float | None]:
@@ -341,7 +335,8 @@ def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
     """What stands on the right of a label, below it or, a number, above it."""
     right = page.right_of(label)
     above = page.number_above(label)
-    if right and (right[0].is_number or above is None):
+    # Of two labels side by side, as below bars, each has its number above it.
+    if right and (right[0].is_number or above is None or page.number_above(right[0]) is None):
         # Of several numbers the question does not say which.
         return right[0] if len(right) == 1 or not right[1].is_number else None
     return page.below(label) or above

@@ -37,11 +37,15 @@ class ReadLine:
 
 @dataclass(frozen=True)
 class Found:
-    """An answer, the line that it was read from, and how likely it is to be right, from 0 to 1."""
+    """An answer, the line that it was read from, and how likely it is to be right, from 0 to 1.
+
+    is_measured: whether it was measured at the line, a bar by its height, and not read.
+    """
 
     text: str
     line: ReadLine
     confidence: float
+    is_measured: bool = False
 
 
 def joined_line(words: Sequence[ReadLine]) -> ReadLine:

@@ -22,7 +22,8 @@ _SHOP_QUESTION = re.compile(
 )
 _OTHER_QUESTION = re.compile(
     r"\b(e-?mail|web|website|ip|shipping|delivery|how (?:many|much)|column|row|items?|products?|date|time|when|day|"
-    r"colou?r|logo|city|country|tax|vat|gst|fax|id)\b|\b(shop|store) number\b|\bstreet food\b",
+    r"colou?r|logo|city|country|tax|vat|gst|fax|id|customer|client|buyer|billed)\b|"
+    r"\b(shop|store) number\b|\bstreet food\b",
     re.I,
 )
 
@@ -83,7 +84,7 @@ def _phone(page: Page) -> Found | None:
         number = _PHONE.search(_PHONE_LABEL.sub("", line.text))
         if number is None or sum(map(str.isdigit, number[0])) not in _PHONE_DIGITS:
             continue
-        is_alone = number[0] == line.text.strip() and not number[0].isdigit() and not is_dated(number[0])
+        is_alone = number[0] == line.text.strip() and number[0][0] in "+(0" and not number[0].isdigit()
         if _PHONE_LABEL.match(line.text) or is_alone:
             return Found(number[0], line, line.confidence)
     return None

@@ -7,12 +7,26 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fastvlm.inference.page import Found, Page, ReadLine
-from fastvlm.inference.receipt_rows import LEAST_AMOUNTS, Amount, Row, amount_of, is_called, is_same_amount, row_of
-from fastvlm.inference.text_lookup import ASIDES
+from fastvlm.inference.questions import ASIDES
+from fastvlm.inference.receipt_rows import (
+    LEAST_AMOUNTS,
+    Amount,
+    Row,
+    amount_of,
+    is_added,
+    is_called,
+    is_same_amount,
+    row_of,
+)
 
 _DEAREST_QUESTION = re.compile(r"\b(most expensive|dearest|costs? (the )?most|highest price|most spent)\b", re.I)
+_OTHER_DEAREST = re.compile(r"\b(how many|second|third|next|least)\b", re.I)
 _PRICE_OF_DEAREST = re.compile(r"\b(how much|price of|amount of)\b|\bwhat (does|did) .* cost\b", re.I)
 _COUNT_QUESTION = re.compile(r"\b(how many|number of|count)\b.*\b(items|goods|things|products)\b", re.I)
+_KINDS = re.compile(r"\b(different|distinct|lines)\b", re.I)
+_PRINTED_COUNT = re.compile(
+    r"\W*(?:no\W*of )?(?:total )?(?:items?|qty|pieces|articles)(?: sold| count)?\W*\d*\W*", re.I
+)
 _COUNT = """
 any are articles bill bought count different distinct do document does find goods here how invoice items lines list
 listed many number printed products receipt shown slip there things total were
@@ -67,11 +81,12 @@ def without_pieces_behind(name: str) -> str:
 
 def look_up_items(question: str, page: Page) -> Found | None:
     """Answer a question for the dearest item, for what has a price that is named, or for how many items there are."""
-    if _DEAREST_QUESTION.search(question):
+    if _DEAREST_QUESTION.search(question) and not _OTHER_DEAREST.search(question):
         return _dearest(page, is_price=bool(_PRICE_OF_DEAREST.search(question)))
     if _COUNT_QUESTION.search(question):
         is_count = set(re.findall("[a-z]+", question.lower())) <= _COUNT_WORDS
-        return _count(page) if is_count else None
+        are_kinds = _KINDS.search(question) is not None
+        return _count(page, are_kinds=are_kinds) if is_count else None
     costs = _COSTS_QUESTION.search(question)
     if costs is None or _OTHER_THAN_ITEM.search(question):
         return None
@@ -85,29 +100,34 @@ def amounts_of_items(page: Page) -> list[Amount]:
 
 def _items(page: Page) -> _Items:
     """What was bought: the rows with an amount above their sum, or else above the first row that is called like one."""
-    rows = [(row_of(lines), lines) for lines in page.rows]
     items: list[_Item] = []
-    ends: list[int] = []
-    end: int | None = None
+    total = 0.0
+    summed: int | None = None
+    called: int | None = None
     before: ReadLine | None = None
-    for row, lines in rows:
+    for lines in page.rows:
+        row = row_of(lines)
         name = next((line for line in lines if re.search("[A-Za-z]{2}", line.text)), None)
         if not row.amounts:
             before = name
             continue
-        total = sum(item.amount.value for item in items)
-        if items and is_same_amount(row.amounts[-1].value, total):
-            ends.append(len(items))
-        if end is None and _is_called_sum(row, total):
-            end = len(items)
+        amount = row.amounts[-1]
+        is_sum = bool(items) and is_same_amount(amount.value, total)
+        if is_sum and is_called(row.words):
+            return _Items(items, is_proved=len(items) > 1)
+        if is_sum and len(items) > 1:
+            summed = len(items)  # unless what follows has a sum with it
+        if called is None and _is_called_sum(row, total):
+            called = len(items)
+        total += -amount.value if amount.is_negative else amount.value
         name = name or before
-        if name is not None:
-            items.append(_Item(name, row.amounts[-1]))
+        if name is not None and not amount.is_negative and not is_added(row.words):
+            items.append(_Item(name, amount))
         before = None
-    if ends:
-        return _Items(items[: ends[-1]], is_proved=ends[-1] > 1)
-    if end is not None:
-        return _Items(items[:end], is_proved=False)
+    if summed is not None:
+        return _Items(items[:summed], is_proved=True)
+    if called is not None:
+        return _Items(items[:called], is_proved=False)
     return _Items(items if len(items) >= LEAST_AMOUNTS else [], is_proved=False)
 
 
@@ -145,12 +165,22 @@ def _dearest(page: Page, *, is_price: bool) -> Found | None:
     return _named(dearest, certain)
 
 
-def _count(page: Page) -> Found | None:
-    """How many items there are."""
+def _count(page: Page, *, are_kinds: bool) -> Found | None:
+    """How many items there are; are_kinds: whatever number there is of each."""
     items, is_proved = _items(page)
-    if not items:
+    has_pieces = any(_has_pieces(item) for item in items) or any(
+        _PRINTED_COUNT.fullmatch(line.text) for line in page.lines
+    )
+    if not items or (has_pieces and not are_kinds):
         return None
     return Found(str(len(items)), items[-1].name, _least_confidence(items) if is_proved else _SURE_OF_COUNT)
+
+
+def _has_pieces(item: _Item) -> bool:
+    name = item.name.text
+    return bool(
+        _PIECES_BEFORE.match(name) or _PIECES_BEHIND.search(name) or re.match(r"\d+\s?[x×]", item.amount.line.text)
+    )
 
 
 def _least_confidence(items: Sequence[_Item]) -> float:

@@ -38,9 +38,6 @@ _DEDUCTION = re.compile(r"-\s?\d+[.,]\d\d|\b(discount|coupon|rebate|savings?|ref
 """What makes a total another sum than that of the items."""
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_TOO_SHORT = 4
-"""Letters and digits of what is no date."""
-
 _NUMERIC_DATE = re.compile(r"(?<![\d/.-])(\d{1,4})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*[. ]+(\d{1,2})[, ]+(\d{4})(?!\d)")
 _TIME = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(:[0-5]\d)?(?![\d:])(\s?[AP]M\b)?", re.I)
@@ -98,11 +95,9 @@ def look_up_by_form(question: str, page: Page) -> Found | None:
     return None
 
 
-def may_be_date(text: str) -> bool:
-    """Whether a text may be a date, if a misread one: it has digits and is more than a time or a small number."""
-    return (
-        bool(re.search(r"\d", text)) and not _TIME.fullmatch(text.strip()) and len(re.findall(r"\w", text)) > _TOO_SHORT
-    )
+def is_time(text: str) -> bool:
+    """Whether a text is the time of a day and nothing else."""
+    return _TIME.fullmatch(text.strip()) is not None
 
 
 def total_of(page: Page) -> Found | None:

@@ -14,6 +14,8 @@ _OTHER_LABELS = ("tax", "gst", "vat", "qty", "subtotal", "net", "change", "round
 _PAID_LABELS = ("cash", "visa", "card", "paid", "payment", "tendered", "mastercard")
 _CHANGE_LABELS = ("change",)
 
+_ADDED_LABELS = frozenset({"tax", "gst", "vat", "service", "rounding", "discount", "coupon", "tip", "gratuity"})
+
 _LEAST_LIKENESS = 0.55
 """Of words, as they were read, to a label."""
 
@@ -29,7 +31,10 @@ LIKE_ENOUGH = 0.4
 _CURRENCY = re.compile(r"^\s*(?:[A-Z]{1,3}\b|R[A-Z][a-z]?|[$€£¥])?[\s/:.=-]*", re.I)
 _AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,6})[.,:](\d\d)\D{0,2}")
 _AMOUNT_AT_END = re.compile(r"\s([$€£¥]?\d[\d,]*\.\d\d)$")
-_DATED = re.compile(r"\b\d{1,4}([-/.])\d{1,2}\1\d{2,4}\b|\d\W?[a-z]{3}[a-z]*\W*\d{2}|[a-z]{3} \d{1,2}, \d{4}", re.I)
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATED = re.compile(
+    rf"\b\d{{1,4}}([-/.])\d{{1,2}}\1\d{{2,4}}\b|\b\d{{1,2}}\W?{_MONTH}\W*\d{{2}}|\b{_MONTH}\W+\d{{1,2}}, \d{{4}}", re.I
+)
 _TIMED = re.compile(
     r"\b([ap]m|date|times?|hours?|open(s|ing)?|clos(es?|ing)|arrivals?|arrives?|departures?|departs?|until|check.?(in|out))\b",
     re.I,
@@ -55,6 +60,11 @@ def is_dated(text: str) -> bool:
     return bool(_DATED.search(text))
 
 
+def is_added(words: str) -> bool:
+    """Whether some words say that an amount is added to what was bought, or taken from it: a tax, a discount."""
+    return bool(_ADDED_LABELS & set(re.findall("[a-z]+", words.lower())))
+
+
 def is_called(words: str, *, total: bool = False) -> bool:
     """Whether one of some words is that of a sum, a tax or a payment, but for a letter; total: of the total only."""
     labels = _TOTAL_LABELS if total else (*_TOTAL_LABELS, *_OTHER_LABELS, *_PAID_LABELS)
@@ -78,11 +88,16 @@ def written_amount(text: str, page: Page) -> str:
 
 
 class Amount(NamedTuple):
-    """An amount in a row of a receipt."""
+    """An amount in a row of a receipt; value: without its sign."""
 
     value: float
     line: ReadLine
     is_last: bool
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether it has a minus sign."""
+        return bool(re.search(r"-\s?\W?\d[\d,]*[.,:]\d\d\D{0,2}$", self.line.text))
 
 
 class Row(NamedTuple):
@@ -116,8 +131,13 @@ def _parts(text: str) -> tuple[str, float | None]:
     if whole is not None:
         return "", whole
     end = _AMOUNT_AT_END.search(text)
-    has_words = end is not None and re.search("[a-z]{2}", text[: end.start()], re.I) is not None
-    return (text[: end.start()], amount_of(end[1])) if end is not None and has_words else (text, None)
+    if end is None:
+        return text, None
+    words = text[: end.start()]
+    has_words = (
+        re.search("[a-z]{2}", words, re.I) and not _TIMED.search(words) and not re.search(r"\d[.:]\d\d\b", words)
+    )
+    return (words, amount_of(end[1])) if has_words else (text, None)
 
 
 def _is_dated(words: str, *, is_alone: bool) -> bool:

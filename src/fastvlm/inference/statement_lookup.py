@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, number_of
-from fastvlm.inference.receipt_lookup import dates_of
+from fastvlm.inference.receipt_lookup import asks_for_total, dates_of, is_time
 from fastvlm.inference.receipt_rows import amount_of
-from fastvlm.inference.text_lookup import MOST_CHARACTERS
 
 _FRAME = re.compile(
     r"^.*?\b(?:true or false|is (?:this|it) (?:true|right|correct)|yes or no|check this|statement correct)\b\s*"
@@ -32,7 +31,15 @@ _TAG = re.compile(
 
 _DENIED = re.compile(r"\b(not|never|neither|nor|without|false|wrong|incorrect|untrue|no more|no less)\b|n't\b", re.I)
 _SEVERAL = re.compile(r"\b(and|or|but|nor|both|either)\b", re.I)
-_UNCLEAR = re.compile(r"\b(between|about|around|before|after|at least|at most|almost|nearly|until|since|up to)\b", re.I)
+_UNCLEAR = re.compile(
+    r"\b(about|after|almost|approximately|around|at least|at most|before|between|close to|different|exactly|exceeds?|"
+    r"nearly|other than|roughly|same|since|until|up to)\b",
+    re.I,
+)
+_PREPOSITION = re.compile(r"\b(at|by|for|from|in|into|near|of|on|to|under|with)$", re.I)
+_OF_ANOTHER = re.compile(r"\b(?:for|of)\s+(?!(?:the )?(?:grand |final )?(?:total|sum)\b)", re.I)
+"""Of a total: that of one thing is another number than that of a receipt."""
+
 _NAMES_NOTHING = re.compile(r"\W*(there|this|that|it|these|those|i|you|we|they)\b", re.I)
 _DOES = re.compile(
     r"^\W*(?:does|do|did)\s+(?P<a>.+?)\s+(?P<verb>cost|say|show|come to|amount to|have|read)\s+(?P<b>.+)$", re.I
@@ -83,7 +90,8 @@ _BEFORE_NAME = re.compile(
 )
 _BEHIND_NAME = re.compile(r"(?:\W|\b(?:is|are|was|has|have|a|an|the)\b)+$", re.I)
 
-_QUOTED = r"['\"]?(?P<word>[\w'-]+)['\"]?"
+_WORD = r"\w+(?:['-]\w+)*"
+_QUOTED = rf"['\"]?(?P<word>{_WORD})['\"]?"
 _TEXT = r"(?:the |this )?(?:text|page|document|it)"
 _WORD_QUESTIONS = tuple(
     re.compile(pattern, re.I)
@@ -115,12 +123,31 @@ _SURE_OF_NUMBER = 0.5
 """A number that was read with less and differs in one digit is taken for a misread one."""
 
 
+_MEASURE = re.compile(
+    r"\s*(?P<sign>[$€£¥]|[A-Z]{2,3}(?=\s?\d))?\s?(?P<number>\S*\d)\s?(?P<unit>%|[a-z]{1,3})?\W*", re.I
+)
+
+
 class Verdict(NamedTuple):
     """Whether something is so, how likely that is right, from 0 to 1, and the line that tells it."""
 
     is_so: bool
     confidence: float
     line: ReadLine | None
+
+
+class _Word(NamedTuple):
+    """A word, and whether a question marks it as one: *the word oats*, not *oats*."""
+
+    text: str
+    is_marked: bool
+
+
+class _Measure(NamedTuple):
+    """A number and what it is counted in, nothing for a bare one."""
+
+    value: float
+    unit: str
 
 
 class _Claim(NamedTuple):
@@ -137,7 +164,7 @@ def check_statement(question: str, page: Page) -> Verdict | None:
     thing of its kind was found: another number, date or name.
     """
     statement = _without_frame(" ".join(question.split()))
-    if len(question) > MOST_CHARACTERS or _DENIED.search(statement):
+    if _DENIED.search(statement):
         return None
     word = _word(statement)
     if word is not None:
@@ -153,7 +180,8 @@ def check_statement(question: str, page: Page) -> Verdict | None:
 
 
 def _verdict(claim: _Claim, page: Page) -> Verdict | None:
-    found = None if _NAMES_NOTHING.match(claim.answer) else look_up(claim.question, page)
+    is_part = asks_for_total(claim.question) and _OF_ANOTHER.search(claim.question)
+    found = None if is_part or _NAMES_NOTHING.match(claim.answer) else look_up(claim.question, page)
     is_so = None if found is None else _agrees(found, claim.answer, page)
     return None if found is None or is_so is None else Verdict(is_so, found.confidence, found.line)
 
@@ -195,6 +223,8 @@ def _with_is_inside(text: str) -> Iterator[str]:
         while start > 1 and _is_part_of_value(words[start - 1], words[start - 2]):
             start -= 1
         for end in range(start, len(words)):
+            if _PREPOSITION.search(words[end - 1]):
+                continue  # `paid by Visa` is no value of what is paid
             yield f"{' '.join(words[:end])} is {' '.join(words[end:])}"
 
 
@@ -218,7 +248,8 @@ def _sides(statement: str) -> tuple[str, bool, str] | None:
         return None
     word = sign[0].lower()
     than = re.compile(r"\bthan\b", re.I).search(statement, sign.end())
-    end = sign.end() if than is None and word in _BARE_SIGNS else None if than is None else than.end()
+    is_bare = than is None and word in _BARE_SIGNS and _measure(statement[sign.end() :]) is not None
+    end = than.end() if than is not None else sign.end() if is_bare else None
     if end is None:
         return None
     middle = statement[sign.end() : end].removesuffix("than")
@@ -232,60 +263,69 @@ def _compared(first: str, is_lower: bool, second: str, page: Page) -> Verdict | 
         return None
     one = look_up(f"What is the value of {first}?", page)
     other = look_up(f"What is the value of {second}?", page)
-    number = None if one is None else _number(one.text)
-    limit = _number(second if other is None else other.text)
-    if one is None or number is None or limit is None:
+    number = None if one is None else _measure(one.text)
+    limit = _measure(second if other is None else other.text)
+    if one is None or number is None or limit is None or not _may_be_same_unit(number.unit, limit.unit):
         return None
     confidence = one.confidence if other is None else min(one.confidence, other.confidence)
-    return Verdict(number < limit if is_lower else number > limit, confidence, one.line)
+    return Verdict(number.value < limit.value if is_lower else number.value > limit.value, confidence, one.line)
 
 
 def _name(text: str) -> str:
     return _BEHIND_NAME.sub("", _BEFORE_NAME.sub("", text)).strip()
 
 
-def _word(statement: str) -> str | None:
+def _word(statement: str) -> _Word | None:
     """The word of which a question asks whether it stands on a page."""
     found = next((one for pattern in _WORD_QUESTIONS if (one := pattern.search(statement)) is not None), None)
-    return None if found is None or found["word"].lower() in _NO_WORDS else found["word"].lower()
+    if found is None or found["word"].lower() in _NO_WORDS:
+        return None
+    is_marked = found["word"][0].isupper() or bool(re.search(r"['\"]|\bwords?\b", found[0]))
+    return _Word(found["word"].lower(), is_marked)
 
 
-def _has_word(word: str, page: Page) -> Verdict | None:
+def _has_word(word: _Word, page: Page) -> Verdict | None:
     """Whether a word stands on a page; None where one that is a little like it does."""
-    said = [(other, line) for line in page.lines for other in re.findall(r"[^\W_]+", line.text.lower())]
+    said = [(other, line) for line in page.lines for other in re.findall(_WORD, line.text.lower())]
     if not said:
         return None
-    alike = [likeness(word, other) for other, _ in said]
+    alike = [likeness(word.text, other) for other, _ in said]
     best = max(alike)
-    if best >= (_LIKE_WORD if len(word) >= _LEAST_LETTERS else 1.0):
+    if best >= (_LIKE_WORD if len(word.text) >= _LEAST_LETTERS else 1.0):
         return Verdict(True, best, said[alike.index(best)][1])
-    return Verdict(False, _SURE_OF_NO_WORD, None) if best <= _UNLIKE_WORD else None
+    # Several things are asked for more often than a word for them.
+    is_thing = word.text.endswith("s") and not word.is_marked
+    return Verdict(False, _SURE_OF_NO_WORD, None) if best <= _UNLIKE_WORD and not is_thing else None
 
 
 def _agrees(found: Found, claimed: str, page: Page) -> bool | None:
     """Whether what was found is what is claimed, as far as it was read right; None where they are of two kinds."""
-    number, expected = _number(found.text), _number(claimed)
-    if expected is not None:
-        return None if number is None else _is_number(found, number, claimed, expected)
-    if dates_of(claimed):
+    measure, expected = _measure(found.text), _measure(claimed)
+    if measure is not None and expected is not None:
+        return _is_number(found, measure, expected) if _may_be_same_unit(measure.unit, expected.unit) else None
+    if measure is not None or expected is not None:
+        return None
+    if dates_of(claimed) or dates_of(found.text):
         return _is_date(found.text, claimed)
-    text, other = found.text.lower().strip(), claimed.lower().strip()
+    has_digits = [bool(re.search(r"\d", text)) for text in (found.text, claimed)]
+    return _is_text(found, claimed, page) if has_digits[0] == has_digits[1] else None
+
+
+def _is_text(found: Found, claimed: str, page: Page) -> bool | None:
+    """Whether a name or a code is the one that is claimed; None where one is a part of the other, or they are near."""
+    text, other = (re.sub(r"[\W_]", "", one.lower()) for one in (found.text, claimed))
     digits, claimed_digits = (re.sub(r"\D", "", one) for one in (text, other))
     alike = likeness(text, other)
-    if text == other:
+    if text == other or (digits and digits == claimed_digits and text.endswith(other)):
         return True
-    if digits != claimed_digits or (alike < 1 and found.confidence >= _SURE_OF_READING):
-        is_other = True
-    elif text in other or other in text:
+    if text in other or other in text:
         return None
-    elif alike >= _SAME_TEXT:
-        return True
-    else:
-        is_other = alike <= _OTHER_TEXT
+    is_sure = found.confidence >= _SURE_OF_READING
+    if digits == claimed_digits and not is_sure and alike > _OTHER_TEXT:
+        return True if alike >= _SAME_TEXT else None
     # A word in small letters is said of things more often than it stands beside them.
-    stands_there = any(likeness(line.text.lower(), other) >= _SAME_TEXT for line in page.lines)
-    is_name = claimed[0].isupper() or bool(claimed_digits) or stands_there
-    return False if is_other and is_name else None
+    stands_there = any(likeness(line.text.lower(), claimed.lower()) >= _SAME_TEXT for line in page.lines)
+    return False if claimed[0].isupper() or claimed_digits or stands_there else None
 
 
 def _is_date(written: str, claimed: str) -> bool | None:
@@ -299,17 +339,26 @@ def _is_date(written: str, claimed: str) -> bool | None:
     return re.findall(r"\d+", written) == re.findall(r"\d+", claimed)
 
 
-def _is_number(found: Found, number: float, claimed: str, expected: float) -> bool:
-    is_measured = found.text not in found.line.text
-    if abs(number - expected) <= (_NEAR * abs(expected) if is_measured else 1e-9):
+def _is_number(found: Found, measure: _Measure, expected: _Measure) -> bool:
+    difference = abs(measure.value - expected.value)
+    if difference <= (_NEAR * abs(expected.value) if found.is_measured else 1e-9):
         return True
-    return found.confidence < _SURE_OF_NUMBER and differ_by_one(found.text, claimed)
+    texts = (f"{measure.value:.2f}", f"{expected.value:.2f}")
+    return found.confidence < _SURE_OF_NUMBER and differ_by_one(*texts)
 
 
-def _number(text: str) -> float | None:
-    """A number with what it is counted in, an amount or a share; None for other texts."""
-    amount = amount_of(text)
-    if amount is not None:
-        return amount
-    with_unit = re.fullmatch(r"(\S*\d)\s?[a-z]{1,3}\.?", text.strip(), re.I)
-    return number_of(with_unit[1] if with_unit else text)
+def _measure(text: str) -> _Measure | None:
+    """A number with what it is counted in; None for other texts, for times and for codes that begin with 0."""
+    written = re.fullmatch(
+        r"\s*(?P<sign>[$€£¥]|[A-Z]{2,3}(?=\s?\d))?\s?(?P<number>\S*\d)\s?(?P<unit>%|[a-z]{1,3})?\W*", text, re.I
+    )
+    if written is None or is_time(text) or re.match(r"0\d+$", written["number"]):
+        return None
+    value = amount_of(written["number"])
+    value = number_of(written["number"]) if value is None else value
+    return None if value is None else _Measure(value, (written["sign"] or written["unit"] or "").lower())
+
+
+def _may_be_same_unit(first: str, second: str) -> bool:
+    """Whether two numbers may be counted in the same; a bare one in anything but shares."""
+    return first == second or ("%" not in (first, second) and not (first and second))

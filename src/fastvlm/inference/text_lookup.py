@@ -1,7 +1,4 @@
-"""What a page says as text: a short one as a whole, a line by its number, its title, the word after another.
-
-Beside it, what kinds of questions there are, which decides whether a page is worth reading.
-"""
+"""What a page says as text: a short one as a whole, a line by its number, its title, the word after another."""
 
 from __future__ import annotations
 
@@ -15,19 +12,8 @@ from fastvlm.inference.reading import READ_QUESTION
 LEAST_LINES = 3
 """With fewer there is nothing to look up on a page but what they say."""
 
-MOST_CHARACTERS = 300
-"""Of a question that is looked up; longer ones ask for more than a page says in one place."""
-
 MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
-
-_ASIDES = """
-a altogether and answer briefly can closely could drawing exactly good have hello hey hi image in is it just keep let
-look looking me morning now of ok on please question quick see short so sorry tell thank thanks the this to well what
-when who why would you
-"""
-ASIDES = frozenset(_ASIDES.split())
-"""What people say beside what they ask."""
 
 _SURE_OF_LETTER = 0.4
 """A single letter that is read with less below a text is none."""
@@ -52,22 +38,8 @@ _ASKS_FOR_NEXT_WORD = re.compile(
     r"([^\s?.!,]+)\W*(?:$|[.?!,])|\bafter ([^\s?.!,]+), what comes next\b",
     re.I,
 )
-_YES_OR_NO = re.compile(
-    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)(n't)?\b|\b(true|false|yes or no|correct)\b|"
-    r"\b(right|isn't it|doesn't it|is that so)\?|(^|[:,.;])\W*(check|verify|confirm)( that| if| whether| this|:)|"
-    r"\b(agree|say|tell|see|confirm) (that|if|whether)\b",
-    re.I,
-)
-_COMPARES = re.compile(r"\bthan\b.*\?", re.I | re.S)
-_ASKS_FOR_OTHER = re.compile(r"\b(which|what|who|whose|where|when|how|list|name|show)\b", re.I)
-
 _LEAST_LIKENESS = 0.75
 """Of a word, as it was read, to one that a question names."""
-
-
-def is_yes_or_no(question: str) -> bool:
-    """Whether a question is answered by yes or no."""
-    return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))
 
 
 def asks_for_text(question: str) -> bool:

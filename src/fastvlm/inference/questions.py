@@ -1,0 +1,30 @@
+"""What kinds of questions there are about a page, whatever they ask for."""
+
+from __future__ import annotations
+
+import re
+
+MOST_CHARACTERS = 300
+"""Of a question that is looked up; longer ones ask for more than a page says in one place."""
+
+_ASIDES = """
+a altogether and answer briefly can closely could drawing exactly good have hello hey hi image in is it just keep let
+look looking me morning now of ok on please question quick see short so sorry tell thank thanks the this to well what
+when who why would you
+"""
+ASIDES = frozenset(_ASIDES.split())
+"""What people say beside what they ask."""
+
+_YES_OR_NO = re.compile(
+    r"(^|[:,.;])\W*(is|are|was|were|does|do|did|has|have)(n't)?\b|\b(true|false|yes or no|correct)\b|"
+    r"\b(right|isn't it|doesn't it|is that so)\?|(^|[:,.;])\W*(check|verify|confirm)( that| if| whether| this|:)|"
+    r"\b(agree|say|tell|see|confirm) (that|if|whether)\b",
+    re.I,
+)
+_COMPARES = re.compile(r"\bthan\b.*\?", re.I | re.S)
+_ASKS_FOR_OTHER = re.compile(r"\b(which|what|who|whose|where|when|how|list|name|show)\b", re.I)
+
+
+def is_yes_or_no(question: str) -> bool:
+    """Whether a question is answered by yes or no."""
+    return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))
