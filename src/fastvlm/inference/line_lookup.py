@@ -17,7 +17,7 @@ from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, 
 from fastvlm.inference.page import Found, Page, ReadLine, likeness, number_of
 from fastvlm.inference.questions import ASIDES, is_yes_or_no
 from fastvlm.inference.receipt_items import split_pieces, without_pieces_behind
-from fastvlm.inference.receipt_lookup import asks_for_date, is_time, look_up_by_form, look_up_on_receipt
+from fastvlm.inference.receipt_lookup import asks_for_date, look_up_by_form, look_up_on_receipt, may_be_date
 from fastvlm.inference.receipt_rows import amount_of, written_amount
 from fastvlm.inference.text_lookup import LEAST_LINES, look_up_text, look_up_title
 
@@ -129,8 +129,8 @@ def look_up(question: str, page: Page) -> Found | None:
     if found is None and mentions:
         labels = (_label(question, mention, page) for mention in mentions)
         found = next((label for label in labels if label is not None), None) or _value(words, mentions[0], page)
-    if found is not None and asks_for_date(question) and is_time(found.text):
-        found = None  # which often stands beside a date
+    if found is not None and asks_for_date(question) and not may_be_date(found.text):
+        found = None  # what stands beside a date is often the time
     found = found or (look_up_field_on_line(question, page) if chart is None else None)
     return found or look_up_by_form(question, page) or look_up_title(question, page)
 

@@ -38,6 +38,11 @@ _DEDUCTION = re.compile(r"-\s?\d+[.,]\d\d|\b(discount|coupon|rebate|savings?|ref
 """What makes a total another sum than that of the items."""
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DATE_LIKE = re.compile(
+    r"\b(?:19|20)\d\d\b|\d{1,4}\s?[-/.]\s?[\dOolI]{1,2}\s?[-/.]|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|"
+    r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)",
+    re.I,
+)
 _NUMERIC_DATE = re.compile(r"(?<![\d/.-])(\d{1,4})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*[. ]+(\d{1,2})[, ]+(\d{4})(?!\d)")
 _TIME = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(:[0-5]\d)?(?![\d:])(\s?[AP]M\b)?", re.I)
@@ -98,6 +103,11 @@ def look_up_by_form(question: str, page: Page) -> Found | None:
 def is_time(text: str) -> bool:
     """Whether a text is the time of a day and nothing else."""
     return _TIME.fullmatch(text.strip()) is not None
+
+
+def may_be_date(text: str) -> bool:
+    """Whether a text is a date, a part of one, or a misread one."""
+    return bool(_DATE_LIKE.search(text)) and not is_time(text)
 
 
 def total_of(page: Page) -> Found | None:
