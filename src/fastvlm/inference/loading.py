@@ -53,8 +53,8 @@ def load(
     name such as `qwen_2`, and image_mode: `pad`, `crop`, `anyres` or `fit`, each None for what the checkpoint asks
     for. max_ttft_ms: a time to first token to keep by lowering the resolution of pictures, None for full
     resolution; how fast the machine is gets measured the first time, for seconds to a minute. closer_look: whether a
-    model that was taught to, as the embedded one was, reads a picture line by line where one look left it unsure,
-    which takes some hundred milliseconds more; never with max_ttft_ms.
+    model that was taught to, as the embedded one was, reads a picture line by line where one look did not make it
+    sure, which takes some hundred milliseconds more; never with max_ttft_ms.
     Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
     GenerationError for a device, a precision or a runtime that is not there, MissingExtraError where torch is needed
     and not installed.
