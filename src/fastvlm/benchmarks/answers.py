@@ -36,7 +36,7 @@ class AnswersReport:
     """Milliseconds, and what they were measured on.
 
     first_token_ms: from the call, with the picture in memory, to the first token of one look. answer_ms: to the last.
-    closer_ms: whole answers for which the model looked closer, because one look did not make it sure; None where none did.
+    closer_ms: whole answers where one look did not make a model sure and it looked closer; None where none did.
     command_ms: of `fastvlm ask` from its start to its end, one token long, with compiled graphs kept from before.
     visual_tokens: of the pictures.
     """
