@@ -25,3 +25,13 @@ def page(*rows: str, sure: float = 0.9) -> Page:
                 lines.append(ReadLine(part.strip(), box, sure))
             start += len(part) + 2
     return Page(lines)
+
+
+TABLE = page(
+    "Sales by town",
+    "Town      Apples    Pears",
+    "Oslo      12        7",
+    "Bergen    5         31",
+    "Tromso    40        9",
+)
+CHART = page("kg", "   52         17         34", "  Jam        Tea        Salt")

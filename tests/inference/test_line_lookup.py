@@ -7,7 +7,7 @@ import pytest
 from fastvlm.inference.line_lookup import look_up, names_what_is_missing
 from fastvlm.inference.page import Page
 from fastvlm.inference.reading import CAPTION_QUESTION, KIND_QUESTION, READ_QUESTION
-from read_pages import page
+from read_pages import CHART, TABLE, page
 
 
 def answer(question: str, on: Page) -> str | None:
@@ -16,14 +16,6 @@ def answer(question: str, on: Page) -> str | None:
 
 
 FORM = page("Order form", "Name      Ada Lovelace", "Weight      71 kg", "City: London", "Date of birth  10 Dec 1815")
-TABLE = page(
-    "Sales by town",
-    "Town      Apples    Pears",
-    "Oslo      12        7",
-    "Bergen    5         31",
-    "Tromso    40        9",
-)
-CHART = page("kg", "   52         17         34", "  Jam        Tea        Salt")
 RECEIPT = page(
     "CORNER SHOP",
     "Bread x2            5.20",

@@ -9,17 +9,9 @@ from fastvlm.inference.page import Page, ReadLine
 from fastvlm.inference.questions import is_yes_or_no
 from fastvlm.inference.statement_lookup import check_statement
 from fastvlm.processing.text_lines import Box
-from read_pages import page
+from read_pages import CHART, TABLE, page
 
 FORM = page("Order form", "Name      Ada Lovelace", "Weight      71 kg", "City: London", "Account     40012")
-TABLE = page(
-    "Sales by town",
-    "Town      Apples    Pears",
-    "Oslo      12        7",
-    "Bergen    5         31",
-    "Tromso    40        9",
-)
-CHART = page("kg", "   52         17         34", "  Jam        Tea        Salt")
 RECEIPT = page(
     "CORNER SHOP", "Bread x2            5.20", "Milk                1.30", "Fish                8.00",
     "TOTAL              14.50", "Cash               20.00",

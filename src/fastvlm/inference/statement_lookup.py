@@ -122,10 +122,10 @@ _NEAR = 0.05
 _SURE_OF_NUMBER = 0.5
 """A number that was read with less and differs in one digit is taken for a misread one."""
 
-
 _MEASURE = re.compile(
     r"\s*(?P<sign>[$€£¥]|[A-Z]{2,3}(?=\s?\d))?\s?(?P<number>\S*\d)\s?(?P<unit>%|[a-z]{1,3})?\W*", re.I
 )
+"""A number with a currency before it, or with a unit behind it."""
 
 
 class Verdict(NamedTuple):
