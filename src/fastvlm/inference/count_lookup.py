@@ -23,7 +23,7 @@ points row rows sheet show shown table text there values with
 _COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
 """All that a question for a number of such things says; another word is a condition, of which nothing is known."""
 
-_LEAST_CELLS = 3
+_LEAST_ROWS = 3
 """Rows of numbers, for a page to be a table."""
 
 _SHARE_OF_ROWS = 0.6
@@ -61,7 +61,7 @@ def _rows(page: Page) -> list[list[ReadLine]]:
     rows = max(runs, key=lambda run: (len(run), len(run[0])), default=[])
     # A cell that was not found leaves a row shorter: it is one all the same, unless it is another kind of row.
     rows = found if len(rows) >= _SHARE_OF_ROWS * len(found) else rows
-    return rows if len(rows) >= _LEAST_CELLS and _has_header(rows[0], page) else []
+    return rows if len(rows) >= _LEAST_ROWS and _has_header(rows[0], page) else []
 
 
 def _has_header(first: list[ReadLine], page: Page) -> bool:

@@ -349,9 +349,7 @@ def _is_number(found: Found, measure: _Measure, expected: _Measure) -> bool:
 
 def _measure(text: str) -> _Measure | None:
     """A number with what it is counted in; None for other texts, for times and for codes that begin with 0."""
-    written = re.fullmatch(
-        r"\s*(?P<sign>[$€£¥]|[A-Z]{2,3}(?=\s?\d))?\s?(?P<number>\S*\d)\s?(?P<unit>%|[a-z]{1,3})?\W*", text, re.I
-    )
+    written = _MEASURE.fullmatch(text)
     if written is None or is_time(text) or re.match(r"0\d+$", written["number"]):
         return None
     value = amount_of(written["number"])
