@@ -179,6 +179,14 @@ def test_pieces_are_not_counted_as_items_where_the_question_does_not_say_so() ->
     assert answer("How many different items were bought?", page(*rows)) == "3"
     assert answer("How many items were bought?", page(*rows)) == "6"
     assert answer("How many items were bought?", page(*rows[:3], rows[4])) is None
+    below = page("Coffee", "2 x 3.50   7.00", "Tea", "1 x 3.00   3.00", "Total   10.00")
+    assert answer("How many items were bought?", below) is None
+    assert answer("How many different items were bought?", below) == "2"
+
+
+def test_a_total_keeps_its_sign_wherever_it_stands_on_its_line() -> None:
+    for total in ("TOTAL   $6.50", "Amount due $6.50"):
+        assert answer("What is the total?", page("Bread   5.20", "Milk   1.30", total)) == "$6.50"
 
 
 def test_items_end_where_their_sum_stands_whatever_it_is_called() -> None:

@@ -112,10 +112,13 @@ def look_up(question: str, page: Page) -> Found | None:
         return text
     if len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
         return None
+    on_receipt = look_up_on_receipt(question, page)
+    if on_receipt is not None:
+        return on_receipt
     chart = find_chart(page)
-    told = look_up_on_receipt(question, page) or look_up_count(question, page, chart)
-    if told is not None:
-        return told
+    count = look_up_count(question, page, chart)
+    if count is not None:
+        return count
     words = _words(_BEFORE_TAX.sub("subtotal", question))
     mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
@@ -144,9 +147,8 @@ def names_what_is_missing(question: str, page: Page) -> bool:
     named = [word for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS | ASIDES]
     named += [other for word in named for other in _also_called(word)]
     said = [_shape("".join(part)) for line in page.lines for part in _parts(_words(line.text))]
-    return (
-        bool(named and said) and max(likeness(_shape(name), other) for name in named for other in said) < _LEAST_AT_ALL
-    )
+    alike = [likeness(_shape(name), other) for name in named for other in said]
+    return bool(alike) and max(alike) < _LEAST_AT_ALL
 
 
 def _also_called(word: str) -> Iterator[str]:

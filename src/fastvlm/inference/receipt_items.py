@@ -45,6 +45,8 @@ _OTHER_THAN_ITEM = re.compile(
 
 _PIECES_BEFORE = re.compile(r"^\s*\d{1,3}\s*[x×]?\s+(?=[A-Za-z]{2})", re.I)
 _PIECES_BEHIND = re.compile(r"\s+[x×]\s?\d*$|[x×]\d+$", re.I)
+_PIECES_BELOW = re.compile(r"^\s*\d{1,3}\s*[x×]\s?\d", re.I)
+"""On a line of its own below the name, as in `2 x 4.50`."""
 
 _LEAST_SHARE, _MOST_SHARE = 0.9, 1.2
 """Of what the items above it come to, for a row with the label of a sum to be one: some amounts may be misread, or a
@@ -168,18 +170,16 @@ def _dearest(page: Page, *, is_price: bool) -> Found | None:
 def _count(page: Page, *, are_kinds: bool) -> Found | None:
     """How many items there are; are_kinds: whatever number there is of each."""
     items, is_proved = _items(page)
-    has_pieces = any(_has_pieces(item) for item in items) or any(
-        _PRINTED_COUNT.fullmatch(line.text) for line in page.lines
-    )
-    if not items or (has_pieces and not are_kinds):
+    if not items or (not are_kinds and _are_pieces_told(items, page)):
         return None
     return Found(str(len(items)), items[-1].name, _least_confidence(items) if is_proved else _SURE_OF_COUNT)
 
 
-def _has_pieces(item: _Item) -> bool:
-    name = item.name.text
-    return bool(
-        _PIECES_BEFORE.match(name) or _PIECES_BEHIND.search(name) or re.match(r"\d+\s?[x×]", item.amount.line.text)
+def _are_pieces_told(items: Sequence[_Item], page: Page) -> bool:
+    """Whether a receipt says how many there are of an item, or of all of them."""
+    names = [item.name.text for item in items]
+    return any(_PIECES_BEFORE.match(name) or _PIECES_BEHIND.search(name) for name in names) or any(
+        _PIECES_BELOW.match(line.text) or _PRINTED_COUNT.fullmatch(line.text) for line in page.lines
     )
 
 

@@ -29,7 +29,7 @@ _NUMBER_QUESTION = re.compile(
 )
 _OTHER_DATE = re.compile(r"\b(birth|due|start|end|delivery|what time|column|row)\b", re.I)
 
-_SIGNS = "$€£¥"
+_SIGNED = re.compile(r"([$€£¥])\s?\d[\d,]*[.,:]\d\d")
 _SURE_OF_SIGN = 0.5
 """A sign of a currency is often a misread digit or letter; with less confidence it is left out."""
 
@@ -122,7 +122,8 @@ def total_of(page: Page) -> Found | None:
     even, steepness = _EVIDENCE
     confidence = 1 / (1 + math.exp(steepness * (even - evidence[best])))
     line = max((amount.line for amount in amounts if amount.value == best), key=lambda line: line.confidence)
-    sign = line.text[0] if line.text[0] in _SIGNS and line.confidence >= _SURE_OF_SIGN else ""
+    signed = _SIGNED.search(line.text) if line.confidence >= _SURE_OF_SIGN else None
+    sign = "" if signed is None else signed[1]
     is_confirmed = sum(amount.value == best for amount in amounts) > 1 or _is_paid_less_change(best, rows)
     value = best if is_confirmed else _corrected(best, line, page, rows)
     return Found(f"{sign}{value:.2f}", line, confidence)

@@ -134,10 +134,9 @@ def _parts(text: str) -> tuple[str, float | None]:
     if end is None:
         return text, None
     words = text[: end.start()]
-    has_words = (
-        re.search("[a-z]{2}", words, re.I) and not _TIMED.search(words) and not re.search(r"\d[.:]\d\d\b", words)
-    )
-    return (words, amount_of(end[1])) if has_words else (text, None)
+    has_label = re.search("[a-z]{2}", words, re.I) is not None
+    is_one_of_two = re.search(r"\d[.:]\d\d\b", words) is not None
+    return (words, amount_of(end[1])) if has_label and not is_one_of_two and not _TIMED.search(words) else (text, None)
 
 
 def _is_dated(words: str, *, is_alone: bool) -> bool:

@@ -79,6 +79,7 @@ _SIGN = re.compile(
     r"\b(higher|larger|greater|bigger|more(?! expensive)|over|above|lower|smaller|less|fewer|under|below|cheaper)\b",
     re.I,
 )
+_THAN = re.compile(r"\bthan\b", re.I)
 _LOWER = frozenset({"lower", "smaller", "less", "fewer", "under", "below", "cheaper"})
 _BARE_SIGNS = frozenset({"over", "above", "under", "below"})
 """Of comparisons with a number that have no *than*."""
@@ -247,7 +248,7 @@ def _sides(statement: str) -> tuple[str, bool, str] | None:
     if sign is None:
         return None
     word = sign[0].lower()
-    than = re.compile(r"\bthan\b", re.I).search(statement, sign.end())
+    than = _THAN.search(statement, sign.end())
     is_bare = than is None and word in _BARE_SIGNS and _measure(statement[sign.end() :]) is not None
     end = than.end() if than is not None else sign.end() if is_bare else None
     if end is None:
