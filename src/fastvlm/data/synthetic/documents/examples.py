@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from fastvlm.data.synthetic.documents.document import Fact, Kind
-from fastvlm.data.synthetic.documents.phrasings import KIND_WORDS, PHRASINGS
+from fastvlm.data.synthetic.documents.phrasings import CLAIMS, KIND_WORDS, PHRASINGS
 from fastvlm.data.synthetic.documents.samples import DocumentSample, document_sample
 from fastvlm.data.synthetic.wording import capitalised
 from fastvlm.files import replacing, write_whole
@@ -43,7 +43,7 @@ class ExampleDocument:
         )
 
     def questions(self) -> list[tuple[str, str]]:
-        """Of every sort of fact the first, asked for in plain words, with what is true; so many at most."""
+        """Of every sort of fact the first, asked for in plain words, so many at most; then a claim, true and false."""
         slots = {"doc": KIND_WORDS[self.kind][0]}
         facts: dict[str, Fact] = {}
         for fact in self.sample().document.facts:
@@ -52,7 +52,7 @@ class ExampleDocument:
             (capitalised(PHRASINGS[fact.intent].train[0].format_map({**slots, **fact.slots})), fact.answer)
             for fact in facts.values()
         ]
-        return asked[:_NUM_QUESTIONS]
+        return asked[:_NUM_QUESTIONS] + _verified(list(facts.values()))
 
 
 EXAMPLES: tuple[ExampleDocument, ...] = (
@@ -64,6 +64,19 @@ EXAMPLES: tuple[ExampleDocument, ...] = (
     ExampleDocument("page", 4, (384, 256)),
 )
 """One of each kind that the embedded model knows."""
+
+
+def _verified(facts: list[Fact]) -> list[tuple[str, str]]:
+    """The first fact that is said as "... is ...", asked as "Is ...?": as it is, and with an answer that is wrong."""
+    for fact in facts:
+        subject, is_said, answer = CLAIMS.get(fact.intent, ("",))[0].partition(" is ")
+        if is_said and answer == "{answer}" and fact.others:
+            subject = subject.format_map(fact.slots)
+            return [
+                (f"Is {subject} {claimed}?", verdict)
+                for claimed, verdict in ((fact.answer, "yes"), (fact.others[0], "no"))
+            ]
+    return []
 
 
 def write_examples(folder: Path) -> None:
