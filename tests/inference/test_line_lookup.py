@@ -95,6 +95,14 @@ def test_a_row_alone_does_not_say_which_cell() -> None:
     assert answer("What is the value for Bergen?", TABLE) is None
 
 
+def test_a_word_that_questions_speak_with_is_a_label_where_it_has_a_capital() -> None:
+    table = page("Row  Size", "Give  192", "Have  7", "Lamp  5")
+    assert answer("What is the Size of Give?", table) == "192"
+    assert answer("What Size does Have have?", table) == "7"
+    assert answer("Give me the Size of Lamp", table) == "5"
+    assert answer("What Size do you have?", table) != "7"
+
+
 def test_the_highest_bar_is_the_one_with_the_highest_number() -> None:
     assert answer("Which bar is the highest?", CHART) == "Jam"
     assert answer("Which one is the smallest?", CHART) == "Tea"

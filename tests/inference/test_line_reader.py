@@ -86,6 +86,7 @@ def test_only_doubtful_lines_are_read_again(
         ([("Order", 0.4), ("date", 0.4)], ("Ordrdate", 0.2)),
         ([("Order", 0.9), ("I see no picture here.", 0.9)], ("Ordrdate", 0.2)),
         ([("Order", 0.9), ("", 0.9)], ("Ordrdate", 0.2)),
+        ([("Ordrdat", 0.9), ("e", 0.9)], ("Ordrdate", 0.2)),  # one word, set wide
     ],
 )
 def test_words_count_where_they_are_surer_than_their_line(

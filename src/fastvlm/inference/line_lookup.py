@@ -119,8 +119,9 @@ def look_up(question: str, page: Page) -> Found | None:
     count = look_up_count(question, page, chart)
     if count is not None:
         return count
-    words = _words(_BEFORE_TAX.sub("subtotal", question))
-    mentions = sorted(_mentions(words, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
+    question_of_tax = _BEFORE_TAX.sub("subtotal", question)
+    words, windows = _words(question_of_tax), list(_windows(question_of_tax))
+    mentions = sorted(_mentions(windows, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
     if chart is not None:
         mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
         found = _on_chart(words, mentions, chart, page)
@@ -364,18 +365,18 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def _mentions(words: Sequence[str], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
+def _mentions(windows: Sequence[_Window], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
     for line in lines:
         before, name = split_pieces(line.text)
-        found = [_mention(words, line, "", line.text)]
+        found = [_mention(windows, line, "", line.text)]
         if before:
-            found.append(_mention(words, line, before, name))
+            found.append(_mention(windows, line, before, name))
         best = max((one for one in found if one is not None), key=lambda one: one.score, default=None)
         if best is not None:
             yield best
 
 
-def _mention(words: Sequence[str], line: ReadLine, before: str, name: str) -> _Mention | None:
+def _mention(windows: Sequence[_Window], line: ReadLine, before: str, name: str) -> _Mention | None:
     """What a question names of a line that begins with a name, but for a number before it."""
     said = _words(name)
     best: _Mention | None = None
@@ -385,16 +386,13 @@ def _mention(words: Sequence[str], line: ReadLine, before: str, name: str) -> _M
             continue  # a part of a number is another number
         label = _shape(raw_label)
         matcher = SequenceMatcher(None, "", label, autojunk=False)
-        for start, stop in _windows(words):
-            raw_name = "".join(words[start:stop])
-            named = _shape(raw_name)
-            is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
-            likeness = _likeness(matcher, named, label, is_frame=is_frame)
-            likeness = max(likeness, float(raw_label in _SYNONYMS.get(raw_name, ())))
+        for window in windows:
+            likeness = _likeness(matcher, window.shape, label, is_frame=window.is_frame)
+            likeness = max(likeness, float(raw_label in _SYNONYMS.get(window.text, ())))
             # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
-            score = likeness + 0.01 * min(len(named), 12) - (0.05 if count < len(said) else 0)
+            score = likeness + 0.01 * min(len(window.shape), 12) - (0.05 if count < len(said) else 0)
             if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
-                best = _Mention(score, line, before, *_behind(name, count), start, stop)
+                best = _Mention(score, line, before, *_behind(name, count), window.start, window.stop)
     return best
 
 
@@ -403,12 +401,30 @@ def _shape(word: str) -> str:
     return word if word[:1].isdigit() else word.translate(_LOOK_ALIKE)
 
 
-def _windows(words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Words of a question in a row that may be a label."""
+class _Window(NamedTuple):
+    """Words of a question in a row that may be a label: from which one to which, put together, and their shape.
+
+    is_frame: whether documents are spoken of with them, so that they are a label only where a line says exactly that.
+    """
+
+    start: int
+    stop: int
+    text: str
+    shape: str
+    is_frame: bool
+
+
+def _windows(question: str) -> Iterator[_Window]:
+    """What a question may name. A word with a capital inside of it names something, even if it is *give* or *have*."""
+    raw = _WORD.findall(question)
+    words = [word.lower() for word in raw]
     for start in range(len(words)):
+        if words[start] in _FUNCTION_WORDS and (start == 0 or raw[start].islower()):
+            continue
         for stop in range(start + 1, min(start + _MAX_WORDS, len(words)) + 1):
-            if words[start] not in _FUNCTION_WORDS:
-                yield start, stop
+            text = "".join(words[start:stop])
+            is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
+            yield _Window(start, stop, text, _shape(text), is_frame)
 
 
 def _likeness(matcher: SequenceMatcher[str], named: str, label: str, *, is_frame: bool) -> float:

@@ -93,8 +93,7 @@ class LineReader:
         for place, of_one in parts.items():
             read = [next(rest) for _ in of_one]
             joined = joined_line(read)
-            # What is no word to the model is part of no line.
-            if joined.confidence > lines[place].confidence and all(is_text(word.text) for word in read):
+            if joined.confidence > lines[place].confidence and _are_words(read, lines[place]):
                 lines[place] = joined
         return lines, used + used_again + used_for_words
 
@@ -125,6 +124,16 @@ def _doubtful(lines: Sequence[ReadLine]) -> list[int]:
     """Lines that leave doubt; of very many the ones that are nearest to being read."""
     doubtful = [place for place, line in enumerate(lines) if line.confidence < _SURE]
     return sorted(doubtful, key=lambda place: -lines[place].confidence)[:_MOST_DOUBTFUL]
+
+
+def _are_words(parts: Sequence[ReadLine], whole: ReadLine) -> bool:
+    """Whether parts of a line that was read as a whole are its words.
+
+    What is no word to the model is part of no line; and a single letter is rather one of a word that is set wide, where
+    nothing but one word was read before.
+    """
+    is_set_wide = whole.text.isalpha() and any(len(part.text) == 1 for part in parts)
+    return not is_set_wide and all(is_text(part.text) for part in parts)
 
 
 def _line(answer: Answer, box: Box) -> ReadLine:
