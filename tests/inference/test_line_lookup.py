@@ -103,6 +103,16 @@ def test_a_word_that_questions_speak_with_is_a_label_where_it_has_a_capital() ->
     assert answer("What Size do you have?", table) != "7"
 
 
+def test_a_number_that_stands_there_is_none_of_those_that_are_like_it() -> None:
+    table = page("Row     Man     Bit", "Hurn    18.26   0.05", "Great   0.08    0.04", "Autumn  7.13    0.03")
+    assert answer("For which row is Bit 0.05?", table) == "Hurn"
+    assert answer("Which row has a Bit of 0.04?", table) == "Great"
+
+
+def test_the_lowest_of_a_column_that_cannot_be_told_is_not_the_number_below_its_heading() -> None:
+    assert answer("What has the lowest Bit?", page("Row    Bit", "Hurn   0.05", "Great  0.0x4")) is None
+
+
 def test_the_highest_bar_is_the_one_with_the_highest_number() -> None:
     assert answer("Which bar is the highest?", CHART) == "Jam"
     assert answer("Which one is the smallest?", CHART) == "Tea"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
-from fastvlm.inference.page import Page
+from fastvlm.inference.page import Found, Page
 from fastvlm.inference.questions import MOST_CHARACTERS, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
@@ -53,6 +54,9 @@ _MISSING_BELOW, _SURE_OF_MISSING = 0.25, 0.6
 _SURE_OF_TEXT = 0.7
 """Of a text that one look reads with less, several views are the surer ones where they say another thing."""
 
+
+_CURRENCY_SIGNS = ("$", "€", "£", "¥")
+_BARE_AMOUNT = re.compile(r"\d[\d,]*\.\d\d")
 
 _MAX_PAGES = 20
 _MAX_PAGE_BYTES = 256_000_000
@@ -225,10 +229,16 @@ def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:
         return _LookedUp("yes" if verdict.is_so else "no", verdict.confidence, box)
     found = look_up(question, page)
     if found is not None:
-        return _LookedUp(found.text, found.confidence, found.line.box)
+        return _LookedUp(_with_sign(found, first.text), found.confidence, found.line.box)
     if first.confidence < _MISSING_BELOW and names_what_is_missing(question, page):
         return _LookedUp(NOT_SHOWN, _SURE_OF_MISSING, None)
     return None
+
+
+def _with_sign(found: Found, first: str) -> str:
+    """An amount with the sign of a currency that its line and the first look both have; either alone misreads it."""
+    is_signed = first[:1] in _CURRENCY_SIGNS and first[:1] in found.line.text
+    return first[:1] + found.text if is_signed and _BARE_AMOUNT.fullmatch(found.text) else found.text
 
 
 def _are_any(_boxes: Sequence[Box], _picture: UInt8Array) -> bool:

@@ -24,6 +24,9 @@ _SURE_OF_LETTERS = 0.7
 _READ_FOR_EACH_OTHER = str.maketrans("tlj1fc0unmhb", "iiiiieonnnnn")
 """Each letter as the first of those that are read for it."""
 
+_HARDLY_READ, _LIKE_USUAL = 0.35, 0.8
+"""A label that is read with less is a usual one that is so much like it."""
+
 _LEAST_SURE_OF_LABEL = 0.3
 """How sure a label is however little so is the whole of a line that it begins."""
 
@@ -96,19 +99,20 @@ def _found(label: str, line: ReadLine, alike: float) -> Found | None:
 
 
 def repaired_label(line: ReadLine, label: str) -> str:
-    """A label without what separates it from its value; one that is a usual one but for a letter is that one.
+    """A label without what separates it from its value; one that is nearly a usual one is that one.
 
-    Only for a letter that looks like another, and where it was hardly read.
+    But for a letter that looks like another where that was not surely read, and by likeness where it hardly was at all.
     """
     label = label.rstrip(" :;.-_=|")
-    if line.confidence >= _SURE_OF_LETTERS:
-        return label
-    alike = (one for one in _LABELS if differ_by_one(one, label.lower()) and _letters(one) == _letters(label))
-    usual = next(alike, None)
-    if usual is None:
+    small = label.lower()
+    usual = max(_LABELS, key=lambda one: likeness(one, small))
+    is_near = line.confidence < _HARDLY_READ and likeness(usual, small) >= _LIKE_USUAL
+    if line.confidence >= _SURE_OF_LETTERS or not (is_near or _differ_in_look(usual, small)):
         return label
     return usual.upper() if label.isupper() else usual.capitalize() if label[0].isupper() else usual
 
 
-def _letters(label: str) -> str:
-    return label.lower().translate(_READ_FOR_EACH_OTHER)
+def _differ_in_look(first: str, second: str) -> bool:
+    """Whether two labels differ in a letter that is read for another."""
+    first_look, second_look = first.translate(_READ_FOR_EACH_OTHER), second.translate(_READ_FOR_EACH_OTHER)
+    return differ_by_one(first, second) and first_look == second_look

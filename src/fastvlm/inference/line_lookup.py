@@ -5,61 +5,46 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from difflib import SequenceMatcher
 from itertools import permutations
-from typing import NamedTuple
 
 from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
 from fastvlm.inference.colour_lookup import look_up_colour
 from fastvlm.inference.count_lookup import look_up_count
 from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, repaired_label
-from fastvlm.inference.page import Found, Page, ReadLine, likeness, number_of
+from fastvlm.inference.mentions import (
+    FRAME_WORDS,
+    FUNCTION_WORDS,
+    HIGHEST_WORDS,
+    LOWEST_WORDS,
+    SYNONYMS,
+    Mention,
+    mentions_of,
+    shape_of,
+    words_of,
+)
+from fastvlm.inference.page import Found, Page, ReadLine, joined_line, likeness, number_of
 from fastvlm.inference.questions import ASIDES, is_yes_or_no
-from fastvlm.inference.receipt_items import split_pieces, without_pieces_behind
-from fastvlm.inference.receipt_lookup import asks_for_date, look_up_by_form, look_up_on_receipt, may_be_date
+from fastvlm.inference.receipt_items import without_pieces_behind
+from fastvlm.inference.receipt_lookup import (
+    asks_for_date,
+    look_up_by_form,
+    look_up_on_receipt,
+    may_be_date,
+    written_date,
+)
 from fastvlm.inference.receipt_rows import amount_of, written_amount
 from fastvlm.inference.text_lookup import LEAST_LINES, look_up_text, look_up_title
-
-_LEAST_LIKENESS = 0.68
-"""Of a line, as it was read, to words of a question, for the line to be what the question names."""
-
-_LEAST_AT_ALL = 0.6
-"""Of words that may be a misread label; what is less alike is another word."""
-
-_LEAST_LETTERS = 4
-"""Shorter words are compared to the letter."""
-
-_LOOK_ALIKE = str.maketrans("l1j0", "iiio")
-"""Letters that are read for each other most."""
-
-_MAX_WORDS = 4
-"""Of a label."""
 
 _MAX_MENTIONS = 6
 """That are tried two by two."""
 
-_FUNCTION = """
-a an and any are as at be by can could did do does find for from give has have how i in is it its let me me's of on or
-please say says see show shows sorry tell that the there this to was what what's when where which who whose with would
-you
-"""
-_FUNCTION_WORDS = frozenset(_FUNCTION.split())
-"""Never a label by themselves."""
+_LEAST_AT_ALL = 0.6
+"""Of words that may be a misread label; what is less alike is another word."""
 
 _AMOUNT_WORDS = frozenset({"amount", "change", "gst", "net", "subtotal", "tax", "total", "vat"})
-_MANY_WORDS = frozenset({"many", "quantity", "pieces"})
+_MANY_WORDS = frozenset({"many", "often", "quantity", "pieces"})
 _PRICE_WORDS = frozenset({"cost", "costs", "price", "paid", "much"})
-_HIGHEST_WORDS = frozenset({"highest", "largest", "most", "biggest", "greatest", "maximum"})
-_LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
-_FRAME = """
-ask bar below beside bill bought cell chart column cost costs diagram document entered entry exactly field figure filled
-form get given high item items large line listed long look many much number out paid picture point price printed product
-read receipt row sheet sign slip stand stands table text thing under value write written
-"""
-_FRAME_WORDS = frozenset(_FRAME.split()) | _HIGHEST_WORDS | _LOWEST_WORDS
-"""What questions speak of documents with; a label only where a line says exactly that."""
-
 _TYPE_WORDS = frozenset({"amount", "date", "day", "name", "no", "number", "time"})
 """Said of what a label stands for; a question that names a label and one of these names no second label."""
 
@@ -70,6 +55,7 @@ _NO_QUESTION = re.compile(
 _BEFORE_TAX = re.compile(r"\b(before (the )?tax|net (sum|amount|total))\b", re.I)
 _ASKS_FOR_FIELD = re.compile(r"\b(which|what) (field|entry)\b|\bfield with\b|\bwhere is\b.*\bentered\b", re.I)
 _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|amount|price|much|many)\b)", re.I)
+
 _NEAR = 0.1
 """Of its measured height, by which the number over a bar may differ; a number that differs more is misread."""
 
@@ -79,9 +65,6 @@ _SURE_OF_MEASURE = 0.6
 _ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
 """Of the legend of a pie: the name and the share."""
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?", re.I)
-"""Letters, or a number; `Q1` is two, which are compared together."""
-
 _ASKS_FOR_NAMED = re.compile(
     r"\b(?:what|which|give|tell|show|read|find|entered|written|value)\b(?P<named>.*)|^\W*(?P<alone>\w+(?: no\.?)?)\W*$",
     re.I | re.S,
@@ -90,9 +73,6 @@ _ASKS_FOR_NAMED = re.compile(
 
 _LEAST_CELLS = 3
 """Numbers below a heading, for the highest of them to be worth looking for."""
-
-_SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "phone": ("tel",), "address": ("addr",)}
-"""Other labels for what a question names."""
 
 
 def look_up(question: str, page: Page) -> Found | None:
@@ -119,9 +99,8 @@ def look_up(question: str, page: Page) -> Found | None:
     count = look_up_count(question, page, chart)
     if count is not None:
         return count
-    question_of_tax = _BEFORE_TAX.sub("subtotal", question)
-    words, windows = _words(question_of_tax), list(_windows(question_of_tax))
-    mentions = sorted(_mentions(windows, page.lines), key=lambda mention: -mention.score)[:_MAX_MENTIONS]
+    asked = _BEFORE_TAX.sub("subtotal", question)
+    words, mentions = words_of(asked), mentions_of(asked, page.lines)[:_MAX_MENTIONS]
     if chart is not None:
         mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
         found = _on_chart(words, mentions, chart, page)
@@ -131,12 +110,12 @@ def look_up(question: str, page: Page) -> Found | None:
         found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
         found = found or look_up_field(question, page)
     if found is None and mentions:
-        labels = (_label(question, mention, page) for mention in mentions)
-        found = next((label for label in labels if label is not None), None) or _value(words, mentions[0], page)
+        found = _label(question, mentions, page) or _value(words, mentions[0], page)
     if found is not None and asks_for_date(question) and not may_be_date(found.text):
         found = None  # what stands beside a date is often the time
     found = found or (look_up_field_on_line(question, page) if chart is None else None)
-    return found or look_up_by_form(question, page) or look_up_title(question, page)
+    found = found or look_up_by_form(question, page) or look_up_title(question, page)
+    return None if found is None else replace(found, text=written_date(found.text))
 
 
 def names_what_is_missing(question: str, page: Page) -> bool:
@@ -145,15 +124,15 @@ def names_what_is_missing(question: str, page: Page) -> bool:
     if asked is None or is_yes_or_no(question) or question.isupper():
         return False
     named = [word.lower() for word in re.findall(r"\b[A-Z][a-z]{2,}\b", asked["named"] or asked["alone"] or "")]
-    named = [word for word in named if word not in _FRAME_WORDS | _FUNCTION_WORDS | ASIDES]
+    named = [word for word in named if word not in FRAME_WORDS | FUNCTION_WORDS | ASIDES]
     named += [other for word in named for other in _also_called(word)]
-    said = [_shape("".join(part)) for line in page.lines for part in _parts(_words(line.text))]
-    alike = [likeness(_shape(name), other) for name in named for other in said]
+    said = [shape_of("".join(part)) for line in page.lines for part in _parts(words_of(line.text))]
+    alike = [likeness(shape_of(name), other) for name in named for other in said]
     return bool(alike) and max(alike) < _LEAST_AT_ALL
 
 
 def _also_called(word: str) -> Iterator[str]:
-    for label, others in _SYNONYMS.items():
+    for label, others in SYNONYMS.items():
         if word == label or word in others:
             yield from (label, *others)
 
@@ -165,29 +144,7 @@ def _parts(words: Sequence[str]) -> Iterator[Sequence[str]]:
         yield words[start : start + 2]
 
 
-class _Mention(NamedTuple):
-    """A line whose beginning a question names.
-
-    score: likeness from 0 to 1, and a little more for longer labels. before: how many of it there are, where the line
-    begins with that. rest: of the line, behind the label. is_apart: whether a sign such as a colon, or a number, tells
-    that the label ends there. start, stop: the words of the question that name it.
-    """
-
-    score: float
-    line: ReadLine
-    before: str
-    rest: str
-    is_apart: bool
-    start: int
-    stop: int
-
-    @property
-    def likeness(self) -> float:
-        """At most 1."""
-        return min(self.score, 1.0)
-
-
-def _cell(mentions: Sequence[_Mention], page: Page) -> Found | None:
+def _cell(mentions: Sequence[Mention], page: Page) -> Found | None:
     """Of a table whose row and column are named."""
     for row, heading in permutations((mention for mention in mentions if not mention.rest), 2):
         if row.stop <= heading.start or heading.stop <= row.start:
@@ -197,7 +154,7 @@ def _cell(mentions: Sequence[_Mention], page: Page) -> Found | None:
     return None
 
 
-def _row(mentions: Sequence[_Mention], page: Page) -> Found | None:
+def _row(mentions: Sequence[Mention], page: Page) -> Found | None:
     """The first cell of the row in which a number stands that is named, in a column that is named."""
     for heading, cell in permutations((mention for mention in mentions if not mention.rest), 2):
         is_apart = cell.stop <= heading.start or heading.stop <= cell.start
@@ -208,7 +165,7 @@ def _row(mentions: Sequence[_Mention], page: Page) -> Found | None:
     return None
 
 
-def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> Found | None:
+def _extreme(words: Sequence[str], mentions: Sequence[Mention], page: Page) -> Found | None:
     """The first cell of the row with the highest or the lowest number of a column that is named."""
     sign = _sign(words)
     for mention in mentions if sign else ():
@@ -223,7 +180,7 @@ def _extreme(words: Sequence[str], mentions: Sequence[_Mention], page: Page) -> 
     return _extreme_bar(sign, page) if sign and not mentions else None
 
 
-def _on_chart(words: Sequence[str], mentions: Sequence[_Mention], chart: Chart, page: Page) -> Found | None:
+def _on_chart(words: Sequence[str], mentions: Sequence[Mention], chart: Chart, page: Page) -> Found | None:
     """The highest or the lowest bar, or what a bar that is named is worth; of the series that is named, if one is."""
     named = next((mention for mention in mentions if mention.line in chart.labels), None)
     entries = chart.legend(page)
@@ -243,9 +200,7 @@ def _on_chart(words: Sequence[str], mentions: Sequence[_Mention], chart: Chart, 
     return Found(label.text, label, label.confidence * _SURE_OF_MEASURE)
 
 
-def _bar(
-    named: _Mention, chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]
-) -> Found | None:
+def _bar(named: Mention, chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]) -> Found | None:
     """What a bar is worth: as is written over it, or as it is measured where that is another thing."""
     values = _values(chart, page, series, others)
     value = next(value for label, value in zip(chart.labels, values, strict=True) if label is named.line)
@@ -269,7 +224,7 @@ def _values(chart: Chart, page: Page, series: ReadLine | None, others: Sequence[
 
 def _sign(words: Sequence[str]) -> int:
     """1 where a question asks for the highest, -1 for the lowest, 0 otherwise."""
-    return bool(_HIGHEST_WORDS & set(words)) - bool(_LOWEST_WORDS & set(words))
+    return bool(HIGHEST_WORDS & set(words)) - bool(LOWEST_WORDS & set(words))
 
 
 def _extreme_bar(sign: int, page: Page) -> Found | None:
@@ -291,14 +246,16 @@ def _extreme_bar(sign: int, page: Page) -> Found | None:
     return Found(label.text, label, label.confidence * min(near.confidence for _, near, _ in bars))
 
 
-def _label(question: str, mention: _Mention, page: Page) -> Found | None:
+def _label(question: str, mentions: Sequence[Mention], page: Page) -> Found | None:
     """What the line is called whose number, or whose entry in a form, a question names."""
-    is_asked = _ASKS_FOR_FIELD.search(question) or (mention.line.is_number and _ASKS_FOR_NAME.search(question))
-    name = _name_of(mention.line, page) if is_asked and not mention.rest else None
-    if name is None:
-        return None
-    text = repaired_label(name, name.text) if _ASKS_FOR_FIELD.search(question) else without_pieces_behind(name.text)
-    return Found(text, name, mention.likeness * name.confidence)
+    is_field = bool(_ASKS_FOR_FIELD.search(question))
+    for mention in mentions:
+        is_asked = is_field or (mention.line.is_number and _ASKS_FOR_NAME.search(question))
+        name = _name_of(mention.line, page) if is_asked and not mention.rest else None
+        if name is not None:
+            text = repaired_label(name, name.text) if is_field else without_pieces_behind(name.text)
+            return Found(text, name, mention.likeness * name.confidence)
+    return None
 
 
 def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
@@ -307,8 +264,10 @@ def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
     return next((other for other in before if not other.is_number), before[0] if before else None)
 
 
-def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
-    """What belongs to a label that is named."""
+def _value(words: Sequence[str], mention: Mention, page: Page) -> Found | None:
+    """What belongs to a label that is named; not for the highest of something, which is asked for by its name."""
+    if _sign(words):
+        return None
     if _MANY_WORDS & set(words):
         return _quantity(mention, page)
     is_price = bool(_PRICE_WORDS & set(words))
@@ -323,15 +282,22 @@ def _value(words: Sequence[str], mention: _Mention, page: Page) -> Found | None:
     return Found(text, value, mention.likeness * value.confidence)
 
 
-def _quantity(mention: _Mention, page: Page) -> Found | None:
-    """How many pieces of an item there are: before its name, behind it, as `x2`, or the next whole number beside it."""
+def _quantity(mention: Mention, page: Page) -> Found | None:
+    """How many pieces of an item there are.
+
+    Before its name, behind it, as `x2`, the next whole number beside it, or below it before a price, as `2 x 3.50`.
+    """
     said = [(mention.before, mention.line), (mention.rest, mention.line)]
     said += [(line.text, line) for line in page.right_of(mention.line)]
     for text, line in said:
         found = re.fullmatch(r"\W*[x×]?\s?(\d{1,3})\s?[x×]?", text, re.I)
         if found:
             return Found(found[1], line, mention.likeness * line.confidence)
-    return None
+    below = next((row for row in page.rows if row[0].box.top >= mention.line.box.bottom - 2), None)
+    priced = None if below is None else re.match(r"(\d{1,3})\s?[x×]\s?\d", joined_line(below).text, re.I)
+    if below is None or priced is None:
+        return None
+    return Found(priced[1], below[0], mention.likeness * below[0].confidence)
 
 
 def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
@@ -355,94 +321,7 @@ def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
     return None
 
 
-def _names_more(words: Sequence[str], mention: _Mention) -> bool:
+def _names_more(words: Sequence[str], mention: Mention) -> bool:
     """Whether a question names something beside a label, such as a column whose heading was not found."""
     others = {*words[: mention.start], *words[mention.stop :]}
-    return bool(others - _FUNCTION_WORDS - _FRAME_WORDS - _TYPE_WORDS)
-
-
-def _words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(text)]
-
-
-def _mentions(windows: Sequence[_Window], lines: Sequence[ReadLine]) -> Iterator[_Mention]:
-    for line in lines:
-        before, name = split_pieces(line.text)
-        found = [_mention(windows, line, "", line.text)]
-        if before:
-            found.append(_mention(windows, line, before, name))
-        best = max((one for one in found if one is not None), key=lambda one: one.score, default=None)
-        if best is not None:
-            yield best
-
-
-def _mention(windows: Sequence[_Window], line: ReadLine, before: str, name: str) -> _Mention | None:
-    """What a question names of a line that begins with a name, but for a number before it."""
-    said = _words(name)
-    best: _Mention | None = None
-    for count in range(1, min(_MAX_WORDS, len(said)) + 1):
-        raw_label = "".join(said[:count])
-        if raw_label.isdigit() and line.is_number and count < len(said):
-            continue  # a part of a number is another number
-        label = _shape(raw_label)
-        matcher = SequenceMatcher(None, "", label, autojunk=False)
-        for window in windows:
-            likeness = _likeness(matcher, window.shape, label, is_frame=window.is_frame)
-            likeness = max(likeness, float(raw_label in _SYNONYMS.get(window.text, ())))
-            # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
-            score = likeness + 0.01 * min(len(window.shape), 12) - (0.05 if count < len(said) else 0)
-            if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
-                best = _Mention(score, line, before, *_behind(name, count), window.start, window.stop)
-    return best
-
-
-def _shape(word: str) -> str:
-    """A word with letters as one that are misread for each other most; a number as it is."""
-    return word if word[:1].isdigit() else word.translate(_LOOK_ALIKE)
-
-
-class _Window(NamedTuple):
-    """Words of a question in a row that may be a label: from which one to which, put together, and their shape.
-
-    is_frame: whether documents are spoken of with them, so that they are a label only where a line says exactly that.
-    """
-
-    start: int
-    stop: int
-    text: str
-    shape: str
-    is_frame: bool
-
-
-def _windows(question: str) -> Iterator[_Window]:
-    """What a question may name. A word with a capital inside of it names something, even if it is *give* or *have*."""
-    raw = _WORD.findall(question)
-    words = [word.lower() for word in raw]
-    for start in range(len(words)):
-        if words[start] in _FUNCTION_WORDS and (start == 0 or raw[start].islower()):
-            continue
-        for stop in range(start + 1, min(start + _MAX_WORDS, len(words)) + 1):
-            text = "".join(words[start:stop])
-            is_frame = set(words[start:stop]) <= _FRAME_WORDS | _FUNCTION_WORDS
-            yield _Window(start, stop, text, _shape(text), is_frame)
-
-
-def _likeness(matcher: SequenceMatcher[str], named: str, label: str, *, is_frame: bool) -> float:
-    """How much words of a question are like a label, which the matcher knows already."""
-    if abs(len(named) - len(label)) > max(2, len(named) // 2):
-        return 0.0
-    if len(named) < _LEAST_LETTERS or is_frame:
-        return float(named == label)
-    matcher.set_seq1(named)
-    # The quick ratio is never below the ratio.
-    return matcher.ratio() if matcher.quick_ratio() >= _LEAST_LIKENESS else 0.0
-
-
-def _behind(text: str, num_words: int) -> tuple[str, bool]:
-    """What a line says behind its first words, and whether it stands apart from them."""
-    ends = [word.end() for word in _WORD.finditer(text)]
-    behind = text[ends[num_words - 1] :]
-    rest = behind.lstrip(" :;,.|-=_\n")
-    if not re.search(r"\w", rest):
-        return "", False
-    return rest, bool(re.match(r"\s*[:;|=_.-]", behind) or re.match(r"[\d$€£¥+]", rest))
+    return bool(others - FUNCTION_WORDS - FRAME_WORDS - _TYPE_WORDS)

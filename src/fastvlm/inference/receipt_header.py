@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from fastvlm.inference.page import Found, Page, joined_line
-from fastvlm.inference.receipt_rows import LEAST_AMOUNTS, LIKE_ENOUGH, is_dated, row_of
+from fastvlm.inference.receipt_rows import is_dated, is_receipt, row_of
 
 _PLACE = r"(?:the |this )?(?:shop|store|company|merchant|seller|business|restaurant|place)"
 _PHONE_QUESTION = re.compile(r"\b(?:tele)?phone\b|\bnumber\b.*\bcall\b|^\W*tel\W*$", re.I)
@@ -45,13 +45,7 @@ def look_up_header(question: str, page: Page) -> Found | None:
     """Answer a question for the shop of a receipt, its address or its phone number; None for others."""
     kinds = ((_PHONE_QUESTION, _phone), (_ADDRESS_QUESTION, _address), (_SHOP_QUESTION, _shop))
     asked = next((find for pattern, find in kinds if pattern.search(question)), None)
-    return asked(page) if asked and not _OTHER_QUESTION.search(question) and _is_receipt(page) else None
-
-
-def _is_receipt(page: Page) -> bool:
-    rows = [row_of(lines) for lines in page.rows]
-    has_sum = any(max(row.total, row.paid) > LIKE_ENOUGH and row.amounts for row in rows)
-    return has_sum and sum(len(row.amounts) for row in rows) >= LEAST_AMOUNTS
+    return asked(page) if asked and not _OTHER_QUESTION.search(question) and is_receipt(page) else None
 
 
 def _head(page: Page) -> Iterator[Found]:

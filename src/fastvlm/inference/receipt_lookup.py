@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one
 from fastvlm.inference.receipt_header import look_up_header
 from fastvlm.inference.receipt_items import amounts_of_items, look_up_items
+from fastvlm.inference.receipt_number import look_up_code, look_up_number
 from fastvlm.inference.receipt_rows import LEAST_AMOUNTS, LIKE_ENOUGH, Amount, Row, is_same_amount, row_of
 
 _TOTAL_QUESTION = re.compile(
@@ -22,11 +23,6 @@ _OTHER_QUESTION = re.compile(
 )
 _DATE_QUESTION = re.compile(r"\bdate\b|\bwhen was\b|\b(which|what) day\b", re.I)
 _TIME_QUESTION = re.compile(r"\b(what|which|the|give me|tell me the) (time|hour)\b|^\W*time\W*$", re.I)
-_NUMBER_QUESTION = re.compile(
-    r"\b(reference|(receipt|bill|slip|invoice|ticket) number|number of (the|this) (receipt|bill|slip|invoice)|"
-    r"what number does|which number identifies)\b",
-    re.I,
-)
 _OTHER_DATE = re.compile(r"\b(birth|due|start|end|delivery|what time|column|row)\b", re.I)
 
 _SIGNED = re.compile(r"([$€£¥])\s?\d[\d,]*[.,:]\d\d")
@@ -45,9 +41,9 @@ _DATE_LIKE = re.compile(
 )
 _NUMERIC_DATE = re.compile(r"(?<![\d/.-])(\d{1,4})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*[. ]+(\d{1,2})[, ]+(\d{4})(?!\d)")
+_WITHOUT_COMMA = re.compile(r"([A-Z][a-z]{2,8} \d{1,2}) (\d{4})")
 _TIME = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(:[0-5]\d)?(?![\d:])(\s?[AP]M\b)?", re.I)
 _HALF_DAY = re.compile("[AP]M", re.I)
-_NUMBER = re.compile(r"(?<![\w-])(?=[\w-]*\d{3})[A-Z]{1,5}-?\d{3,9}(?![\w-])")
 _NAMED_DATE = re.compile(r"(?<!\d)(\d{1,2})[-/. ]?([A-Za-z]{3})[a-z]*[-/. ,]*(\d{4}|\d{2})(?!\d)")
 
 
@@ -86,18 +82,16 @@ def look_up_on_receipt(question: str, page: Page) -> Found | None:
     """Answer a question for the total of a receipt, what was bought or where; None for others, or without an answer."""
     if asks_for_total(question):
         return total_of(page)
-    return look_up_items(question, page) or look_up_header(question, page)
+    return look_up_items(question, page) or look_up_header(question, page) or look_up_number(question, page)
 
 
 def look_up_by_form(question: str, page: Page) -> Found | None:
     """Answer a question for a date, a time or a number of a document by what such look like."""
     if asks_for_date(question):
         return date_of(page)
-    if _NUMBER_QUESTION.search(question):
-        return _surest(page, lambda text: [found[0] for found in _NUMBER.finditer(text)])
     if _TIME_QUESTION.search(question):
         return _time(page)
-    return None
+    return look_up_code(question, page)
 
 
 def is_time(text: str) -> bool:
@@ -108,6 +102,12 @@ def is_time(text: str) -> bool:
 def may_be_date(text: str) -> bool:
     """Whether a text is a date, a part of one, or a misread one."""
     return bool(_DATE_LIKE.search(text)) and not is_time(text)
+
+
+def written_date(text: str) -> str:
+    """A date that begins with its month, with the comma behind the day, which is often too small to be read."""
+    found = _WITHOUT_COMMA.fullmatch(text)
+    return text if found is None or found[1][:3].lower() not in _MONTHS else f"{found[1]}, {found[2]}"
 
 
 def total_of(page: Page) -> Found | None:

@@ -125,6 +125,13 @@ def row_of(lines: Sequence[ReadLine]) -> Row:
     )
 
 
+def is_receipt(page: Page) -> bool:
+    """Whether a page has amounts, and a sum or a payment among them."""
+    rows = [row_of(lines) for lines in page.rows]
+    has_sum = any(max(row.total, row.paid) > LIKE_ENOUGH and row.amounts for row in rows)
+    return has_sum and sum(len(row.amounts) for row in rows) >= LEAST_AMOUNTS
+
+
 def _parts(text: str) -> tuple[str, float | None]:
     """The words of a line, and the amount that it is or that it ends in."""
     whole = amount_of(text)
