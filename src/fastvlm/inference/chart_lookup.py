@@ -23,6 +23,9 @@ _MOST_NUMBERS = 80
 _TOLERANCE = 0.02
 """Of an axis, by which a number may stand beside its place."""
 
+_LIKE_ZERO = frozenset("OoQD")
+"""A letter alone beside numbers is a nought."""
+
 LEAST_DIFFERENCE = 24
 """In grey levels of one colour, between a bar and the ground."""
 
@@ -207,7 +210,7 @@ def _first_row(lines: Sequence[ReadLine]) -> tuple[ReadLine, ...]:
 def _axis(lines: Sequence[ReadLine], direction: Direction) -> Axis | None:
     """The axis with the most numbers that stand where they should."""
     across: Side = "y" if direction == "up" else "x"
-    numbers = [(_centre(line, across), number_of(line.text), line) for line in lines if line.is_number]
+    numbers = [(_centre(line, across), _number(line.text), line) for line in lines if _may_be_tick(line)]
     best: Axis | None = None
     if len(numbers) > _MOST_NUMBERS:
         return None
@@ -228,6 +231,14 @@ def _axis(lines: Sequence[ReadLine], direction: Direction) -> Axis | None:
         if len(agreeing) >= LEAST_TICKS and (best is None or len(agreeing) > len(best.ticks)):
             best = Axis(direction, start, step, tuple(agreeing))
     return best
+
+
+def _may_be_tick(line: ReadLine) -> bool:
+    return line.is_number or line.text in _LIKE_ZERO
+
+
+def _number(text: str) -> float | None:
+    return 0.0 if text in _LIKE_ZERO else number_of(text)
 
 
 def _is_aligned(first: ReadLine, second: ReadLine, direction: Direction) -> bool:

@@ -138,12 +138,15 @@ def _windows(question: str) -> Iterator[_Window]:
     """What a question may name. A word with a capital inside of it names something, even if it is *give* or *have*."""
     raw = _WORD.findall(question)
     words = [word.lower() for word in raw]
+    is_name = [place > 0 and word[0].isupper() for place, word in enumerate(raw)]
+    if sum(is_name) > len(words) / 2:  # Written In Capitals, which say nothing then.
+        is_name = [False] * len(words)
     for start in range(len(words)):
-        if words[start] in FUNCTION_WORDS and (start == 0 or raw[start].islower()):
+        if words[start] in FUNCTION_WORDS and not is_name[start]:
             continue
         for stop in range(start + 1, min(start + _MAX_WORDS, len(words)) + 1):
             text = "".join(words[start:stop])
-            is_frame = set(words[start:stop]) <= FRAME_WORDS | FUNCTION_WORDS
+            is_frame = set(words[start:stop]) <= FRAME_WORDS | FUNCTION_WORDS and not any(is_name[start:stop])
             yield _Window(start, stop, text, shape_of(text), is_frame)
 
 
