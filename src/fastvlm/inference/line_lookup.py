@@ -34,7 +34,7 @@ from fastvlm.inference.receipt_lookup import (
     written_date,
 )
 from fastvlm.inference.receipt_rows import amount_of, written_amount
-from fastvlm.inference.text_lookup import LEAST_LINES, look_up_text, look_up_title
+from fastvlm.inference.text_lookup import LEAST_LINES, asks_for_missing_title, look_up_text, look_up_title
 
 _MAX_MENTIONS = 6
 """That are tried two by two."""
@@ -88,10 +88,8 @@ def look_up(question: str, page: Page) -> Found | None:
     if is_yes_or_no(question):
         return None
     text = look_up_text(question, page) or look_up_colour(question, page)
-    if text is not None:
+    if text is not None or len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
         return text
-    if len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
-        return None
     on_receipt = look_up_on_receipt(question, page)
     if on_receipt is not None:
         return on_receipt
@@ -99,27 +97,49 @@ def look_up(question: str, page: Page) -> Found | None:
     count = look_up_count(question, page, chart)
     if count is not None:
         return count
-    asked = _BEFORE_TAX.sub("subtotal", question)
-    words, mentions = words_of(asked), mentions_of(asked, page.lines)[:_MAX_MENTIONS]
-    if chart is not None:
-        mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
-        found = _on_chart(words, mentions, chart, page)
-        if found is not None or any(mention.line in chart.labels for mention in mentions):
-            return found  # what stands beside a label is another label
-    else:
-        found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
-        found = found or look_up_field(question, page)
-    if found is None and mentions:
-        found = _label(question, mentions, page) or _value(words, mentions[0], page)
-    if found is not None and asks_for_date(question) and not may_be_date(found.text):
-        found = None  # what stands beside a date is often the time
-    found = found or (look_up_field_on_line(question, page) if chart is None else None)
-    found = found or look_up_by_form(question, page) or look_up_title(question, page)
+    found = _on_page(question, page) if chart is None else _on_chart(question, chart, page)
     return None if found is None else replace(found, text=written_date(found.text))
 
 
+def _on_page(question: str, page: Page) -> Found | None:
+    words, mentions = _named(question, page)
+    found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
+    found = found or look_up_field(question, page) or _beside(question, words, mentions, page)
+    found = found or look_up_field_on_line(question, page)
+    return found or look_up_by_form(question, page) or look_up_title(question, page)
+
+
+def _on_chart(question: str, chart: Chart, page: Page) -> Found | None:
+    words, mentions = _named(question, page)
+    mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
+    found = _category(words, mentions, chart, page)
+    if found is not None or any(mention.line in chart.labels for mention in mentions):
+        return found  # what stands beside a label is another label
+    found = _beside(question, words, mentions, page)
+    found = found or look_up_by_form(question, page) or look_up_title(question, page)
+    return None if found is not None and found.line in chart.labels else found  # a category is no title
+
+
+def _named(question: str, page: Page) -> tuple[list[str], list[Mention]]:
+    """The words of a question, and the lines that are likeliest to be what it names."""
+    asked = _BEFORE_TAX.sub("subtotal", question)
+    return words_of(asked), mentions_of(asked, page.lines)[:_MAX_MENTIONS]
+
+
+def _beside(question: str, words: Sequence[str], mentions: Sequence[Mention], page: Page) -> Found | None:
+    """The label of what a question names, or what belongs to such a label."""
+    found = (_label(question, mentions, page) or _value(words, mentions[0], page)) if mentions else None
+    # What stands beside a date is often the time.
+    return None if found is not None and asks_for_date(question) and not may_be_date(found.text) else found
+
+
 def names_what_is_missing(question: str, page: Page) -> bool:
-    """Whether a question asks for something by a word with a capital to which no words of a page are at all alike."""
+    """Whether a question asks for a title where there is none, or names what no words of a page are at all alike.
+
+    Names, that is, by a word with a capital.
+    """
+    if asks_for_missing_title(question, page):
+        return True
     asked = _ASKS_FOR_NAMED.search(question)
     if asked is None or is_yes_or_no(question) or question.isupper():
         return False
@@ -180,7 +200,7 @@ def _extreme(words: Sequence[str], mentions: Sequence[Mention], page: Page) -> F
     return _extreme_bar(sign, page) if sign and not mentions else None
 
 
-def _on_chart(words: Sequence[str], mentions: Sequence[Mention], chart: Chart, page: Page) -> Found | None:
+def _category(words: Sequence[str], mentions: Sequence[Mention], chart: Chart, page: Page) -> Found | None:
     """The highest or the lowest bar, or what a bar that is named is worth; of the series that is named, if one is."""
     named = next((mention for mention in mentions if mention.line in chart.labels), None)
     entries = chart.legend(page)
@@ -324,4 +344,4 @@ def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
 def _names_more(words: Sequence[str], mention: Mention) -> bool:
     """Whether a question names something beside a label, such as a column whose heading was not found."""
     others = {*words[: mention.start], *words[mention.stop :]}
-    return bool(others - FUNCTION_WORDS - FRAME_WORDS - _TYPE_WORDS)
+    return bool(others - FUNCTION_WORDS - FRAME_WORDS - _TYPE_WORDS - ASIDES)

@@ -16,8 +16,8 @@ _LEAST_LIKENESS = 0.68
 _LEAST_LETTERS = 4
 """Shorter words are compared to the letter."""
 
-_LOOK_ALIKE = str.maketrans("l1j0", "iiio")
-"""Letters that are read for each other most."""
+_LOOK_ALIKE = str.maketrans("l1j0568", "iiiosgb")
+"""Letters and digits that are read for each other most."""
 
 _MAX_WORDS = 4
 """Of a label."""
@@ -88,8 +88,8 @@ def words_of(text: str) -> list[str]:
 
 
 def shape_of(word: str) -> str:
-    """A word with letters as one that are misread for each other most; a number as it is."""
-    return word if word[:1].isdigit() else word.translate(_LOOK_ALIKE)
+    """A word with signs as one that are misread for each other most; a number as it is."""
+    return word.translate(_LOOK_ALIKE) if re.search("[a-z]", word) else word
 
 
 def mentions_of(question: str, lines: Sequence[ReadLine]) -> list[Mention]:
@@ -126,7 +126,7 @@ def _mention(windows: Sequence[_Window], line: ReadLine, before: str, name: str)
         matcher = SequenceMatcher(None, "", label, autojunk=False)
         for window in windows:
             likeness = _likeness(matcher, window.shape, label, is_frame=window.is_frame)
-            likeness = max(likeness, float(raw_label in SYNONYMS.get(window.text, ())))
+            likeness = max(likeness, float(label in map(shape_of, SYNONYMS.get(window.text, ()))))
             # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
             score = likeness + 0.01 * min(len(window.shape), 12) - (0.05 if count < len(said) else 0)
             if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):

@@ -22,7 +22,7 @@ _OTHER_QUESTION = re.compile(
     re.I,
 )
 _DATE_QUESTION = re.compile(r"\bdate\b|\bwhen was\b|\b(which|what) day\b", re.I)
-_TIME_QUESTION = re.compile(r"\b(what|which|the|give me|tell me the) (time|hour)\b|^\W*time\W*$", re.I)
+_TIME_QUESTION = re.compile(r"\b(what|which|the|give me|tell me the) (time|hour)\b|(?:^|[:,.!])\W*time\W*$", re.I)
 _OTHER_DATE = re.compile(r"\b(birth|due|start|end|delivery|what time|column|row)\b", re.I)
 
 _SIGNED = re.compile(r"([$€£¥])\s?\d[\d,]*[.,:]\d\d")

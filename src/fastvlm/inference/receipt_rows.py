@@ -126,9 +126,9 @@ def row_of(lines: Sequence[ReadLine]) -> Row:
 
 
 def is_receipt(page: Page) -> bool:
-    """Whether a page has amounts, and a sum or a payment among them."""
+    """Whether a page has amounts, and speaks of a sum or of a payment."""
     rows = [row_of(lines) for lines in page.rows]
-    has_sum = any(max(row.total, row.paid) > LIKE_ENOUGH and row.amounts for row in rows)
+    has_sum = any(max(row.total, row.paid) > LIKE_ENOUGH for row in rows)
     return has_sum and sum(len(row.amounts) for row in rows) >= LEAST_AMOUNTS
 
 

@@ -28,6 +28,9 @@ _ASKS_FOR_ALL = re.compile(
 )
 """Questions for the whole, and not for a part, a colour or a word of it."""
 
+_ENTRY_OF_LEGEND = re.compile(r"\d\s?%$")
+"""A pie without a title begins with the first of its shares."""
+
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ASKS_FOR_LINE = re.compile(rf"\b({'|'.join(_ORDINALS)}|(?<!to )last) line\b", re.I)
 _ASKS_ABOUT_LINE = re.compile(r"\b(how many|number of|words? (?:of|in)|letters?|colou?r|long)\b", re.I)
@@ -38,8 +41,8 @@ _ASKS_FOR_NEXT_WORD = re.compile(
     r"([^\s?.!,]+)\W*(?:$|[.?!,])|\bafter ([^\s?.!,]+), what comes next\b",
     re.I,
 )
-_LEAST_LIKENESS = 0.75
-"""Of a word, as it was read, to one that a question names."""
+_NO_MORE_ALIKE = 0.74
+"""Is a word, as it was read, that is another one than a question names; of four letters one may be misread."""
 
 
 def asks_for_text(question: str) -> bool:
@@ -77,9 +80,17 @@ def _without_drawing(lines: Sequence[ReadLine]) -> Sequence[ReadLine]:
 
 def look_up_title(question: str, page: Page) -> Found | None:
     """Answer a question for the title of a page, which stands alone above everything else."""
-    if not _ASKS_FOR_TITLE.search(question) or not page.rows or len(page.rows[0]) != 1:
-        return None
-    return None if page.rows[0][0].is_number else _joined(page.rows[0])
+    return _joined(page.rows[0]) if _ASKS_FOR_TITLE.search(question) and page.rows and _has_title(page) else None
+
+
+def asks_for_missing_title(question: str, page: Page) -> bool:
+    """Whether a question asks for the title of a page that begins with something else."""
+    return bool(_ASKS_FOR_TITLE.search(question) and page.rows and not _has_title(page))
+
+
+def _has_title(page: Page) -> bool:
+    first = page.rows[0][0]
+    return len(page.rows[0]) == 1 and not first.is_number and not _ENTRY_OF_LEGEND.search(first.text)
 
 
 def _line(ordinal: str, page: Page) -> Found | None:
@@ -94,7 +105,7 @@ def _joined(lines: Sequence[ReadLine]) -> Found:
 
 def _next_word(named: str, page: Page) -> Found | None:
     """The word behind one that is named, on its line; None where that is the last one there."""
-    best: tuple[float, Found | None] = (_LEAST_LIKENESS, None)
+    best: tuple[float, Found | None] = (_NO_MORE_ALIKE, None)
     for line in page.lines:
         words = line.text.split()
         for word, following in zip(words, [*words[1:], None], strict=True):
