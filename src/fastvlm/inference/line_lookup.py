@@ -313,11 +313,15 @@ def _quantity(mention: Mention, page: Page) -> Found | None:
         found = re.fullmatch(r"\W*[x×]?\s?(\d{1,3})\s?[x×]?", text, re.I)
         if found:
             return Found(found[1], line, mention.likeness * line.confidence)
-    below = next((row for row in page.rows if row[0].box.top >= mention.line.box.bottom - 2), None)
-    priced = None if below is None else re.match(r"(\d{1,3})\s?[x×]\s?\d", joined_line(below).text, re.I)
-    if below is None or priced is None:
-        return None
-    return Found(priced[1], below[0], mention.likeness * below[0].confidence)
+    below = _pieces_below(mention.line, page)
+    return None if below is None else Found(below[0], below[1][0], mention.likeness * below[1][0].confidence)
+
+
+def _pieces_below(label: ReadLine, page: Page) -> tuple[str, Sequence[ReadLine]] | None:
+    """How many pieces of an item the row below it tells, and that row: `2 x 3.50`."""
+    row = next((row for row in page.rows if row[0].box.top >= label.box.bottom - 2), [])
+    pieces = re.match(r"(\d{1,3})\s?[x×]\s?\d", joined_line(row).text, re.I) if row else None
+    return None if pieces is None else (pieces[1], row)
 
 
 def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
@@ -333,12 +337,10 @@ def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
 
 def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
     """The last amount in the row of an item, or in the row below it."""
-    below = page.below(label)
-    for line in (label, *([below] if below is not None else [])):
-        amounts = [other for other in page.right_of(line) if amount_of(other.text) is not None]
-        if amounts:
-            return amounts[-1]
-    return None
+    below, pieces = page.below(label), _pieces_below(label, page)
+    rows = [page.right_of(label), [] if below is None else page.right_of(below), [] if pieces is None else pieces[1]]
+    priced = ([line for line in row if amount_of(line.text) is not None] for row in rows)
+    return next((amounts[-1] for amounts in priced if amounts), None)
 
 
 def _names_more(words: Sequence[str], mention: Mention) -> bool:
