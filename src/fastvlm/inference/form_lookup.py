@@ -74,7 +74,8 @@ def _label_of_whole(line: ReadLine, named: str, page: Page, *, is_value: bool) -
     alike = likeness(line.text.lower(), named)
     if alike < _LEAST_LIKENESS:
         return None
-    left = page.left_of(line)
+    labels = [label for label, value in page.values_below.items() if value is line]
+    left = labels or page.left_of(line)
     if not is_value:
         is_label = page.below(line) is not None or page.number_above(line) is not None
         return _found(left[0].text, left[0], alike) if len(page.beside(line)) == 1 and left and not is_label else None

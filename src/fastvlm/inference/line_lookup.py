@@ -288,15 +288,18 @@ def _value(words: Sequence[str], mention: Mention, page: Page) -> Found | None:
     """What belongs to a label that is named; not for the highest of something, which is asked for by its name."""
     if _sign(words):
         return None
-    if _MANY_WORDS & set(words):
+    others = {*words[: mention.start], *words[mention.stop :]}  # a field may be called *price* itself
+    if _MANY_WORDS & others:
         return _quantity(mention, page)
-    is_price = bool(_PRICE_WORDS & set(words))
+    is_price = bool(_PRICE_WORDS & others)
     price = _price_of(mention.line, page) if is_price else None
     has_rest = mention.rest and (price is None or amount_of(mention.rest) is not None)
     if has_rest and (mention.is_apart or not page.right_of(mention.line)):
         return Found(mention.rest, mention.line, mention.likeness * mention.line.confidence)
     value = price if is_price else _value_of(mention.line, page)
-    if value is None or (not is_price and _names_more(words, mention)):
+    # Something beside a label may be a column whose heading was not found.
+    names_more = others - FUNCTION_WORDS - FRAME_WORDS - _TYPE_WORDS - ASIDES
+    if value is None or (not is_price and names_more):
         return None
     text = written_amount(value.text, page) if (_AMOUNT_WORDS | _PRICE_WORDS) & set(words) else value.text
     return Found(text, value, mention.likeness * value.confidence)
@@ -326,6 +329,8 @@ def _pieces_below(label: ReadLine, page: Page) -> tuple[str, Sequence[ReadLine]]
 
 def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
     """What stands on the right of a label, below it or, a number, above it."""
+    if label in page.values_below:
+        return page.values_below[label]
     right = page.right_of(label)
     above = page.number_above(label)
     # Of two labels side by side, as below bars, each has its number above it.
@@ -341,9 +346,3 @@ def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
     rows = [page.right_of(label), [] if below is None else page.right_of(below), [] if pieces is None else pieces[1]]
     priced = ([line for line in row if amount_of(line.text) is not None] for row in rows)
     return next((amounts[-1] for amounts in priced if amounts), None)
-
-
-def _names_more(words: Sequence[str], mention: Mention) -> bool:
-    """Whether a question names something beside a label, such as a column whose heading was not found."""
-    others = {*words[: mention.start], *words[mention.stop :]}
-    return bool(others - FUNCTION_WORDS - FRAME_WORDS - _TYPE_WORDS - ASIDES)

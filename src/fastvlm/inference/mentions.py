@@ -16,6 +16,9 @@ _LEAST_LIKENESS = 0.68
 _LEAST_LETTERS = 4
 """Shorter words are compared to the letter."""
 
+_LESS_FOR_START, _MORE_FOR_WORDS = 0.05, 0.1
+"""What a label counts less for being the start of a line, and more for being all of its several words."""
+
 _LOOK_ALIKE = str.maketrans("l1j0568", "iiiosgb")
 """Letters and digits that are read for each other most."""
 
@@ -127,8 +130,12 @@ def _mention(windows: Sequence[_Window], line: ReadLine, before: str, name: str)
         for window in windows:
             likeness = _likeness(matcher, window.shape, label, is_frame=window.is_frame)
             likeness = max(likeness, float(label in map(shape_of, SYNONYMS.get(window.text, ()))))
-            # Of two labels that are named, the longer one says more; a whole line is likelier one than its start.
-            score = likeness + 0.01 * min(len(window.shape), 12) - (0.05 if count < len(said) else 0)
+            # Of two labels that are named, the longer one says more.
+            score = likeness + 0.01 * min(len(window.shape), 12)
+            if count < len(said):
+                score -= _LESS_FOR_START
+            elif count > 1 and window.stop - window.start > 1:
+                score += _MORE_FOR_WORDS
             if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
                 best = Mention(score, line, before, *_behind(name, count), window.start, window.stop)
     return best
