@@ -50,6 +50,15 @@ _RULE = 3.0
 _PATCH = 0.85
 """A part as wide as high that is so full of ink is no letter."""
 
+_DOT = 0.35
+"""A dot is so large at most, by the height of letters."""
+
+_LEAST_DOTS, _LEAST_LEADER, _MOST_LETTERS_IN_LEADER = 5, 2.0, 0.2
+"""Dots that lead from a label to its value, heights of letters that they reach, and a share of columns with others."""
+
+_SIDE_OF_BOX = 1.8
+"""A thin upright stroke that is so many letters high is the side of a box, and no letter."""
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 BoolArray = npt.NDArray[np.bool_]
@@ -197,7 +206,9 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     is_patch = (areas >= _PATCH * widths * heights) & (heights >= 0.45 * letter_px)
     is_patch &= (widths <= 1.5 * heights) & (heights <= 1.5 * widths)
     is_text &= (areas >= 3) & ~is_patch & ~((widths > 4 * letter_px) & (heights < 0.4 * letter_px))
+    is_text &= ~((heights > _SIDE_OF_BOX * letter_px) & (widths < 0.3 * letter_px))
     text = parts.mask(is_text)
+    text &= ~_leaders(parts.mask(is_text & (np.maximum(widths, heights) <= _DOT * letter_px)), text, letter_px)
     gap_px = round(_LETTER_GAP * letter_px) | 1
     closed = ndimage.binary_closing(np.pad(text, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
     words, _ = ndimage.label(closed[:, gap_px:-gap_px] | text, _EIGHT_NEIGHBOURS)
@@ -207,6 +218,27 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     lines = _joined([Box(*box) for box in boxes[amounts >= 6].tolist()], letter_px)
     lines = [line for line in lines if line.height >= 0.5 * letter_px and line.width >= 0.15 * letter_px]
     return [line for row in rows_of(lines, lambda line: line) for line in row]
+
+
+def _leaders(dots: BoolArray, text: BoolArray, letter_px: float) -> BoolArray:
+    """Of dots those that lead from a label to its value: many beside each other, and no letters among them."""
+    from scipy import ndimage
+
+    gap_px = round(letter_px) | 1
+    closed = ndimage.binary_closing(np.pad(dots, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
+    runs, _ = ndimage.label(closed[:, gap_px:-gap_px] | dots, _EIGHT_NEIGHBOURS)
+    leaders = np.zeros_like(dots)
+    for number, (rows, columns) in enumerate(ndimage.find_objects(runs), start=1):
+        is_long = columns.stop - columns.start >= _LEAST_LEADER * letter_px
+        if not is_long or rows.stop - rows.start > 1.5 * _DOT * letter_px:
+            continue
+        run = dots[rows, columns] & (runs[rows, columns] == number)
+        # Over an i stands a dot, too, but there is the rest of it.
+        below = slice(rows.start, rows.stop + round(0.8 * letter_px))
+        letters = (text[below, columns] & ~dots[below, columns]).any(axis=0).mean()
+        if ndimage.label(run.any(axis=0))[1] >= _LEAST_DOTS and letters < _MOST_LETTERS_IN_LEADER:
+            leaders[rows, columns] |= run
+    return leaders
 
 
 def _boxes(labels: npt.NDArray[np.int32]) -> IntArray:
