@@ -23,6 +23,7 @@ _MOST_NUMBERS = 80
 _TOLERANCE = 0.02
 """Of an axis, by which a number may stand beside its place."""
 
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _LIKE_ZERO = frozenset("OoQD")
 """A letter alone beside numbers is a nought."""
 
@@ -156,7 +157,9 @@ def find_chart(page: Page) -> Chart | None:
             if line not in axis.ticks and line.box.top >= zero - 4 and (line.box.left + line.box.right) / 2 > left
         ]
         labels = _first_row(below)
-        return Chart(axis, labels, page.picture, ground) if labels else None
+        # A column of a table has its own numbers below three that agree by chance.
+        is_chart = any(number_of(label.text) is None or _YEAR.fullmatch(label.text) for label in labels)
+        return Chart(axis, labels, page.picture, ground) if is_chart else None
     axis = _axis(page.lines, "right")
     if axis is not None:
         beside = [
@@ -166,7 +169,9 @@ def find_chart(page: Page) -> Chart | None:
             and line.box.right <= axis.zero + 4
             and line.box.bottom <= min(tick.box.top for tick in axis.ticks) + 4
         ]
-        return Chart(axis, tuple(beside), page.picture, ground) if len(beside) > 1 else None
+        lowest = max(tick.box.bottom for tick in axis.ticks)
+        is_table = any(line.is_number and line.box.top >= lowest for line in page.lines)
+        return Chart(axis, tuple(beside), page.picture, ground) if len(beside) > 1 and not is_table else None
     return None
 
 
@@ -228,7 +233,8 @@ def _axis(lines: Sequence[ReadLine], direction: Direction) -> Axis | None:
         ]
         span = max(abs(said) for _, said, _ in ticks) or 1.0
         agreeing = [tick for at, said, tick in ticks if abs(start + step * at - said) <= _TOLERANCE * span]
-        if len(agreeing) >= LEAST_TICKS and (best is None or len(agreeing) > len(best.ticks)):
+        # Of the numbers of a column some agree by chance.
+        if len(agreeing) >= max(LEAST_TICKS, len(ticks) // 2 + 1) and (best is None or len(agreeing) > len(best.ticks)):
             best = Axis(direction, start, step, tuple(agreeing))
     return best
 

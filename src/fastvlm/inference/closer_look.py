@@ -19,6 +19,7 @@ from fastvlm.files import is_pipe
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
+from fastvlm.inference.doubled_digits import without_doubled_digits
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Found, Page
 from fastvlm.inference.questions import MOST_CHARACTERS, is_yes_or_no
@@ -173,7 +174,7 @@ class CloserLook:
         if not worth(boxes, picture):
             return Page([]), NOTHING_USED
         lines, usage = self._reader.read(picture, boxes if len(boxes) <= MOST_LINES else [], clock)
-        page = Page([line for line in lines if is_text(line.text)], picture)
+        page = Page(without_doubled_digits([line for line in lines if is_text(line.text)]), picture)
         page, used_for_labels = self._with_separate_labels(page, picture, clock)
         self._pages[key] = page
         while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):

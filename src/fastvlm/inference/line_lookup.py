@@ -103,7 +103,7 @@ def look_up(question: str, page: Page) -> Found | None:
 
 def _on_page(question: str, page: Page) -> Found | None:
     words, mentions = _named(question, page)
-    found = _cell(mentions, page) or _row(mentions, page) or _extreme(words, mentions, page)
+    found = _row(mentions, page) or _cell(mentions, page) or _extreme(words, mentions, page)
     found = found or look_up_field(question, page) or _beside(question, words, mentions, page)
     found = found or look_up_field_on_line(question, page)
     return found or look_up_by_form(question, page) or look_up_title(question, page)
