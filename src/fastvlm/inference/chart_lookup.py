@@ -113,7 +113,9 @@ class Chart:
         return [
             line
             for line in page.lines
-            if line not in known and np.abs(self._swatch(line) - self.ground).max() >= LEAST_DIFFERENCE
+            if line not in known
+            and not line.is_number
+            and np.abs(self._swatch(line) - self.ground).max() >= LEAST_DIFFERENCE
         ]
 
     def _reach(self, label: ReadLine, across: Side) -> float:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from statistics import multimode
 
 from fastvlm.inference.chart_lookup import Chart
 from fastvlm.inference.page import Found, Page, ReadLine
+from fastvlm.inference.pie_lookup import Slice, is_whole
 from fastvlm.inference.questions import ASIDES
 
 _COUNTS = r"\b(?:how many|number of|count)\b.*"
 _ROWS_QUESTION = re.compile(_COUNTS + r"(\brows\b|\b(lines|entries)\b.*\b(below|column|table)\b)", re.I)
 _COLUMNS_QUESTION = re.compile(_COUNTS + r"(\bcolumns\b|\b(values|numbers)\b.*\brow\b)|^\W*columns\b", re.I)
 _LINES_QUESTION = re.compile(_COUNTS + r"\blines\b", re.I)
-_CATEGORIES_QUESTION = re.compile(_COUNTS + r"(\b(bars|categories|points)\b|\bvalues\b.*\bline\b)", re.I)
+_CATEGORIES_QUESTION = re.compile(_COUNTS + r"(\b(bars|categories|points|slices|parts)\b|\bvalues\b.*\bline\b)", re.I)
 _COUNT = """
 any are bars below beside categories chart column columns connect connected count data diagram different do document
-does each entries every figure find form graph header here hold how line lines many names number numbers page picture
-points row rows sheet show shown table text there values with
+does each entries every figure find form graph header here hold how line lines many names number numbers page parts
+picture pie points row rows sheet show shown slices table text there values with
 """
 _COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
 """All that a question for a number of such things says; another word is a condition, of which nothing is known."""
@@ -33,7 +35,7 @@ _SURE = 0.7
 """How often a count is right, by about."""
 
 
-def look_up_count(question: str, page: Page, chart: Chart | None) -> Found | None:
+def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[Slice]) -> Found | None:
     """Answer a question for how many lines, rows, columns or categories there are; None for others."""
     if not set(re.findall("[a-z0-9]+", question.lower())) <= _COUNT_WORDS:
         return None
@@ -41,6 +43,8 @@ def look_up_count(question: str, page: Page, chart: Chart | None) -> Found | Non
     if chart is not None and _CATEGORIES_QUESTION.search(question):
         series = len(chart.legend(page)) if re.search(r"\bbars\b", question, re.I) else 0
         number, line = len(chart.labels) * max(1, series), chart.labels[0]
+    elif is_whole(pie) and _CATEGORIES_QUESTION.search(question):
+        number, line = len(pie), pie[0].name
     elif _COLUMNS_QUESTION.search(question):
         number, line = _columns(page)
     elif _ROWS_QUESTION.search(question):

@@ -24,6 +24,7 @@ from fastvlm.inference.mentions import (
     words_of,
 )
 from fastvlm.inference.page import Found, Page, ReadLine, joined_line, likeness, number_of
+from fastvlm.inference.pie_lookup import Slice, find_pie
 from fastvlm.inference.questions import ASIDES, is_yes_or_no
 from fastvlm.inference.receipt_items import without_pieces_behind
 from fastvlm.inference.receipt_lookup import (
@@ -62,9 +63,6 @@ _NEAR = 0.1
 _SURE_OF_MEASURE = 0.6
 """How often what is measured is right, by about."""
 
-_ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
-"""Of the legend of a pie: the name and the share."""
-
 _ASKS_FOR_NAMED = re.compile(
     r"\b(?:what|which|give|tell|show|read|find|entered|written|value)\b(?P<named>.*)|^\W*(?P<alone>\w+(?: no\.?)?)\W*$",
     re.I | re.S,
@@ -94,11 +92,31 @@ def look_up(question: str, page: Page) -> Found | None:
     if on_receipt is not None:
         return on_receipt
     chart = find_chart(page)
-    count = look_up_count(question, page, chart)
+    pie = find_pie(page) if chart is None else []
+    count = look_up_count(question, page, chart, pie)
     if count is not None:
         return count
-    found = _on_page(question, page) if chart is None else _on_chart(question, chart, page)
+    if chart is not None:
+        found = _on_chart(question, chart, page)
+    else:
+        found = _on_pie(question, pie) or _on_page(question, page)
     return None if found is None else replace(found, text=written_date(found.text))
+
+
+def _on_pie(question: str, pie: Sequence[Slice]) -> Found | None:
+    """The largest or the smallest slice, or the share of the one that is named."""
+    words, mentions = words_of(question), mentions_of(question, [one.name for one in pie])
+    sign = _sign(words)
+    sizes = [one.size for one in pie]
+    # One that was not read may be it.
+    is_known = bool(pie) and (100 - sum(sizes) < max(sizes) if sign > 0 else True)
+    if sign and not mentions and is_known:
+        best = max(pie, key=lambda one: sign * one.size)
+        return Found(best.name.text, best.name, best.name.confidence * min(one.share.confidence for one in pie))
+    if sign or not mentions:
+        return None
+    named = next(one for one in pie if one.name is mentions[0].line)
+    return Found(named.share.text, named.share, mentions[0].likeness * named.share.confidence)
 
 
 def _on_page(question: str, page: Page) -> Found | None:
@@ -251,10 +269,6 @@ def _extreme_bar(sign: int, page: Page) -> Found | None:
     """The label of the bar of a chart whose number, written over it or behind it, is the highest or the lowest."""
     bars: list[tuple[float, ReadLine, ReadLine]] = []
     for label in page.lines:
-        entry = _ENTRY.fullmatch(label.text)
-        if entry:
-            bars.append((float(entry[2]), label, replace(label, text=entry[1])))
-            continue
         right = page.right_of(label)
         near = page.number_above(label) or (right[0] if right else None)
         number = None if near is None or label.is_number else number_of(near.text)

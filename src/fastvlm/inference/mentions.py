@@ -38,7 +38,7 @@ LOWEST_WORDS = frozenset({"lowest", "smallest", "least", "fewest", "minimum"})
 _FRAME = """
 ask bar below beside bill bought cell chart column cost costs diagram document entered entry exactly field figure
 filled form get given high item items large line listed long look many much next number out paid picture point price
-printed product read receipt row sheet sign slip stand stands table text thing under value write written
+printed product read receipt row sheet sign slip stand stands table text thing title under value write written
 """
 FRAME_WORDS = frozenset(_FRAME.split()) | HIGHEST_WORDS | LOWEST_WORDS
 """What questions speak of documents with; a label only where a line says exactly that."""

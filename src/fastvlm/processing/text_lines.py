@@ -48,7 +48,7 @@ _RULE = 3.0
 """Ink that goes straight on for so many heights of letters is a rule: no stroke of a letter does."""
 
 _PATCH = 0.85
-"""A part as wide as high that is so full of ink is no letter."""
+"""A part as wide as high, or up to four times as wide, that is so full of ink is no letter."""
 
 _DOT = 0.35
 """A dot is so large at most, by the height of letters."""
@@ -204,7 +204,7 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     # Dots and dashes belong to text too; frames, rules, specks and the patches of colour of a legend do not.
     is_text = (heights >= max(2, 0.1 * letter_px)) & (heights <= 3 * letter_px) & (widths <= 12 * letter_px)
     is_patch = (areas >= _PATCH * widths * heights) & (heights >= 0.45 * letter_px)
-    is_patch &= (widths <= 1.5 * heights) & (heights <= 1.5 * widths)
+    is_patch &= (widths <= 4 * heights) & (heights <= 1.5 * widths)
     is_text &= (areas >= 3) & ~is_patch & ~((widths > 4 * letter_px) & (heights < 0.4 * letter_px))
     is_text &= ~((heights > _SIDE_OF_BOX * letter_px) & (widths < 0.3 * letter_px))
     text = parts.mask(is_text)
