@@ -258,3 +258,46 @@ def test_pages_without_an_axis_are_no_charts() -> None:
 )
 def test_what_is_measured_is_written_with_three_digits(number: float, expected: str) -> None:
     assert written(number) == expected
+
+
+def test_a_letter_alone_on_the_axis_is_a_nought() -> None:
+    page = upright({name: (value,) for name, value in VALUES.items()}, misread={"0": "O", "20": "26", "40": "46"})
+    found = look_up("What is the value of Tea?", page)
+    assert found is not None and float(found.text) == pytest.approx(12, rel=0.05)
+
+
+def test_a_table_with_numbers_that_agree_by_chance_is_no_chart() -> None:
+    """Three of six numbers of a column rise as evenly as ticks do, and so do those of one row."""
+    columns = {150: ("6894", "4387", "1897", "8772", "1601", "1213"), 250: ("9%", "25%", "41%", "71%", "68%", "43%")}
+    lines = [ReadLine(text, Box(x - 8 * len(text), y, x, y + 12), 0.9)
+             for x, texts in columns.items() for y, text in zip(range(40, 200, 26), texts, strict=False)]  # fmt: skip
+    lines += [line(f"Row{number}", 40, 46 + 26 * number) for number in range(6)]
+    blank = np.full((220, 300, 3), 250, np.uint8)
+    assert find_chart(Page(lines, blank)) is None
+    row = [line(text, 60 + 90 * place, 46) for place, text in enumerate(("9%", "41%", "71%"))]
+    rest = [line(text, 60 + 90 * place, 72) for place, text in enumerate(("68%", "21%", "61%"))]
+    names = [line("Yellow", 20, 20), line("Bridge", 20, 8)]
+    assert find_chart(Page([*row, *rest, *names], blank)) is None
+
+
+def test_numbers_behind_bars_are_no_entries_of_a_legend() -> None:
+    page = sideways()
+    chart = find_chart(page)
+    assert chart is not None and chart.legend(page) == []
+
+
+def test_a_category_is_no_title() -> None:
+    found = look_up("What is the title?", sideways())
+    assert found is None
+
+
+def sideways() -> Page:
+    """Bars to the right, with their numbers behind them."""
+    image = Image.new("RGB", (420, 200), GREY)
+    draw = ImageDraw.Draw(image)
+    lines = [line(str(number), 80 + 6 * number, 180) for number in range(0, 51, 10)]
+    for place, (name, value) in enumerate(VALUES.items()):
+        y = 30 + 38 * place
+        draw.rectangle((80, y - 12, 80 + 6 * value, y + 12), fill=GREEN)
+        lines += [line(name, 40, y), line(str(value), 80 + 6 * value + 14, y)]
+    return Page(lines, np.asarray(image))

@@ -304,3 +304,40 @@ def test_what_a_page_does_not_name_is_not_found() -> None:
 
 def test_the_text_of_a_page_goes_by_rows() -> None:
     assert CHART.text == "kg\n52 17 34\nJam Tea Salt"
+
+
+ABOVE = page("Visitor form", "", "First name       Status", "Island           Silver", "", "Price            Quantity",
+             "70.68            225", "", "Order m0", "FN-72600")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the First name?", "Island"),
+        ("What is the Status?", "Silver"),
+        ("What is the Price?", "70.68"),
+        ("What is the Quantity?", "225"),
+        ("What is the Order no.?", "FN-72600"),
+        ("Which field says Silver?", "Status"),
+    ],
+)
+def test_labels_may_stand_above_their_values_in_columns(question: str, expected: str) -> None:
+    assert answer(question, ABOVE) == expected
+
+
+def test_rows_that_stand_equally_far_apart_are_no_labels_and_values() -> None:
+    assert page("Name  Ann", "City  Oslo", "Age  40", "Room  7").values_below == {}
+
+
+def test_the_row_of_a_number_that_stands_there_twice_is_told_by_its_column() -> None:
+    table = page("Row      Orange   Silver", "Monday   31%      65%", "Planet   34%      31%", "Doctor   17%      4%")
+    assert answer("Which row has 31% in Orange?", table) == "Monday"
+    assert answer("What is the Orange of Planet?", table) == "34%"
+
+
+def test_what_begins_with_something_else_has_no_title() -> None:
+    legend = page("Plan 21%", "Bais 16%", "Shuka 19%")
+    assert answer("What is the title?", legend) is None
+    assert names_what_is_missing("What is the title?", legend)
+    assert names_what_is_missing("Give me the heading.", page("Row   Size", "Give   192", "Have   7"))
+    assert not names_what_is_missing("What is the title?", page("Sales", "Row   Size", "Give   192"))

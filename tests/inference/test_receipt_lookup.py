@@ -8,7 +8,7 @@ import pytest
 
 from fastvlm.inference.line_lookup import look_up
 from fastvlm.inference.page import Page, ReadLine
-from fastvlm.inference.receipt_lookup import date_of, total_of
+from fastvlm.inference.receipt_lookup import date_of, total_of, written_date
 from fastvlm.inference.receipt_rows import amount_of, row_of, written_amount
 from read_pages import page
 
@@ -239,3 +239,52 @@ def test_a_colon_is_a_point_where_other_amounts_have_one() -> None:
     assert written_amount("5:20", SHOP) == "5.20"
     assert written_amount("5:20", page("Opens   8:30", "Lunch   12:15", "Closes   5:20")) == "5:20"
     assert written_amount("PM", SHOP) == "PM"
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "expected"),
+    [
+        ("Bil no L0948575", "What is the receipt number?", "L0948575"),
+        ("Recaipl Q/1942436", "What is the reference?", "Q/1942436"),
+        ("Receipt 431782", "What number does the bill have?", "431782"),
+        ("No  LPY-627", "Give me the number of the slip.", "LPY-627"),
+        ("thanks DU-54277", "Tell me the reference number.", "DU-54277"),
+        ("GST Reg No 000123456", "What is the invoice number?", None),
+        ("Tel 020 5550199", "What is the receipt number?", None),
+        ("Order 12-03-2021", "What is the receipt number?", None),
+    ],
+)
+def test_the_number_of_a_receipt_stands_behind_its_label(row: str, question: str, expected: str | None) -> None:
+    assert answer(question, page("SHOP", row, "Bread   5.20", "Milk   1.30", "TOTAL   6.50")) == expected
+
+
+def test_a_field_of_a_form_is_no_number_of_a_receipt() -> None:
+    form = page("Order form", "Order no.   259239", "Account     QCZB-1154", "City        Oslo")
+    assert answer("What does it say for Order no.?", form) == "259239"
+
+
+def test_a_receipt_whose_sum_was_not_read_is_one_all_the_same() -> None:
+    receipt = page("Rind Bakery", "Animal   13.00", "Stone   98.00", "Lion   51.51", "Bailance due   $: 52")
+    assert answer("What store is this receipt from?", receipt) == "Rind Bakery"
+
+
+def test_the_tax_is_found_by_its_misread_name_and_whatever_is_said_before() -> None:
+    receipt = page("SHOP", "Bread   5.20", "Net   5.20", "6ST   0.42", "TOTAL   5.62")
+    assert answer("Good morning, what is the tax?", receipt) == "0.42"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Nov 19 2021", "Nov 19, 2021"), ("March 5 2014", "March 5, 2014"), ("Nov 19, 2021", "Nov 19, 2021"),
+        ("Room 19 2021", "Room 19 2021"), ("19 Nov 2021", "19 Nov 2021"),
+    ],
+)  # fmt: skip
+def test_a_comma_stands_behind_the_day(text: str, expected: str) -> None:
+    assert written_date(text) == expected
+
+
+def test_pieces_and_price_may_stand_below_a_name() -> None:
+    receipt = page("SHOP", "toe", "   1 x 5.00   5.00", "window", "   6  X  6.33   37.98", "TOTAL   42.98")
+    assert answer("What does toe cost?", receipt) == "5.00"
+    assert answer("How often was window bought?", receipt) == "6"

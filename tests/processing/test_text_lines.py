@@ -137,3 +137,35 @@ def test_a_texture_is_no_page_and_is_told_soon() -> None:
 def test_rows_hold_what_stands_on_one_height() -> None:
     boxes = [Box(50, 12, 60, 22), Box(0, 40, 9, 50), Box(0, 10, 9, 20), Box(30, 41, 39, 52)]
     assert rows_of(boxes, lambda box: box) == [[boxes[2], boxes[0]], [boxes[1], boxes[3]]]
+
+
+def test_dots_that_lead_to_a_value_are_no_text() -> None:
+    page, boxes = drawn([("Email", 20, 20), ("island", 260, 20), ("City", 20, 60), ("Oslo", 260, 60)])
+    image = Image.fromarray(page)
+    draw = ImageDraw.Draw(image)
+    for y in (38, 78):
+        for x in range(boxes[0].right + 6, 252, 5):
+            draw.rectangle((x, y, x + 1, y + 1), fill=(90, 90, 90))
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
+
+
+def test_dots_of_letters_and_points_stay() -> None:
+    page, boxes = drawn([("civilising", 20, 20), ("No. 4. a. b. c. d.", 20, 60), ("...", 300, 60)])
+    found = find_text_lines(page)
+    assert_same_places(found[:2], boxes[:2], within_px=4)
+
+
+def test_the_side_of_a_box_is_no_letter() -> None:
+    page, boxes = drawn([("Status", 20, 24), ("Monday", 168, 24), ("Room", 20, 74), ("143", 168, 74)])
+    image = Image.fromarray(page)
+    for top in (14, 64):
+        ImageDraw.Draw(image).rectangle((160, top, 360, top + 36), outline=(110, 110, 110))
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
+
+
+def test_a_wide_patch_of_a_legend_is_no_letter() -> None:
+    page, boxes = drawn([("Bridge", 80, 20), ("Monday", 80, 60)])
+    image = Image.fromarray(page)
+    for top in (25, 65):
+        ImageDraw.Draw(image).rectangle((46, top, 72, top + 9), fill=(40, 90, 160))
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)

@@ -114,7 +114,7 @@ class Chart:
             line
             for line in page.lines
             if line not in known
-            and not line.is_number
+            and (not line.is_number or _YEAR.fullmatch(line.text))
             and np.abs(self._swatch(line) - self.ground).max() >= LEAST_DIFFERENCE
         ]
 
