@@ -169,3 +169,18 @@ def test_a_wide_patch_of_a_legend_is_no_letter() -> None:
     for top in (25, 65):
         ImageDraw.Draw(image).rectangle((46, top, 72, top + 9), fill=(40, 90, 160))
     assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
+
+
+@pytest.mark.parametrize(("ground", "band", "ink"), [(245, (30, 60, 110), 250), (30, (225, 225, 235), 20)])
+def test_text_on_a_band_of_another_ground_is_found(ground: int, band: tuple[int, int, int], ink: int) -> None:
+    """A dark head of a table on a light page, and the other way round."""
+    texts = [("Item", 20, 20), ("Price", 260, 20)]
+    page, boxes = drawn(
+        [*texts, *[(text, left, top + 40) for text, left, top in LIST]], ground=ground, ink=255 - ground
+    )
+    image = Image.fromarray(page)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((10, 12, 390, 46), fill=band)
+    for text, left, top in texts:
+        draw.text((left, top), text, fill=(ink,) * 3, font=ImageFont.load_default(SIZE_PX))
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)

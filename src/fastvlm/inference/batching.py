@@ -24,18 +24,22 @@ def ask_batch(
     settings: GenerationSettings | None = None,
     clock: Stopwatch | None = None,
     num_views: int = 1,
+    said: Sequence[str] | None = None,
     **overrides: Unpack[SettingsOverrides],
 ) -> list[Answer]:
     """Answer conversations in batches, in order; greedy answers are those that `Assistant.ask` gives one by one.
 
     batch_size: conversations at a time. Prompts of different lengths share one: the padding is the runtime's affair.
     num_views: so many conversations in turn ask one question, each about another view of a picture, and are given one
-    answer, whose tokens have the highest mean of their log-probabilities.
+    answer, whose tokens have the highest mean of their log-probabilities. said: what the answers are, where only their
+    confidence is asked for, one for each `num_views` conversations.
     The timings of each answer are those of its whole batch, and of what a clock that is given had measured before;
     those of a closer look are in the answer it was taken for and in later ones.
     """
     if batch_size < 1:
         raise GenerationError(f"Expected batch_size to be at least 1, got {batch_size}.")
+    if said is not None and len(said) * num_views != len(conversations):
+        raise GenerationError(f"Expected an answer for each question, got {len(said)} for {len(conversations)}.")
     if num_views < 1 or len(conversations) % num_views:
         raise GenerationError(
             f"Expected num_views to be at least 1 and conversations for all views of each question, got {num_views} "
@@ -49,7 +53,8 @@ def ask_batch(
     step = max(1, batch_size // num_views) * num_views
     for start in range(0, len(all_messages), step):
         batch = all_messages[start : start + step]
-        answers += _answer_together(assistant, batch, chosen, clock or Stopwatch(), num_views)
+        known = None if said is None else said[start // num_views : (start + len(batch)) // num_views]
+        answers += _answer_together(assistant, batch, chosen, clock or Stopwatch(), num_views, known)
     return answers
 
 
@@ -59,6 +64,7 @@ def _answer_together(
     settings: GenerationSettings,
     clock: Stopwatch,
     num_views: int,
+    said: Sequence[str] | None,
 ) -> list[Answer]:
     prompts: list[PromptTokens] = []
     embeddings: list[Embeddings] = []
@@ -78,6 +84,7 @@ def _answer_together(
             stopped_rows=stopped,
             first_bias=assistant.first_bias,
             num_views=num_views,
+            said=None if said is None else [assistant.tokenizer.encode(said[row]) for row in rows],
         )
         for tokens in clock.steps(steps, compile_ms=lambda: assistant.runtime.compile_ms):
             with clock.phase("decode"):

@@ -42,13 +42,15 @@ def generate(
     read: Callable[[], tuple[Float32Array, Cache]] | None = None,
     first_bias: Mapping[int, float] = NO_BIAS,
     num_views: int = 1,
+    said: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[NewToken, ...]]:
     """Continue B prompts together; each step gives one new token for every row that has not ended.
 
     A row ends at a token of `eos_token_ids` ("stop"), at `max_new_tokens` or at the end of the context ("length"),
     or when the caller adds its number to `stopped_rows`. Every row has a sampler of its own, so that a row draws the
     same tokens as it would alone. read: does what `runtime.prefill(prompts)` would, in another way. first_bias: what is
-    added to the scores of tokens where an answer begins.
+    added to the scores of tokens where an answer begins. said: the tokens of every row, where none are chosen and only
+    their probabilities are asked for; the end of the turn comes behind them.
     Raises PromptError where a prompt leaves no room for an answer.
     """
     num_positions = max(prompt.num_positions for prompt in prompts)
@@ -60,7 +62,7 @@ def generate(
     if len(prompts) % num_views:
         raise PromptError(f"Expected {num_views} prompts for each answer, got {len(prompts)} in all.")
     num_rows = len(prompts) // num_views
-    samplers = [Sampler(settings) for _ in range(num_rows)]
+    samplers = [Sampler(settings) if said is None else _Said(said[row], eos_token_ids) for row in range(num_rows)]
     logits, cache = runtime.prefill(prompts) if read is None else read()
     last_step = min(settings.max_new_tokens, runtime.max_positions - num_positions)
     # Rows that have ended go on in the batch with token 0 or their last one; nobody looks at what comes of it.
@@ -88,10 +90,20 @@ def generate(
         logits = runtime.decode(np.repeat(latest, num_views), cache)
 
 
+class _Said:
+    """Chooses tokens that are known, and then the likeliest end of the turn."""
+
+    def __init__(self, token_ids: Sequence[int], eos_token_ids: Set[int]) -> None:
+        self._rest, self._ends = list(token_ids), sorted(eos_token_ids)
+
+    def choose(self, logits: Float32Array) -> int:
+        return self._rest.pop(0) if self._rest else max(self._ends, key=lambda end: float(logits[end]))
+
+
 def _next_token(
     row: int,
     logits: Float32Array,
-    sampler: Sampler,
+    sampler: Sampler | _Said,
     eos_token_ids: Set[int],
     *,
     bias: Mapping[int, float],

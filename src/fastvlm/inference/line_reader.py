@@ -17,6 +17,7 @@ from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.page import ReadLine, joined_line
 from fastvlm.inference.reading import is_text
+from fastvlm.inference.spelling import chosen, respellings
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.text_lines import Box, gaps_of, words_of
@@ -78,7 +79,8 @@ class LineReader:
     def read(self, picture: UInt8Array, boxes: Sequence[Box], clock: Stopwatch) -> tuple[list[ReadLine], Usage]:
         """Read the lines in boxes of a picture, in their order, and tell what that took.
 
-        Each in one view first; in all of them where that leaves doubt; and word by word where that still does.
+        Each in one view first; in all of them where that leaves doubt; and word by word where that still does. Words
+        that are none of English, in lines that leave doubt, are then put right where that is likelier.
         """
         lines, used = self._read(picture, boxes, _VIEWS[:1], clock)
         doubtful = _doubtful(lines)
@@ -95,11 +97,37 @@ class LineReader:
             joined = joined_line(read)
             if joined.confidence > lines[place].confidence and _are_words(read, lines[place]):
                 lines[place] = joined
-        return lines, used + used_again + used_for_words
+        used_to_spell = self._put_right(picture, lines, clock)
+        return lines, used + used_again + used_for_words + used_to_spell
+
+    def _put_right(self, picture: UInt8Array, lines: list[ReadLine], clock: Stopwatch) -> Usage:
+        """Spell lines that leave doubt as the model would rather read them, of what their words may be."""
+        with clock.phase("preprocess"):
+            others = {place: respellings(lines[place].text) for place in _doubtful(lines)}
+            others = {place: found for place, found in others.items() if found}
+        texts = [
+            (place, text)
+            for place, found in others.items()
+            for text in (lines[place].text, *(one.text for one in found))
+        ]
+        said, used = self._read(
+            picture, [lines[place].box for place, _ in texts], _VIEWS, clock, [text for _, text in texts]
+        )
+        likelihoods = iter(line.confidence for line in said)
+        for place, found in others.items():
+            text = chosen(lines[place].text, found, [next(likelihoods) for _ in range(1 + len(found))])
+            lines[place] = replace(lines[place], text=text)
+        return used
 
     def _read(
-        self, picture: UInt8Array, boxes: Sequence[Box], views: Sequence[_View], clock: Stopwatch
+        self,
+        picture: UInt8Array,
+        boxes: Sequence[Box],
+        views: Sequence[_View],
+        clock: Stopwatch,
+        said: Sequence[str] | None = None,
     ) -> tuple[list[ReadLine], Usage]:
+        """Read lines; or, where it is known what they are to say, tell how likely that is."""
         # Lines of about one length end together, and a batch runs until its longest has ended.
         order = sorted(range(len(boxes)), key=lambda place: boxes[place].width / boxes[place].height)
         answers: list[Answer] = []
@@ -114,6 +142,7 @@ class LineReader:
                 batch_size=len(strips),
                 clock=clock,
                 num_views=len(views),
+                said=None if said is None else [said[place] for place in places],
                 max_new_tokens=_MAX_LINE_TOKENS,
             )
         by_place = {place: _line(answer, boxes[place]) for place, answer in zip(order, answers, strict=True)}

@@ -59,6 +59,11 @@ _LEAST_DOTS, _LEAST_LEADER, _MOST_LETTERS_IN_LEADER = 5, 2.0, 0.2
 _SIDE_OF_BOX = 1.8
 """A thin upright stroke that is so many letters high is the side of a box, and no letter."""
 
+_BAND_STEP, _MOST_BANDS, _LEAST_BAND, _FULL_BAND = 2, 60, (60, 14), 0.8
+"""Of bands of another ground: every which pixel is looked at; of a picture with more parts, none is one; width and
+height at least, in pixels; and how much of its sides is of its ground.
+"""
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 BoolArray = npt.NDArray[np.bool_]
@@ -83,6 +88,10 @@ class Box(NamedTuple):
     def height(self) -> int:
         """From top to bottom."""
         return self.bottom - self.top
+
+    def moved(self, right_px: int, down_px: int) -> Box:
+        """As large, elsewhere."""
+        return Box(self.left + right_px, self.top + down_px, self.right + right_px, self.bottom + down_px)
 
 
 class Gap(NamedTuple):
@@ -111,7 +120,13 @@ def find_text_lines(picture: UInt8Array) -> list[Box]:
     if shrunk_by > 1:
         image = image.resize((max(1, round(image.width / shrunk_by)), max(1, round(image.height / shrunk_by))))
     grey = np.asarray(image, dtype=np.float32)
-    boxes = _lines_of(_ink(grey))
+    ink = _ink(grey)
+    boxes = []
+    for band in _bands(grey):
+        rows, columns = slice(band.top, band.bottom), slice(band.left, band.right)
+        ink[rows, columns] = False
+        boxes += [box.moved(band.left, band.top) for box in _lines_of(_ink(grey[rows, columns]))]
+    boxes = _in_rows([*boxes, *_lines_of(ink)])
     return [
         Box(
             int(left * shrunk_by),
@@ -217,7 +232,39 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     amounts = np.bincount((words * text).ravel(), minlength=int(words.max()) + 1)[1:]
     lines = _joined([Box(*box) for box in boxes[amounts >= 6].tolist()], letter_px)
     lines = [line for line in lines if line.height >= 0.5 * letter_px and line.width >= 0.15 * letter_px]
+    return _in_rows(lines)
+
+
+def _in_rows(lines: Sequence[Box]) -> list[Box]:
     return [line for row in rows_of(lines, lambda line: line) for line in row]
+
+
+def _bands(grey: Float32Array) -> list[Box]:
+    """Dark bands of a light page, or light ones of a dark page: heads of tables, buttons, bars with a number."""
+    from scipy import ndimage
+
+    # Every second pixel each way tells the same.
+    small = grey[::_BAND_STEP, ::_BAND_STEP]
+    is_other = small < _DARK if np.median(small) >= _DARK else small >= _DARK
+    # Strokes of letters are thinner than a band.
+    labels, num_parts = ndimage.label(ndimage.binary_opening(is_other, np.ones((3, 3), dtype=bool)))
+    if not 0 < num_parts <= _MOST_BANDS:
+        return []
+    bands = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        part = labels[rows, columns] == number
+        # Its text lies inside: a slice of a pie, or part of a photo, reaches its own sides in places alone.
+        sides = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
+        is_full = sides.mean() >= _FULL_BAND
+        if height * _BAND_STEP >= _LEAST_BAND[1] and width * _BAND_STEP >= _LEAST_BAND[0] and is_full:
+            left, top = columns.start * _BAND_STEP, rows.start * _BAND_STEP
+            bands.append(
+                Box(
+                    left, top, min(columns.stop * _BAND_STEP, grey.shape[1]), min(rows.stop * _BAND_STEP, grey.shape[0])
+                )
+            )
+    return bands
 
 
 def _leaders(dots: BoolArray, text: BoolArray, letter_px: float) -> BoolArray:

@@ -1,0 +1,76 @@
+"""What a line may say instead of what was read, where that is no word of English but for a letter or two."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from fastvlm.processing.english import english
+
+_WORD = re.compile(r"(?<![\w'’@./\\-])[A-Za-z]{3,}(?![\w'’@/\\-])")
+_MOST_SUGGESTIONS = 2
+_LEAST_PART = 3
+"""Letters of a word that another one was run together with."""
+
+_KNOWN_WORD = math.log(50)
+"""By how much a word of English is likelier than another one, beside what was seen."""
+
+
+class Respelling(NamedTuple):
+    """Another text for a line, which differs in what stood from one place to another."""
+
+    text: str
+    start: int
+    stop: int
+    instead: str
+
+
+def respellings(text: str) -> list[Respelling]:
+    """What a line may say where it was misread: words of English instead of others, run together or apart."""
+    words = list(_WORD.finditer(text))
+    found = [
+        (word.start(), word.end(), other)
+        for word in words
+        for other in (*english().nearest(word[0], _MOST_SUGGESTIONS), *_parts(word[0]))
+    ]
+    found += [
+        (word.start(), following.end(), word[0] + following[0])
+        for word, following in itertools.pairwise(words)
+        if text[word.end() : following.start()] == " " and _are_one(word[0], following[0])
+    ]
+    return [Respelling(text[:start] + instead + text[stop:], start, stop, instead) for start, stop, instead in found]
+
+
+def chosen(text: str, others: Sequence[Respelling], likelihoods: Sequence[float]) -> str:
+    """A line with those words put right that are likelier so. likelihoods: of the text, and of each other one."""
+    as_read, *of_others = (math.log(max(likelihood, 1e-300)) for likelihood in likelihoods)
+    better = sorted(
+        (as_read - other_likelihood, other)
+        for other, other_likelihood in zip(others, of_others, strict=True)
+        if other_likelihood - as_read > -_KNOWN_WORD
+    )
+    taken: list[Respelling] = []
+    for _, other in better:
+        if all(other.stop <= one.start or one.stop <= other.start for one in taken):
+            taken.append(other)
+    for other in sorted(taken, key=lambda one: -one.start):
+        text = text[: other.start] + other.instead + text[other.stop :]
+    return text
+
+
+def _parts(word: str) -> Iterator[str]:
+    """A word as two, where it is none and both of them are."""
+    known = english()
+    if word in known or len(word) < 2 * _LEAST_PART:
+        return
+    for end in range(_LEAST_PART, len(word) - _LEAST_PART + 1):
+        if word[:end] in known and word[end:] in known:
+            yield f"{word[:end]} {word[end:]}"
+
+
+def _are_one(word: str, following: str) -> bool:
+    known = english()
+    return word + following in known and not (word in known and following in known)
