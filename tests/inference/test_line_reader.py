@@ -37,9 +37,9 @@ def rounds(reader: LineReader, monkeypatch: pytest.MonkeyPatch) -> list[tuple[in
     seen: list[tuple[int, int]] = []
     read = reader._read
 
-    def counted(picture: Any, boxes: Sequence[Box], views: Sequence[Any], clock: Stopwatch) -> Any:
+    def counted(picture: Any, boxes: Sequence[Box], views: Sequence[Any], clock: Stopwatch, *said: Any) -> Any:
         seen.append((len(boxes), len(views)))
-        return read(picture, boxes, views, clock)
+        return read(picture, boxes, views, clock, *said)
 
     monkeypatch.setattr(reader, "_read", counted)
     return seen
@@ -70,11 +70,11 @@ def test_only_doubtful_lines_are_read_again(
     picture, boxes = drawn("Coffee", "Room")
     monkeypatch.setattr(line_reader, "_SURE", 0.0)
     sure, used = reader.read(picture, boxes, Stopwatch())
-    assert rounds == [(2, 1), (0, 4), (0, 4)]
+    assert rounds == [(2, 1), (0, 4), (0, 4), (0, 4)]
     rounds.clear()
     monkeypatch.setattr(line_reader, "_SURE", 1.1)
     doubtful, used_more = reader.read(picture, boxes, Stopwatch())
-    assert rounds == [(2, 1), (2, 4), (0, 4)]  # neither has several words
+    assert rounds == [(2, 1), (2, 4), (0, 4), (0, 4)]  # neither has several words, and both are English
     assert [line.text for line in doubtful] == [line.text for line in sure]
     assert used_more.visual_tokens >= 4 * used.visual_tokens
 
@@ -99,14 +99,44 @@ def test_words_count_where_they_are_surer_than_their_line(
     assert len(boxes) == 1
     rounds = iter([[("Ordate", 0.1)], [("Ordrdate", 0.2)], words])
 
-    def said(_picture: Any, asked: Sequence[Box], _views: Any, _clock: Stopwatch) -> tuple[list[ReadLine], Usage]:
-        texts = next(rounds)
+    def read(
+        _picture: Any, asked: Sequence[Box], _views: Any, _clock: Stopwatch, said: Sequence[str] = ()
+    ) -> tuple[list[ReadLine], Usage]:
+        # What it may say instead is not at all likely.
+        texts = [(text, 0.5 if number == 0 else 1e-9) for number, text in enumerate(said)] if said else next(rounds, [])
         assert len(texts) == len(asked)
         return [ReadLine(text, box, sure) for (text, sure), box in zip(texts, asked, strict=True)], NOTHING_USED
 
-    monkeypatch.setattr(reader, "_read", said)
+    monkeypatch.setattr(reader, "_read", read)
     (line,), _ = reader.read(picture, boxes, Stopwatch())
     assert (line.text, line.confidence) == (expected[0], pytest.approx(expected[1]))
+
+
+@pytest.mark.parametrize(
+    ("likelihoods", "expected"),
+    [
+        ({"Caplain Doctor": 0.01}, "Captain Doctor"),
+        ({"Caplain Doctor": 0.9, "Captain Doctor": 1e-6}, "Caplain Doctor"),
+        ({"Captain Doctor": 1e-9, "Chaplain Doctor": 0.02}, "Chaplain Doctor"),
+    ],
+)
+def test_of_words_that_are_none_what_they_may_be_is_chosen_by_what_is_seen(
+    reader: LineReader, monkeypatch: pytest.MonkeyPatch, likelihoods: dict[str, float], expected: str
+) -> None:
+    picture, boxes = drawn("Captain Doctor")
+
+    def read(
+        _picture: Any, asked: Sequence[Box], _views: Any, _clock: Stopwatch, said: Sequence[str] | None = None
+    ) -> tuple[list[ReadLine], Usage]:
+        texts = ["Caplain Doctor"] * len(asked) if said is None else said
+        sure = 0.1 if said is None else 0.01
+        return [
+            ReadLine(text, box, likelihoods.get(text, sure)) for text, box in zip(texts, asked, strict=True)
+        ], NOTHING_USED
+
+    monkeypatch.setattr(reader, "_read", read)
+    (line,), _ = reader.read(picture, boxes, Stopwatch())
+    assert line.text == expected
 
 
 def test_of_very_many_doubtful_lines_the_ones_nearest_to_being_read_are_read_again(

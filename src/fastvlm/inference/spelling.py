@@ -47,13 +47,9 @@ def respellings(text: str) -> list[Respelling]:
 def chosen(text: str, others: Sequence[Respelling], likelihoods: Sequence[float]) -> str:
     """A line with those words put right that are likelier so. likelihoods: of the text, and of each other one."""
     as_read, *of_others = (math.log(max(likelihood, 1e-300)) for likelihood in likelihoods)
-    better = sorted(
-        (as_read - other_likelihood, other)
-        for other, other_likelihood in zip(others, of_others, strict=True)
-        if other_likelihood - as_read > -_KNOWN_WORD
-    )
+    gains = dict(zip(others, (likelihood - as_read for likelihood in of_others), strict=True))
     taken: list[Respelling] = []
-    for _, other in better:
+    for other in sorted((one for one in others if gains[one] > -_KNOWN_WORD), key=lambda one: -gains[one]):
         if all(other.stop <= one.start or one.stop <= other.start for one in taken):
             taken.append(other)
     for other in sorted(taken, key=lambda one: -one.start):

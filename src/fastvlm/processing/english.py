@@ -23,7 +23,10 @@ from fastvlm.files import write_whole
 
 _FILE = "english_words.txt.gz"
 _SIZES = (("10",), ("20",), ("35", "40"), ("50",))
-_KINDS = ("words", "upper", "proper-names", "contractions")
+_KINDS = ("words", "upper", "proper-names")
+_NO_NAMES_FROM = "50"
+"""On, they are those of people and places, of which too many are nearly a word."""
+
 _SPELLINGS = ("english", "american", "british")
 _LONGEST = 16
 
@@ -65,7 +68,8 @@ class English:
         small = word.lower()
         limit = next((limit for length, limit in _LIMITS if len(word) <= length), None)
         is_written_like_words = word.islower() or word.isupper() or word[1:].islower()
-        if limit is None or len(word) < 4 or word in self or not (is_written_like_words and small.isascii()):
+        is_alone = word.isalpha() and word.isascii() and word not in self
+        if limit is None or len(word) < 4 or not (is_written_like_words and is_alone):
             return []
         # As many letters of each kind, but for few: a glance at all words before a look at some.
         reach = 2 if limit > 1 else 1
@@ -124,7 +128,13 @@ def _of_scowl(folder: Path) -> list[list[str]]:
     known: set[str] = set()
     found = []
     for sizes in _SIZES:
-        names = [f"{spelling}-{kind}.{size}" for spelling in _SPELLINGS for kind in _KINDS for size in sizes]
+        names = [
+            f"{spelling}-{kind}.{size}"
+            for spelling in _SPELLINGS
+            for kind in _KINDS
+            for size in sizes
+            if kind == "words" or size < _NO_NAMES_FROM
+        ]
         lines = [line for name in names if (folder / name).is_file() for line in _lines(folder / name)]
         words = {word for word in lines if re.fullmatch("[a-z]{2,}", word)} - known
         known |= words
