@@ -179,3 +179,24 @@ def test_usages_add_up() -> None:
     one = Usage(prompt_tokens=5, visual_tokens=2, completion_tokens=3, cached_tokens=1)
     assert one + NOTHING_USED == one
     assert one + one == Usage(prompt_tokens=10, visual_tokens=4, completion_tokens=6, cached_tokens=2)
+
+
+def test_words_of_english_are_read_right_more_often(reader: LineReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of small print in three sizes, with how they are spelled and without."""
+    lines = (
+        "captain of the summer garden", "yellow kitchen doctor", "winter market", "silver bottle",
+        "letter from the island", "Monday travel", "orange hammer", "paper window", "Captain Planet", "bridge over the river", "Summer doctor",
+        "quantity and amount", "mineral water", "tomato salad", "department", "maximum attention",
+        "correct written letters",
+    )  # fmt: skip
+    right = {True: 0, False: 0}
+    for letter_px in (11, 12, 13):
+        picture, boxes = drawn(*lines, letter_px=letter_px, ground=235, ink=60)
+        assert len(boxes) == len(lines)
+        for is_spelled in (False, True):
+            with monkeypatch.context() as patched:
+                if not is_spelled:
+                    patched.setattr(line_reader, "respellings", lambda _text: [])
+                read, _ = reader.read(picture, boxes, Stopwatch())
+            right[is_spelled] += sum(line.text == text for line, text in zip(read, lines, strict=True))
+    assert right[True] > 1.1 * right[False] > 10, right

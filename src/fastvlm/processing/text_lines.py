@@ -110,8 +110,8 @@ def find_text_lines(picture: UInt8Array) -> list[Box]:
     """Find lines of text on a picture, uint8 of H x W x 3, from top to bottom and from left to right.
 
     What stands far apart on one height, such as the cells of a table's row, are lines of their own. Text that slants by
-    more than some degrees, handwriting, and light text on dark parts of a light picture, or the other way round, are
-    found in part or not at all. Raises ImageError on other arrays.
+    more than some degrees, handwriting, and light text on dark parts of a light picture, or the other way round, unless
+    these are bands with straight sides, are found in part or not at all. Raises ImageError on other arrays.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ImageError(f"Expected a picture of uint8 and H x W x 3, got {picture.dtype} and {picture.shape}.")
