@@ -27,6 +27,7 @@ from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.runtimes.protocol import Embeddings, EncodePhase, Runtime, ignore
 from fastvlm.runtimes.torch import TorchRuntime
+from fastvlm.tiles import TileLayout
 from support.runtimes import stored_tensors
 
 TOY_WIDTH = 24
@@ -53,12 +54,16 @@ class ToyRuntime:
     num_encoded: int = 0
     num_decoded: int = 0
     num_resumed: int = 0
+    prepared: list[TileLayout] = field(default_factory=list)
     table: Float32Array = field(init=False)
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(11)
         self.table = random.normal(size=(self.vocabulary_size, TOY_WIDTH)).astype(np.float32)
         self._recurrent = (0.6 * random.normal(size=(TOY_WIDTH, TOY_WIDTH))).astype(np.float32)
+
+    def prepare(self, layout: TileLayout) -> None:
+        self.prepared.append(layout)
 
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         self.num_encoded += 1

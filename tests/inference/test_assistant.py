@@ -108,6 +108,21 @@ def test_cached_image_equals_fresh_image(assistant: Assistant, picture: Build, a
     assert len(fresh.image_cache) == 0
 
 
+def test_what_a_picture_needs_is_prepared_as_soon_as_its_size_is_known(
+    toy_runtime: Build, assistant_with: Build, picture: Build, tmp_path: Path
+) -> None:
+    runtime = toy_runtime(320)
+    assistant = assistant_with(runtime)
+    path = tmp_path / "picture.png"
+    picture(1).save(path)
+    assistant.ask(QUESTION, images=path, max_new_tokens=1)
+    assert runtime.prepared == [assistant.image_processor.layout(96, 64)]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError):
+        assistant.ask(QUESTION, images=path, max_new_tokens=1)
+    assert len(runtime.prepared) == 2 and runtime.num_encoded == 1
+
+
 def test_an_image_is_encoded_once_for_all_questions(
     toy_runtime: Build, assistant_with: Build, picture: Build, tmp_path: Path
 ) -> None:

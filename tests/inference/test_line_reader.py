@@ -185,9 +185,9 @@ def test_words_of_english_are_read_right_more_often(reader: LineReader, monkeypa
     """Of small print in three sizes, with how they are spelled and without."""
     lines = (
         "captain of the summer garden", "yellow kitchen doctor", "winter market", "silver bottle",
-        "letter from the island", "Monday travel", "orange hammer", "paper window", "Captain Planet", "bridge over the river", "Summer doctor",
-        "quantity and amount", "mineral water", "tomato salad", "department", "maximum attention",
-        "correct written letters",
+        "letter from the island", "Monday travel", "orange hammer", "paper window", "Captain Planet",
+        "bridge over the river", "Summer doctor", "quantity and amount", "mineral water", "tomato salad", "department",
+        "maximum attention", "correct written letters",
     )  # fmt: skip
     right = {True: 0, False: 0}
     for letter_px in (11, 12, 13):

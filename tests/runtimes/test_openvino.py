@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +95,60 @@ def test_sizes_beyond_the_first_few_share_one_graph(tensors: Mapping[str, Stored
         image = tiles(TileLayout(*size))
         np.testing.assert_allclose(runtime.encode(image).data, expected.encode(image).data, atol=1e-4)
     assert len(runtime._encoders) == 3
+
+
+def test_a_graph_that_was_prepared_is_the_one_that_encodes(tensors: Mapping[str, StoredTensor]) -> None:
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    image = tiles(TileLayout(64, 192))
+    runtime.prepare(image.layout)
+    assert runtime._preparation is not None
+    runtime._preparation.join()
+    prepared = dict(runtime._encoders)
+    assert list(prepared) == [(1, 64, 192)]
+    phases: list[str] = []
+    got = runtime.encode(image, note=phases.append)
+    assert runtime._encoders == prepared and phases == ["encode", "encode", "project"]
+    np.testing.assert_allclose(got.data, TorchRuntime(random_model(), device="cpu").encode(image).data, atol=1e-4)
+    runtime.prepare(image.layout)
+    assert runtime._encoders == prepared
+
+
+def test_waiting_for_what_is_prepared_is_compiling(
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    begun, may_go_on = threading.Event(), threading.Event()
+    make = runtime._encoder_for
+
+    def slowly(*size: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            assert may_go_on.wait(30)
+        return make(*size)
+
+    monkeypatch.setattr(runtime, "_encoder_for", slowly)
+    image = tiles(TileLayout(64, 64))
+    runtime.prepare(image.layout)
+    assert begun.wait(30)
+    threading.Timer(0.2, may_go_on.set).start()
+    phases: list[str] = []
+    runtime.encode(image, note=phases.append)
+    assert phases == ["compile", "encode", "project"]
+
+
+def test_what_fails_while_it_is_prepared_is_told_when_it_is_needed(
+    tensors: Mapping[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+
+    def fail(*_size: Any) -> Any:
+        raise CheckpointError("Expected memory, got none.")
+
+    monkeypatch.setattr(runtime, "_encoder_for", fail)
+    image = tiles(TileLayout(64, 64))
+    runtime.prepare(image.layout)
+    with pytest.raises(CheckpointError, match="got none"):
+        runtime.encode(image)
 
 
 def test_biases_and_heads_of_a_llama(tmp_path: Path) -> None:

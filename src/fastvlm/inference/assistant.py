@@ -212,8 +212,14 @@ class Assistant:
         return read_image(source, reduction=self.image_processor.reduction)
 
     def _picture(self, source: object, clock: Stopwatch) -> UInt8Array:
+        def reduction(width_px: int, height_px: int) -> int:
+            # As soon as its size is known: what its encoding needs is made while it is decoded.
+            if self.latency_budget is None:
+                self.runtime.prepare(self.image_processor.layout(width_px, height_px))
+            return self.image_processor.reduction(width_px, height_px)
+
         with clock.phase("image_read"):
-            return self.read_image(source)
+            return read_image(source, reduction=reduction)
 
     def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
         """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""

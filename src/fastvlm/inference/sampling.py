@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,8 +23,12 @@ class Sampler:
 
     def __init__(self, settings: GenerationSettings) -> None:
         self._settings = settings
-        self._generator = np.random.default_rng(settings.seed)
         self._chosen: dict[int, None] = {}
+
+    @cached_property
+    def _generator(self) -> np.random.Generator:
+        # Made when something is drawn: greedy answers need not wait for numpy.random to be imported.
+        return np.random.default_rng(self._settings.seed)
 
     def choose(self, logits: Float32Array) -> int:
         """Return the next token id for logits of shape (vocabulary,), and remember it for the penalty.

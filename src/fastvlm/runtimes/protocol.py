@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
+from fastvlm.tiles import TileLayout
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Runtime(Protocol):
     @property
     def compile_ms(self) -> float:
         """Milliseconds that went into compiling graphs until now, or into taking them from a cache."""
+
+    def prepare(self, layout: TileLayout) -> None:
+        """Begin to make what the encoding of such an image will need, beside other work, where that takes long.
+
+        What fails is told by `encode`.
+        """
 
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         """Turn the tiles of one image into visual tokens in the decoder's width.

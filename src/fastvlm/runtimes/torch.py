@@ -27,6 +27,7 @@ from fastvlm.runtimes.checks import (
     order_of_slots,
 )
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, ignore
+from fastvlm.tiles import TileLayout
 
 _SPARE_POSITIONS = 256
 """Room that prefill leaves for an answer before the cache has to grow."""
@@ -88,6 +89,9 @@ class TorchRuntime:
     def compile_ms(self) -> float:
         """0: nothing is compiled."""
         return 0.0
+
+    def prepare(self, layout: TileLayout) -> None:
+        """Do nothing: images of all sizes pass through the same encoder."""
 
     @torch.inference_mode()
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:

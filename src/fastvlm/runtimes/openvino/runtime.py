@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Engine, Run, has_vnni, largest_weight
 from fastvlm.runtimes.openvino.quantization import GROUP_SIZE
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
+from fastvlm.tiles import TileLayout
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
@@ -105,6 +107,7 @@ class OpenVINORuntime:
         self._encoders: dict[tuple[int, int, int], Run] = {}
         # One picture at a time.
         self._lock = threading.Lock()
+        self._preparation: threading.Thread | None = None
 
     @property
     def max_positions(self) -> int:
@@ -126,19 +129,33 @@ class OpenVINORuntime:
         """Milliseconds that went into compiling graphs until now, or into taking them from the cache."""
         return self._engine.compile_ms
 
+    def prepare(self, layout: TileLayout) -> None:
+        """Begin to make the graph for images of a layout, or to take it from the cache, in another thread.
+
+        What fails is told by `encode`, which tries again.
+        """
+        size = _graph_size(layout)
+        is_busy = self._preparation is not None and self._preparation.is_alive()
+        if size in self._encoders or len(self._encoders) >= self._num_fixed_sizes or is_busy:
+            return
+        self._preparation = threading.Thread(target=self._prepare, args=(size,), name="prepare encoder")
+        self._preparation.start()
+
+    def _prepare(self, size: tuple[int, int, int]) -> None:
+        with self._lock, contextlib.suppress(Exception):
+            self._encoder_for(*size)
+
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
 
         Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
         """
         check_pixels(image)
-        num_tiles, _, height_px, width_px = image.pixels.shape
+        is_prepared = self._preparation is not None and self._preparation.is_alive()
         with self._lock:
-            note("encode")
-            # Pictures that are encoded together are seldom as many again: no graph is made for them alone.
-            if num_tiles > 1 and not image.layout.has_overview:
-                num_tiles = height_px = width_px = -1
-            encoder = self._encoder_for(num_tiles, height_px, width_px, note)
+            # What one waited for was its graph.
+            note("compile" if is_prepared else "encode")
+            encoder = self._encoder_for(*_graph_size(image.layout), note)
             features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
             note("encode")
             tokens = np.array(self._projector.infer([features])[0], np.float32)
@@ -225,3 +242,13 @@ class OpenVINORuntime:
 
     def _check_token_ids(self, token_ids: Int64Array) -> None:
         check_token_ids(token_ids, vocabulary_size=self._config.decoder.vocabulary_size)
+
+
+def _graph_size(layout: TileLayout) -> tuple[int, int, int]:
+    """Tiles, height and width of the graph that encodes an image; -1 for any.
+
+    Pictures that are encoded together are seldom as many again: no graph is made for them alone.
+    """
+    if layout.num_tiles > 1 and not layout.has_overview:
+        return -1, -1, -1
+    return layout.num_tiles, layout.tile_height_px, layout.tile_width_px
