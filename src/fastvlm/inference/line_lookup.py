@@ -34,7 +34,7 @@ from fastvlm.inference.receipt_lookup import (
     may_be_date,
     written_date,
 )
-from fastvlm.inference.receipt_rows import amount_of, written_amount
+from fastvlm.inference.receipt_rows import amount_of, is_receipt, written_amount
 from fastvlm.inference.text_lookup import LEAST_LINES, asks_for_missing_title, look_up_text, look_up_title
 
 _MAX_MENTIONS = 6
@@ -59,6 +59,9 @@ _ASKS_FOR_NAME = re.compile(r"\b(which|what|whose|where)\b(?!.*\b(value|number|a
 
 _NEAR = 0.1
 """Of its measured height, by which the number over a bar may differ; a number that differs more is misread."""
+
+_SURE_OF_ONE = 0.6
+"""How often there is one of an item whose number is not told, by about."""
 
 _SURE_OF_MEASURE = 0.6
 """How often what is measured is right, by about."""
@@ -146,7 +149,7 @@ def _named(question: str, page: Page) -> tuple[list[str], list[Mention]]:
 
 def _beside(question: str, words: Sequence[str], mentions: Sequence[Mention], page: Page) -> Found | None:
     """The label of what a question names, or what belongs to such a label."""
-    found = (_label(question, mentions, page) or _value(words, mentions[0], page)) if mentions else None
+    found = (_label(question, mentions, page) or _first_value(words, mentions, page)) if mentions else None
     # What stands beside a date is often the time.
     return None if found is not None and asks_for_date(question) and not may_be_date(found.text) else found
 
@@ -298,6 +301,14 @@ def _name_of(line: ReadLine, page: Page) -> ReadLine | None:
     return next((other for other in before if not other.is_number), before[0] if before else None)
 
 
+def _first_value(words: Sequence[str], mentions: Sequence[Mention], page: Page) -> Found | None:
+    """What belongs to the likeliest label that is named; of sums, to the likeliest one that has an amount."""
+    if not _AMOUNT_WORDS & set(words):
+        return _value(words, mentions[0], page)
+    found = [value for mention in mentions if (value := _value(words, mention, page)) is not None]
+    return next((value for value in found if amount_of(value.text) is not None), found[0] if found else None)
+
+
 def _value(words: Sequence[str], mention: Mention, page: Page) -> Found | None:
     """What belongs to a label that is named; not for the highest of something, which is asked for by its name."""
     if _sign(words):
@@ -331,7 +342,11 @@ def _quantity(mention: Mention, page: Page) -> Found | None:
         if found:
             return Found(found[1], line, mention.likeness * line.confidence)
     below = _pieces_below(mention.line, page)
-    return None if below is None else Found(below[0], below[1][0], mention.likeness * below[1][0].confidence)
+    if below is not None:
+        return Found(below[0], below[1][0], mention.likeness * below[1][0].confidence)
+    # A number before its name that was not understood is how many there are.
+    is_item = is_receipt(page) and _price_of(mention.line, page) is not None and mention.line.text[:1].isalpha()
+    return Found("1", mention.line, mention.likeness * _SURE_OF_ONE) if is_item else None
 
 
 def _pieces_below(label: ReadLine, page: Page) -> tuple[str, Sequence[ReadLine]] | None:

@@ -46,6 +46,9 @@ FRAME_WORDS = frozenset(_FRAME.split()) | HIGHEST_WORDS | LOWEST_WORDS
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?", re.I)
 """Letters, or a number; `Q1` is two, which are compared together."""
 
+_LIKE_SYNONYM, _LESS_FOR_SYNONYM = 0.85, 0.98
+"""Synonyms are short: one letter too many, at most. A label in the very words of a question comes first."""
+
 SYNONYMS = {"tax": ("gst", "vat"), "subtotal": ("net",), "change": ("due",), "phone": ("tel",), "address": ("addr",)}
 """Other labels for what a question names."""
 
@@ -129,7 +132,10 @@ def _mention(windows: Sequence[_Window], line: ReadLine, before: str, name: str)
         matcher = SequenceMatcher(None, "", label, autojunk=False)
         for window in windows:
             likeness = _likeness(matcher, window.shape, label, is_frame=window.is_frame)
-            likeness = max(likeness, float(label in map(shape_of, SYNONYMS.get(window.text, ()))))
+            for synonym in map(shape_of, SYNONYMS.get(window.text, ())):
+                matcher.set_seq1(synonym)
+                alike = matcher.ratio()
+                likeness = max(likeness, _LESS_FOR_SYNONYM * alike if alike >= _LIKE_SYNONYM else 0.0)
             # Of two labels that are named, the longer one says more.
             score = likeness + 0.01 * min(len(window.shape), 12)
             if count < len(said):

@@ -30,7 +30,7 @@ _OTHER_QUESTION = re.compile(
 _PHONE = re.compile(r"(?<![\w.])[+(]?\d[\d()]*(?:[ -][\d()]+)*(?![\w./:-])")
 _PHONE_DIGITS = range(7, 16)
 _LONGEST_PHONE_LINE = 60
-_PHONE_LABEL = re.compile(r"^\W*(?:te[l1i]|telephone|phone|ph|mob|mobile)\b\W*", re.I)
+_PHONE_LABEL = re.compile(r"^\W*(?:te[l1i][a-z]?|telephone|phone|ph|mob|mobile)\b\W*", re.I)
 _STREET = re.compile(
     r"\d.*\b(?:st|street|rd|road|ave|avenue|sq|square|ln|lane|dr|drive|blvd|boulevard|way|court|jalan|jln|rue)\b", re.I
 )

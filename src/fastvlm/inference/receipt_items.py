@@ -36,7 +36,7 @@ _COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
 
 _COSTS_QUESTION = re.compile(
     r"(?:\b(?:which|what)(?: (?:item|product|article|thing|good)s?)?\b(?: (?!much)\w+)*|\bitem for|\bproduct for)\s+\D?"
-    r"(?P<price>\d+[.,]\d\d)\W*$",
+    r"(?P<price>\d+[.,]\d\d)\W*(?:[A-Z]{3}|euros?|dollars?|pounds?)?\W*$",
     re.I,
 )
 _OTHER_THAN_ITEM = re.compile(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one
+from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness
 from fastvlm.inference.receipt_header import look_up_header
 from fastvlm.inference.receipt_items import amounts_of_items, look_up_items
 from fastvlm.inference.receipt_number import look_up_code, look_up_number
@@ -24,6 +24,20 @@ _OTHER_QUESTION = re.compile(
 _DATE_QUESTION = re.compile(r"\bdate\b|\bwhen was\b|\b(which|what) day\b", re.I)
 _TIME_QUESTION = re.compile(r"\b(what|which|the|give me|tell me the) (time|hour)\b|(?:^|[:,.!])\W*time\W*$", re.I)
 _OTHER_DATE = re.compile(r"\b(birth|due|start|end|delivery|what time|column|row)\b", re.I)
+
+_PAYMENT_QUESTION = re.compile(
+    r"\b(?:how|with what) (?:was|is|did|were) (?:it|this|that|they|he|she|the \w+) (?:paid|pay)\b|"
+    r"\bpayment (?:method|type)\b|\b(?:method|way|means|form|kind|type) (?:of payment|was it paid)\b|"
+    r"\bpaid (?:by|with|in) .*\bor\b",
+    re.I,
+)
+_MEANS = (
+    "Cash", "Card", "VISA", "Mastercard", "Credit card", "Debit card", "Gift card", "Debit", "Credit", "Voucher",
+    "Cheque", "AMEX", "Maestro", "PayPal",
+)  # fmt: skip
+_CURRENCY_CODE = re.compile(r"\b(?:EUR|USD|GBP|CHF)\b")
+_LIKE_MEANS = 0.8
+"""Of the words beside an amount, as they were read, to one of the means of payment."""
 
 _SIGNED = re.compile(r"([$€£¥])\s?\d[\d,]*[.,:]\d\d")
 _SURE_OF_SIGN = 0.5
@@ -82,6 +96,8 @@ def look_up_on_receipt(question: str, page: Page) -> Found | None:
     """Answer a question for the total of a receipt, what was bought or where; None for others, or without an answer."""
     if asks_for_total(question):
         return total_of(page)
+    if _PAYMENT_QUESTION.search(question):
+        return _payment(page)
     return look_up_items(question, page) or look_up_header(question, page) or look_up_number(question, page)
 
 
@@ -102,6 +118,17 @@ def is_time(text: str) -> bool:
 def may_be_date(text: str) -> bool:
     """Whether a text is a date, a part of one, or a misread one."""
     return bool(_DATE_LIKE.search(text)) and not is_time(text)
+
+
+def _payment(page: Page) -> Found | None:
+    """What a receipt was paid with: the words of the row of the payment, as they are usual."""
+    for lines in page.rows:
+        row = row_of(lines)
+        words = _CURRENCY_CODE.sub("", row.words).strip()
+        usual = max(_MEANS, key=lambda means: likeness(means.lower(), words.lower()))
+        if row.amounts and likeness(usual.lower(), words.lower()) >= _LIKE_MEANS:
+            return Found(usual.upper() if words.isupper() else usual, lines[0], lines[0].confidence)
+    return None
 
 
 def written_date(text: str) -> str:

@@ -29,12 +29,13 @@ LIKE_ENOUGH = 0.4
 """To a label, for the amounts of a row to be taken for what was paid, or for the change."""
 
 _CURRENCY = re.compile(r"^\s*(?:[A-Z]{1,3}\b|R[A-Z][a-z]?|[$€£¥])?[\s/:.=-]*", re.I)
-_AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,6})[.,:](\d\d)\D{0,2}")
+_AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,6})[.,:](\d\d)(?:\D{0,2}|EUR|USD|GBP|CHF)", re.I)
 _AMOUNT_AT_END = re.compile(r"\s([$€£¥]?\d[\d,]*\.\d\d)$")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATED = re.compile(
     rf"\b\d{{1,4}}([-/.])\d{{1,2}}\1\d{{2,4}}\b|\b\d{{1,2}}\W?{_MONTH}\W*\d{{2}}|\b{_MONTH}\W+\d{{1,2}}, \d{{4}}", re.I
 )
+_DIGITS_OF_DATE = 4
 _TIMED = re.compile(
     r"\b([ap]m|date|times?|hours?|open(s|ing)?|clos(es?|ing)|arrivals?|arrives?|departures?|departs?|until|check.?(in|out))\b",
     re.I,
@@ -142,13 +143,16 @@ def _parts(text: str) -> tuple[str, float | None]:
         return text, None
     words = text[: end.start()]
     has_label = re.search("[a-z]{2}", words, re.I) is not None
-    is_one_of_two = re.search(r"\d[.:]\d\d\b", words) is not None
+    # Of a telephone number, or of a price before it.
+    is_one_of_two = re.search(r"\d[.:]\d\d\b|\d{3}\W+\d{3}\W*$", words) is not None
     return (words, amount_of(end[1])) if has_label and not is_one_of_two and not _TIMED.search(words) else (text, None)
 
 
 def _is_dated(words: str, *, is_alone: bool) -> bool:
     """Whether what looks like an amount beside some words is the time of a day."""
-    return is_dated(words) or bool(_TIMED.search(words)) or (is_alone and not words.strip())
+    # A date whose dashes were not read.
+    is_number = sum(map(str.isdigit, words)) >= _DIGITS_OF_DATE and not re.search("[a-z]", words, re.I)
+    return is_number or is_dated(words) or bool(_TIMED.search(words)) or (is_alone and not words.strip())
 
 
 def _like_label(text: str, labels: Sequence[str]) -> float:
