@@ -288,3 +288,55 @@ def test_pieces_and_price_may_stand_below_a_name() -> None:
     receipt = page("SHOP", "toe", "   1 x 5.00   5.00", "window", "   6  X  6.33   37.98", "TOTAL   42.98")
     assert answer("What does toe cost?", receipt) == "5.00"
     assert answer("How often was window bought?", receipt) == "6"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("VISA   6.50", "VISA"),
+        ("Master card   6.50", "Mastercard"),
+        ("Cach   10.00", "Cash"),
+        ("Card   6.50  EUR", "Card"),
+        ("Loyalty points   6.50", None),
+        ("VISA", None),
+    ],
+)
+def test_a_receipt_tells_how_it_was_paid(row: str, expected: str | None) -> None:
+    receipt = page("SHOP", "Bread   5.20", "Milk   1.30", "TOTAL   6.50", row)
+    for question in ("How was it paid?", "What was the method of payment?"):
+        assert answer(question, receipt) == expected
+
+
+def test_of_an_item_without_a_number_there_is_one() -> None:
+    receipt = page("SHOP", "Bread   5.20", "2x Milk   1.30", "4 $ APPLE   8.00", "TOTAL   14.50")
+    assert answer("How many Bread were bought?", receipt) == "1"
+    assert answer("How many Milk were bought?", receipt) == "2"
+    assert answer("How many Apple were bought?", receipt) != "1"
+    assert answer("How many Bread are there?", page("Bread", "Milk", "Eggs")) is None
+
+
+def test_the_tax_is_an_amount_and_the_change_is_what_is_called_so() -> None:
+    receipt = page(
+        "TAX INVOICE", "Bread   5.20", "VAIT 8%   0.42", "Amount   Due   5.62", "Cash   10.00", "Change   4.38"
+    )
+    assert answer("How much is the tax?", receipt) == "0.42"
+    assert answer("How much change was given?", receipt) == "4.38"
+
+
+def test_dates_and_telephone_numbers_are_no_items() -> None:
+    receipt = page(
+        "SHOP",
+        "Phone 668 265 21.00",
+        "2023  01  08  15:38",
+        "Soap   11.23",
+        "Pasta   5.26",
+        "Subtotal   16.49",
+        "VISA   16.49",
+    )
+    assert answer("How many different items were bought?", receipt) == "2"
+
+
+def test_a_price_may_have_its_currency_behind_it() -> None:
+    receipt = page("SHOP", "Bread   5.20  EUR", "Milk   1.30  EUR", "TOTAL   6.50  EUR", "Cash   6.50  EUR")
+    assert answer("Which item costs 1.30 EUR?", receipt) == "Milk"
+    assert answer("What is the total?", receipt) == "6.50"

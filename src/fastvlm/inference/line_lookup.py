@@ -317,7 +317,7 @@ def _value(words: Sequence[str], mention: Mention, page: Page) -> Found | None:
     if _MANY_WORDS & others:
         return _quantity(mention, page)
     is_price = bool(_PRICE_WORDS & others)
-    price = _price_of(mention.line, page) if is_price else None
+    price = _price_of(mention, page) if is_price else None
     has_rest = mention.rest and (price is None or amount_of(mention.rest) is not None)
     if has_rest and (mention.is_apart or not page.right_of(mention.line)):
         return Found(mention.rest, mention.line, mention.likeness * mention.line.confidence)
@@ -345,7 +345,7 @@ def _quantity(mention: Mention, page: Page) -> Found | None:
     if below is not None:
         return Found(below[0], below[1][0], mention.likeness * below[1][0].confidence)
     # A number before its name that was not understood is how many there are.
-    is_item = is_receipt(page) and _price_of(mention.line, page) is not None and mention.line.text[:1].isalpha()
+    is_item = is_receipt(page) and _price_of(mention, page) is not None and mention.line.text[:1].isalpha()
     return Found("1", mention.line, mention.likeness * _SURE_OF_ONE) if is_item else None
 
 
@@ -369,9 +369,10 @@ def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
     return page.below(label) or above
 
 
-def _price_of(label: ReadLine, page: Page) -> ReadLine | None:
-    """The last amount in the row of an item, or in the row below it."""
-    below, pieces = page.below(label), _pieces_below(label, page)
+def _price_of(mention: Mention, page: Page) -> ReadLine | None:
+    """The last amount in the row of an item, or in the row below it, where all of its name is on a line of its own."""
+    label = mention.line
+    below, pieces = (None, None) if mention.rest else (page.below(label), _pieces_below(label, page))
     rows = [page.right_of(label), [] if below is None else page.right_of(below), [] if pieces is None else pieces[1]]
     priced = ([line for line in row if amount_of(line.text) is not None] for row in rows)
     return next((amounts[-1] for amounts in priced if amounts), None)

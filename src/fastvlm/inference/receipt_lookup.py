@@ -36,7 +36,7 @@ _MEANS = (
     "Cheque", "AMEX", "Maestro", "PayPal",
 )  # fmt: skip
 _CURRENCY_CODE = re.compile(r"\b(?:EUR|USD|GBP|CHF)\b")
-_LIKE_MEANS = 0.8
+_LIKE_MEANS = 0.75
 """Of the words beside an amount, as they were read, to one of the means of payment."""
 
 _SIGNED = re.compile(r"([$€£¥])\s?\d[\d,]*[.,:]\d\d")
@@ -121,8 +121,8 @@ def may_be_date(text: str) -> bool:
 
 
 def _payment(page: Page) -> Found | None:
-    """What a receipt was paid with: the words of the row of the payment, as they are usual."""
-    for lines in page.rows:
+    """What a receipt was paid with: the words of the row of the payment, below what was bought, as they are usual."""
+    for lines in reversed(page.rows):
         row = row_of(lines)
         words = _CURRENCY_CODE.sub("", row.words).strip()
         usual = max(_MEANS, key=lambda means: likeness(means.lower(), words.lower()))
