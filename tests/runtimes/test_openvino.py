@@ -101,16 +101,16 @@ def test_a_graph_that_was_prepared_is_the_one_that_encodes(tensors: Mapping[str,
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     image = tiles(TileLayout(64, 192))
     runtime.prepare(image.layout)
-    assert runtime._preparation is not None
-    runtime._preparation.join()
-    prepared = dict(runtime._encoders)
-    assert list(prepared) == [(1, 64, 192)]
+    assert runtime._preparing is not None
+    runtime._preparing[1].join()
+    prepared = runtime._prepared
+    assert prepared is not None and prepared[0] == (1, 64, 192) and not runtime._encoders
     phases: list[str] = []
     got = runtime.encode(image, note=phases.append)
-    assert runtime._encoders == prepared and phases == ["encode", "encode", "project"]
+    assert runtime._encoders == dict([prepared]) and phases == ["encode", "encode", "project"]
     np.testing.assert_allclose(got.data, TorchRuntime(random_model(), device="cpu").encode(image).data, atol=1e-4)
     runtime.prepare(image.layout)
-    assert runtime._encoders == prepared
+    assert runtime._prepared is None  # it is there already
 
 
 def test_waiting_for_what_is_prepared_is_compiling(
@@ -118,7 +118,7 @@ def test_waiting_for_what_is_prepared_is_compiling(
 ) -> None:
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
     begun, may_go_on = threading.Event(), threading.Event()
-    make = runtime._encoder_for
+    make = runtime._made
 
     def slowly(*size: Any) -> Any:
         if threading.current_thread() is not threading.main_thread():
@@ -126,7 +126,7 @@ def test_waiting_for_what_is_prepared_is_compiling(
             assert may_go_on.wait(30)
         return make(*size)
 
-    monkeypatch.setattr(runtime, "_encoder_for", slowly)
+    monkeypatch.setattr(runtime, "_made", slowly)
     image = tiles(TileLayout(64, 64))
     runtime.prepare(image.layout)
     assert begun.wait(30)
@@ -144,7 +144,7 @@ def test_what_fails_while_it_is_prepared_is_told_when_it_is_needed(
     def fail(*_size: Any) -> Any:
         raise CheckpointError("Expected memory, got none.")
 
-    monkeypatch.setattr(runtime, "_encoder_for", fail)
+    monkeypatch.setattr(runtime, "_made", fail)
     image = tiles(TileLayout(64, 64))
     runtime.prepare(image.layout)
     with pytest.raises(CheckpointError, match="got none"):

@@ -209,17 +209,18 @@ class Assistant:
 
     def read_image(self, source: object) -> UInt8Array:
         """Read one image, no finer than this model looks at it where its file allows that; raises ImageError."""
-        return read_image(source, reduction=self.image_processor.reduction)
 
-    def _picture(self, source: object, clock: Stopwatch) -> UInt8Array:
         def reduction(width_px: int, height_px: int) -> int:
             # As soon as its size is known: what its encoding needs is made while it is decoded.
             if self.latency_budget is None:
                 self.runtime.prepare(self.image_processor.layout(width_px, height_px))
             return self.image_processor.reduction(width_px, height_px)
 
+        return read_image(source, reduction=reduction)
+
+    def _picture(self, source: object, clock: Stopwatch) -> UInt8Array:
         with clock.phase("image_read"):
-            return read_image(source, reduction=reduction)
+            return self.read_image(source)
 
     def encode(self, images: Sequence[PixelTiles], clock: Stopwatch) -> list[VisualTokens]:
         """Step 2: tiles become visual tokens; an image that was encoded lately is not encoded again."""

@@ -38,6 +38,8 @@ def ask_batch(
     """
     if batch_size < 1:
         raise GenerationError(f"Expected batch_size to be at least 1, got {batch_size}.")
+    if said is not None and not assistant.eos_token_ids:
+        raise GenerationError("Expected a model with a token that ends an answer, to tell how likely one is, got none.")
     if said is not None and len(said) * num_views != len(conversations):
         raise GenerationError(f"Expected an answer for each question, got {len(said)} for {len(conversations)}.")
     if num_views < 1 or len(conversations) % num_views:

@@ -114,7 +114,7 @@ class Chart:
             line
             for line in page.lines
             if line not in known
-            and (not line.is_number or _YEAR.fullmatch(line.text))
+            and (number_of(line.text) is None or _YEAR.fullmatch(line.text))
             and np.abs(self._swatch(line) - self.ground).max() >= LEAST_DIFFERENCE
         ]
 
@@ -160,8 +160,7 @@ def find_chart(page: Page) -> Chart | None:
         ]
         labels = _first_row(below)
         # A column of a table has its own numbers below three that agree by chance.
-        is_chart = any(number_of(label.text) is None or _YEAR.fullmatch(label.text) for label in labels)
-        return Chart(axis, labels, page.picture, ground) if is_chart else None
+        return Chart(axis, labels, page.picture, ground) if _are_categories(labels) else None
     axis = _axis(page.lines, "right")
     if axis is not None:
         beside = [
@@ -172,9 +171,23 @@ def find_chart(page: Page) -> Chart | None:
             and line.box.bottom <= min(tick.box.top for tick in axis.ticks) + 4
         ]
         lowest = max(tick.box.bottom for tick in axis.ticks)
-        is_table = any(line.is_number and line.box.top >= lowest for line in page.lines)
+        below = [line for line in page.lines if number_of(line.text) is not None and line.box.top >= lowest]
+        is_table = any(_is_below(line, tick) for line in below for tick in axis.ticks)
         return Chart(axis, tuple(beside), page.picture, ground) if len(beside) > 1 and not is_table else None
     return None
+
+
+def _are_categories(labels: Sequence[ReadLine]) -> bool:
+    """Whether lines below an axis may be categories: names, years, or numbers that go up."""
+    numbers = [number_of(label.text) for label in labels]
+    if any(number is None or _YEAR.fullmatch(label.text) for number, label in zip(numbers, labels, strict=True)):
+        return True
+    known = [number for number in numbers if number is not None]
+    return len(known) >= LEAST_TICKS and all(one < other for one, other in itertools.pairwise(known))
+
+
+def _is_below(line: ReadLine, tick: ReadLine) -> bool:
+    return line.box.left < tick.box.right and tick.box.left < line.box.right
 
 
 def separate_labels(page: Page) -> dict[ReadLine, list[Box]]:

@@ -24,6 +24,7 @@ from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Found, Page
 from fastvlm.inference.questions import MOST_CHARACTERS, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
+from fastvlm.inference.receipt_rows import is_receipt
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
@@ -174,7 +175,9 @@ class CloserLook:
         if not worth(boxes, picture):
             return Page([]), NOTHING_USED
         lines, usage = self._reader.read(picture, boxes if len(boxes) <= MOST_LINES else [], clock)
-        page = Page(without_doubled_digits([line for line in lines if is_text(line.text)]), picture)
+        page = Page([line for line in lines if is_text(line.text)], picture)
+        if not is_receipt(page):  # whose amounts have two decimals
+            page = Page(without_doubled_digits(page.lines), picture)
         page, used_for_labels = self._with_separate_labels(page, picture, clock)
         self._pages[key] = page
         while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
 from fastvlm.inference.page import ReadLine
 
-_NUMBER = re.compile(r"[$€£]?\d[\d.,:]+%?")
+_NUMBER = re.compile(r"[$€£]?\d[\d.:]+%?")
+_TALL = frozenset("$€£%")
+"""Signs that are higher than digits, or lower: numbers with them are compared with each other."""
+
 _DOUBLED = re.compile(r"(\d)\1(?=%?$)")
 
-_WIDTHS = {".": 0.45, ",": 0.45, ":": 0.45, "%": 1.45}
+_WIDTHS = {".": 0.45, ":": 0.45, "%": 1.45}
 """Of signs, in widths of a digit."""
 
 _LEAST_NUMBERS = 4
@@ -27,11 +31,21 @@ def without_doubled_digits(lines: Sequence[ReadLine]) -> list[ReadLine]:
 
     They are if all digits would be much narrower than those of the other numbers, and nearer to them without the last.
     """
-    numbers = [line for line in lines if _NUMBER.fullmatch(line.text)]
-    if len(numbers) < _LEAST_NUMBERS:
-        return list(lines)
-    usual = median(_digit_width(line, line.text) for line in numbers)
-    return [_put_right(line, usual) if _NUMBER.fullmatch(line.text) else line for line in lines]
+    widths: dict[frozenset[str], list[float]] = defaultdict(list)
+    for line in lines:
+        if _NUMBER.fullmatch(line.text):
+            widths[_tall_signs(line)].append(_digit_width(line, line.text))
+    usual = {signs: median(found) for signs, found in widths.items() if len(found) >= _LEAST_NUMBERS}
+    return [
+        _put_right(line, usual[_tall_signs(line)])
+        if _NUMBER.fullmatch(line.text) and _tall_signs(line) in usual
+        else line
+        for line in lines
+    ]
+
+
+def _tall_signs(line: ReadLine) -> frozenset[str]:
+    return _TALL & set(line.text)
 
 
 def _put_right(line: ReadLine, usual: float) -> ReadLine:

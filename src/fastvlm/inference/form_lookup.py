@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Sequence
 
-from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness
+from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, surest
+from fastvlm.processing.english import english
 
 _FIELD_QUESTION = re.compile(
     r"\b(?:which|what) (?:field|entry) (?:says|shows|contains|holds|is|has(?: the value)?) (?P<a>.+)|"
@@ -27,6 +30,9 @@ _READ_FOR_EACH_OTHER = str.maketrans("tlj1fc0unmhb", "iiiiieonnnnn")
 _HARDLY_READ, _LIKE_USUAL = 0.35, 0.8
 """A label that is read with less is a usual one that is so much like it."""
 
+_NEARER, _LEAST_PAIRS = 0.8, 2
+"""A value below its label is so much nearer to it than to the next label, and so it is for so many of a form."""
+
 _LEAST_SURE_OF_LABEL = 0.3
 """How sure a label is however little so is the whole of a line that it begins."""
 
@@ -45,25 +51,57 @@ def look_up_field(question: str, page: Page) -> Found | None:
     if asked is not None:
         named = _named(asked)
         wholes = [_label_of_whole(line, named, page, is_value=True) for line in page.lines]
-        return _surest(wholes) or _surest([_label_on_line(line, named) for line in page.lines])
+        return surest(wholes) or surest([_label_on_line(line, named) for line in page.lines])
     asked = _VALUE_QUESTION.search(question.strip(" ?.!"))
     if asked is None:
         return None
-    return _surest([_label_of_whole(line, _named(asked), page, is_value=False) for line in page.lines])
+    return surest([_label_of_whole(line, _named(asked), page, is_value=False) for line in page.lines])
 
 
 def look_up_field_on_line(question: str, page: Page) -> Found | None:
     """Answer *what is X* by the label before X on one line, where nothing else on the page answers it."""
     asked = _VALUE_QUESTION.search(question.strip(" ?.!"))
-    return None if asked is None else _surest([_label_on_line(line, _named(asked)) for line in page.lines])
+    return None if asked is None else surest([_label_on_line(line, _named(asked)) for line in page.lines])
 
 
 def _named(asked: re.Match[str]) -> str:
     return next(value for value in asked.groups() if value).strip(" '\"?.!,").lower()
 
 
-def _surest(found: Sequence[Found | None]) -> Found | None:
-    return max((one for one in found if one is not None), key=lambda one: one.confidence, default=None)
+def values_below(page: Page) -> dict[ReadLine, ReadLine]:
+    """Of a form whose labels stand above their values, the value of each label; empty for other pages.
+
+    There each second row is nearer to the one above it than to the one below, and begins where that does. Two columns
+    of them are told from labels beside their values by what fields are usually called.
+    """
+    centres = [sum(line.box.top + line.box.bottom for line in row) / (2 * len(row)) for row in page.rows]
+    steps = [math.inf, *(below - above for above, below in itertools.pairwise(centres)), math.inf]
+    found: dict[ReadLine, ReadLine] = {}
+    num_pairs = 0
+    for place, (above, below) in enumerate(itertools.pairwise(page.rows)):
+        before, between, behind = steps[place : place + 3]
+        pairs = {value: _begins_with(value, above) for value in below}
+        if between < _NEARER * min(before, behind) and None not in pairs.values():
+            num_pairs += 1
+            found.update({label: value for value, label in pairs.items() if label is not None})
+    if num_pairs < _LEAST_PAIRS or any(label.is_number for label in found):
+        return {}
+    if len(found) > num_pairs:
+        num_called = sum(_is_usual(label) for label in found)
+        if 2 * num_called < len(found) or any(_is_usual(value) for value in found.values()):
+            return {}
+    return found
+
+
+def _begins_with(line: ReadLine, others: Sequence[ReadLine]) -> ReadLine | None:
+    """Of some lines the one that begins where another does."""
+    nearest = min(others, key=lambda other: abs(other.box.left - line.box.left))
+    return nearest if abs(nearest.box.left - line.box.left) < 1.5 * nearest.box.height else None
+
+
+def _is_usual(line: ReadLine) -> bool:
+    small = line.text.lower().rstrip(" :")
+    return max(likeness(one, small) for one in _LABELS) >= _LIKE_USUAL
 
 
 def _label_of_whole(line: ReadLine, named: str, page: Page, *, is_value: bool) -> Found | None:
@@ -74,7 +112,7 @@ def _label_of_whole(line: ReadLine, named: str, page: Page, *, is_value: bool) -
     alike = likeness(line.text.lower(), named)
     if alike < _LEAST_LIKENESS:
         return None
-    labels = [label for label, value in page.values_below.items() if value is line]
+    labels = [label for label, value in values_below(page).items() if value is line]
     left = labels or page.left_of(line)
     if not is_value:
         is_label = page.below(line) is not None or page.number_above(line) is not None
@@ -107,10 +145,16 @@ def repaired_label(line: ReadLine, label: str) -> str:
     label = label.rstrip(" :;.-_=|")
     small = label.lower()
     usual = max(_LABELS, key=lambda one: likeness(one, small))
-    is_near = line.confidence < _HARDLY_READ and likeness(usual, small) >= _LIKE_USUAL
+    is_near = line.confidence < _HARDLY_READ and likeness(usual, small) >= _LIKE_USUAL and _is_misread(small, usual)
     if line.confidence >= _SURE_OF_LETTERS or not (is_near or _differ_in_look(usual, small)):
         return label
     return usual.upper() if label.isupper() else usual.capitalize() if label[0].isupper() else usual
+
+
+def _is_misread(label: str, usual: str) -> bool:
+    """Whether a label may be a usual one that was misread, and is no other one, such as *county* or *phone 2*."""
+    words = label.split()
+    return len(words) == len(usual.split()) and label.isalpha() and not all(word in english() for word in words)
 
 
 def _differ_in_look(first: str, second: str) -> bool:

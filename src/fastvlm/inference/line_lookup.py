@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -11,7 +11,7 @@ from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
 from fastvlm.inference.colour_lookup import look_up_colour
 from fastvlm.inference.count_lookup import look_up_count
-from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, repaired_label
+from fastvlm.inference.form_lookup import look_up_field, look_up_field_on_line, repaired_label, values_below
 from fastvlm.inference.mentions import (
     FRAME_WORDS,
     FUNCTION_WORDS,
@@ -124,7 +124,9 @@ def _on_pie(question: str, pie: Sequence[Slice]) -> Found | None:
 
 def _on_page(question: str, page: Page) -> Found | None:
     words, mentions = _named(question, page)
-    found = _row(mentions, page) or _cell(mentions, page) or _extreme(words, mentions, page)
+    named = [mention for mention in mentions if not mention.line.is_number]
+    # A number names a row only where no words do, and first the cell that it stands in.
+    found = _cell(named, page) or _row(mentions, page) or _cell(mentions, page) or _extreme(words, mentions, page)
     found = found or look_up_field(question, page) or _beside(question, words, mentions, page)
     found = found or look_up_field_on_line(question, page)
     return found or look_up_by_form(question, page) or look_up_title(question, page)
@@ -263,7 +265,7 @@ def _values(chart: Chart, page: Page, series: ReadLine | None, others: Sequence[
     return points_of(chart, page.lines)
 
 
-def _sign(words: Sequence[str]) -> int:
+def _sign(words: Iterable[str]) -> int:
     """1 where a question asks for the highest, -1 for the lowest, 0 otherwise."""
     return bool(HIGHEST_WORDS & set(words)) - bool(LOWEST_WORDS & set(words))
 
@@ -311,9 +313,9 @@ def _first_value(words: Sequence[str], mentions: Sequence[Mention], page: Page) 
 
 def _value(words: Sequence[str], mention: Mention, page: Page) -> Found | None:
     """What belongs to a label that is named; not for the highest of something, which is asked for by its name."""
-    if _sign(words):
+    others = {*words[: mention.start], *words[mention.stop :]}  # a field may be called *price* or *minimum* itself
+    if _sign(others):
         return None
-    others = {*words[: mention.start], *words[mention.stop :]}  # a field may be called *price* itself
     if _MANY_WORDS & others:
         return _quantity(mention, page)
     is_price = bool(_PRICE_WORDS & others)
@@ -351,6 +353,8 @@ def _quantity(mention: Mention, page: Page) -> Found | None:
 
 def _pieces_below(label: ReadLine, page: Page) -> tuple[str, Sequence[ReadLine]] | None:
     """How many pieces of an item the row below it tells, and that row: `2 x 3.50`."""
+    if any(amount_of(line.text) is not None for line in page.right_of(label)):
+        return None
     row = next((row for row in page.rows if row[0].box.top >= label.box.bottom - 2), [])
     pieces = re.match(r"(\d{1,3})\s?[x×]\s?\d", joined_line(row).text, re.I) if row else None
     return None if pieces is None else (pieces[1], row)
@@ -358,8 +362,9 @@ def _pieces_below(label: ReadLine, page: Page) -> tuple[str, Sequence[ReadLine]]
 
 def _value_of(label: ReadLine, page: Page) -> ReadLine | None:
     """What stands on the right of a label, below it or, a number, above it."""
-    if label in page.values_below:
-        return page.values_below[label]
+    below = values_below(page).get(label)
+    if below is not None:
+        return below
     right = page.right_of(label)
     above = page.number_above(label)
     # Of two labels side by side, as below bars, each has its number above it.

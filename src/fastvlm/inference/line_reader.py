@@ -34,6 +34,9 @@ _MOST_DOUBTFUL = 150
 _MOST_WORDS = 8
 """So many lines are read again at most, and word by word those of no more words: a texture has hundreds, of no text."""
 
+_MOST_PUT_RIGHT = 40
+"""Lines whose words are looked up, of a page: the ones that are nearest to being read."""
+
 _CLIPPED_PERCENT = 1
 """Of the darkest and of the lightest pixels, beyond which greys are stretched."""
 
@@ -103,8 +106,8 @@ class LineReader:
     def _put_right(self, picture: UInt8Array, lines: list[ReadLine], clock: Stopwatch) -> Usage:
         """Spell lines that leave doubt as the model would rather read them, of what their words may be."""
         with clock.phase("preprocess"):
-            others = {place: respellings(lines[place].text) for place in _doubtful(lines)}
-            others = {place: found for place, found in others.items() if found}
+            doubtful = [place for place in _doubtful(lines) if not lines[place].is_cut][:_MOST_PUT_RIGHT]
+            others = {place: found for place in doubtful if (found := respellings(lines[place].text))}
         texts = [
             (place, text)
             for place, found in others.items()

@@ -69,23 +69,19 @@ class _Window(NamedTuple):
 class Mention(NamedTuple):
     """A line whose beginning a question names.
 
-    score: likeness from 0 to 1, and a little more for longer labels. before: how many of it there are, where the line
-    begins with that. rest: of the line, behind the label. is_apart: whether a sign such as a colon, or a number, tells
-    that the label ends there. start, stop: the words of the question that name it.
+    score: likeness, which is from 0 to 1, and a little more for longer labels. before: how many of it there are, where
+    the line begins with that. rest: of the line, behind the label. is_apart: whether a sign such as a colon, or a
+    number, tells that the label ends there. start, stop: the words of the question that name it.
     """
 
     score: float
+    likeness: float
     line: ReadLine
     before: str
     rest: str
     is_apart: bool
     start: int
     stop: int
-
-    @property
-    def likeness(self) -> float:
-        """At most 1."""
-        return min(self.score, 1.0)
 
 
 def words_of(text: str) -> list[str]:
@@ -143,15 +139,15 @@ def _mention(windows: Sequence[_Window], line: ReadLine, before: str, name: str)
             elif count > 1 and window.stop - window.start > 1:
                 score += _MORE_FOR_WORDS
             if likeness >= _LEAST_LIKENESS and (best is None or score > best.score):
-                best = Mention(score, line, before, *_behind(name, count), window.start, window.stop)
+                best = Mention(score, likeness, line, before, *_behind(name, count), window.start, window.stop)
     return best
 
 
 def _windows(question: str) -> Iterator[_Window]:
     """What a question may name. A word with a capital inside of it names something, even if it is *give* or *have*."""
-    raw = _WORD.findall(question)
-    words = [word.lower() for word in raw]
-    is_name = [place > 0 and word[0].isupper() for place, word in enumerate(raw)]
+    found = list(_WORD.finditer(question))
+    words = [word[0].lower() for word in found]
+    is_name = [word[0][0].isupper() and word[0] != "I" and _is_inside(question, word.start()) for word in found]
     if sum(is_name) > len(words) / 2:  # Written In Capitals, which say nothing then.
         is_name = [False] * len(words)
     for start in range(len(words)):
@@ -161,6 +157,12 @@ def _windows(question: str) -> Iterator[_Window]:
             text = "".join(words[start:stop])
             is_frame = set(words[start:stop]) <= FRAME_WORDS | FUNCTION_WORDS and not any(is_name[start:stop])
             yield _Window(start, stop, text, shape_of(text), is_frame)
+
+
+def _is_inside(question: str, place: int) -> bool:
+    """Whether a word is not the first one of a sentence."""
+    before = question[:place].rstrip(" \"'(")
+    return bool(before) and before[-1] not in ".?!:"
 
 
 def _likeness(matcher: SequenceMatcher[str], named: str, label: str, *, is_frame: bool) -> float:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cached_property
 
 from fastvlm.batches import UInt8Array
 from fastvlm.processing.text_lines import Box, rows_of
-
-_NEARER, _LEAST_PAIRS = 0.8, 2
-"""A value below its label is so much nearer to it than to the next label, and so it is for so many of a form."""
 
 _CENTRED = 0.6
 """Centres of two lines above each other are apart by less than this share of the wider one."""
@@ -22,7 +17,7 @@ _CENTRED = 0.6
 
 @dataclass(frozen=True)
 class ReadLine:
-    """A line, where it stands, and the probability, from 0 to 1, that the model gave to what it read.
+    """A line, where it stands, and the probability, from 0 to 1, that the model gave to what it read at first.
 
     is_cut: whether it goes on behind what was read.
     """
@@ -51,6 +46,11 @@ class Found:
     line: ReadLine
     confidence: float
     is_measured: bool = False
+
+
+def surest(found: Iterable[Found | None]) -> Found | None:
+    """What is likeliest to be right; None of nothing."""
+    return max((one for one in found if one is not None), key=lambda one: one.confidence, default=None)
 
 
 def joined_line(words: Sequence[ReadLine]) -> ReadLine:
@@ -119,24 +119,6 @@ class Page:
         ]
         return min(found, key=lambda line: line.box.top, default=None)
 
-    @cached_property
-    def values_below(self) -> dict[ReadLine, ReadLine]:
-        """Of a form whose labels stand above their values, the value of each label; empty for other pages.
-
-        There each second row is nearer to the one above it than to the one below, and begins where that does.
-        """
-        centres = [sum(line.box.top + line.box.bottom for line in row) / (2 * len(row)) for row in self.rows]
-        steps = [math.inf, *(below - above for above, below in itertools.pairwise(centres)), math.inf]
-        found: dict[ReadLine, ReadLine] = {}
-        num_pairs = 0
-        for place, (above, below) in enumerate(itertools.pairwise(self.rows)):
-            before, between, behind = steps[place : place + 3]
-            pairs = {value: _begins_with(value, above) for value in below}
-            if between < _NEARER * min(before, behind) and None not in pairs.values():
-                num_pairs += 1
-                found.update({label: value for value, label in pairs.items() if label is not None})
-        return found if num_pairs >= _LEAST_PAIRS else {}
-
     def column_of(self, heading: ReadLine) -> list[ReadLine]:
         """What stands below a heading, as wide or not, from top to bottom."""
         return [
@@ -150,12 +132,6 @@ class Page:
         column = self.column_of(heading)
         found = [line for line in self.beside(row) if any(line is other for other in column)]
         return max(found, key=lambda line: _overlap(_width(line), _width(heading)), default=None)
-
-
-def _begins_with(line: ReadLine, others: Sequence[ReadLine]) -> ReadLine | None:
-    """Of some lines the one that begins where another does."""
-    nearest = min(others, key=lambda other: abs(other.box.left - line.box.left))
-    return nearest if abs(nearest.box.left - line.box.left) < 1.5 * nearest.box.height else None
 
 
 def likeness(first: str, second: str) -> float:

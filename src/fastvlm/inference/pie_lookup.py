@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastvlm.inference.chart_lookup import LEAST_DIFFERENCE
 from fastvlm.inference.page import Page, ReadLine
+from fastvlm.inference.receipt_rows import amount_of
 
 _SHARE = re.compile(r"\d+(?:\.\d+)?\s?%")
 _ENTRY = re.compile(r"\W*([^\W\d][^\d]*?)[\s.:]*(\d+(?:\.\d+)?)\s?%")
 """Of a legend: the name and the share."""
 
-_LEAST_SLICES = 3
-_LEAST_DIFFERENCE = 24
-"""In grey levels of one colour, between the pie and the ground."""
+_LOOKED_AT_PX = 400
+"""A pie is as round in a picture of that size."""
 
+_LEAST_SLICES = 3
 _POINT = re.compile(r"^(\d)\.(\d\s?%)$")
 _AROUND = 1.25
 """In radii of the pie, how far from its middle a name begins or ends at most; a title is farther away."""
@@ -48,7 +50,8 @@ def is_whole(pie: Sequence[Slice]) -> bool:
 def find_pie(page: Page) -> list[Slice]:
     """Find the slices of a pie; empty where there is none, or where not every share has a name of its own."""
     entries = [(line, entry) for line in page.lines if (entry := _ENTRY.fullmatch(line.text)) is not None]
-    if len(entries) >= _LEAST_SLICES:
+    has_amounts = any(amount_of(other.text) is not None for line, _ in entries for other in page.right_of(line))
+    if len(entries) >= _LEAST_SLICES and not has_amounts:
         return [
             Slice(replace(line, text=entry[1]), replace(line, text=line.text[entry.start(2) :]))
             for line, entry in entries
@@ -85,15 +88,17 @@ def _put_right(shares: Sequence[ReadLine]) -> list[ReadLine]:
 def _disc(page: Page, shares: Sequence[ReadLine]) -> tuple[float, float, float] | None:
     """Middle and radius of the pie, in pixels: of the colours between the shares and around them."""
     assert page.picture is not None
-    ground = np.median(page.picture[::4, ::4].reshape(-1, 3), axis=0)
-    is_coloured = np.abs(page.picture.astype(np.float32) - ground).max(axis=2) >= _LEAST_DIFFERENCE
+    step = max(1, max(page.picture.shape) // _LOOKED_AT_PX)
+    picture = page.picture[::step, ::step].astype(np.float32)
+    ground = np.median(picture.reshape(-1, 3), axis=0)
+    is_coloured = np.abs(picture - ground).max(axis=2) >= LEAST_DIFFERENCE
     # What is written has few pixels in a row or a column, beside those of a disc.
     rows, columns = is_coloured.sum(axis=1), is_coloured.sum(axis=0)
     high, wide = (np.flatnonzero(counts >= 0.3 * counts.max()) for counts in (rows, columns))
     left, top, right, bottom = wide[0], high[0], wide[-1] + 1, high[-1] + 1
     is_round = 0.85 < (right - left) / (bottom - top) < 1.18
     fill = is_coloured[top:bottom, left:right].mean()
-    middle = (left + right) / 2, (top + bottom) / 2, (right - left + bottom - top) / 4
+    middle = step * (left + right) / 2, step * (top + bottom) / 2, step * (right - left + bottom - top) / 4
     is_around = all(_distance(share, middle[0], middle[1]) < middle[2] for share in shares)
     return middle if is_round and 0.6 < fill < 0.95 and is_around else None
 

@@ -55,7 +55,11 @@ _DATE_LIKE = re.compile(
 )
 _NUMERIC_DATE = re.compile(r"(?<![\d/.-])(\d{1,4})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*[. ]+(\d{1,2})[, ]+(\d{4})(?!\d)")
-_WITHOUT_COMMA = re.compile(r"([A-Z][a-z]{2,8} \d{1,2}) (\d{4})")
+_WITHOUT_COMMA = re.compile(
+    r"((?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    r"nov(?:ember)?|dec(?:ember)?) \d{1,2}) (\d{4})",
+    re.I,
+)
 _TIME = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(:[0-5]\d)?(?![\d:])(\s?[AP]M\b)?", re.I)
 _HALF_DAY = re.compile("[AP]M", re.I)
 _NAMED_DATE = re.compile(r"(?<!\d)(\d{1,2})[-/. ]?([A-Za-z]{3})[a-z]*[-/. ,]*(\d{4}|\d{2})(?!\d)")
@@ -134,7 +138,7 @@ def _payment(page: Page) -> Found | None:
 def written_date(text: str) -> str:
     """A date that begins with its month, with the comma behind the day, which is often too small to be read."""
     found = _WITHOUT_COMMA.fullmatch(text)
-    return text if found is None or found[1][:3].lower() not in _MONTHS else f"{found[1]}, {found[2]}"
+    return text if found is None else f"{found[1]}, {found[2]}"
 
 
 def total_of(page: Page) -> Found | None:

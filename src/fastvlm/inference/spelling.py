@@ -10,8 +10,14 @@ from typing import NamedTuple
 
 from fastvlm.processing.english import english
 
-_WORD = re.compile(r"(?<![\w'’@./\\-])[A-Za-z]{3,}(?![\w'’@/\\-])")
+_WORD = re.compile(r"(?<![\w'’@./\\-])[A-Za-z]{3,}(?![\w'’@/\\-]|\.\w)")
 _MOST_SUGGESTIONS = 2
+_MOST_RESPELLINGS = 8
+"""Of one line: each is looked at in several views."""
+
+_LEAST_OF_LANGUAGE = 4
+"""Words of a line that tell whether it is English."""
+
 _LEAST_PART = 3
 """Letters of a word that another one was run together with."""
 
@@ -31,6 +37,9 @@ class Respelling(NamedTuple):
 def respellings(text: str) -> list[Respelling]:
     """What a line may say where it was misread: words of English instead of others, run together or apart."""
     words = list(_WORD.finditer(text))
+    num_known = sum(word[0] in english() for word in words)
+    if len(words) >= _LEAST_OF_LANGUAGE and num_known < len(words) / 2:
+        return []  # another language
     found = [
         (word.start(), word.end(), other)
         for word in words
@@ -41,7 +50,10 @@ def respellings(text: str) -> list[Respelling]:
         for word, following in itertools.pairwise(words)
         if text[word.end() : following.start()] == " " and _are_one(word[0], following[0])
     ]
-    return [Respelling(text[:start] + instead + text[stop:], start, stop, instead) for start, stop, instead in found]
+    return [
+        Respelling(text[:start] + instead + text[stop:], start, stop, instead)
+        for start, stop, instead in found[:_MOST_RESPELLINGS]
+    ]
 
 
 def chosen(text: str, others: Sequence[Respelling], likelihoods: Sequence[float]) -> str:
@@ -63,10 +75,10 @@ def _parts(word: str) -> Iterator[str]:
     if word in known or len(word) < 2 * _LEAST_PART:
         return
     for end in range(_LEAST_PART, len(word) - _LEAST_PART + 1):
-        if word[:end] in known and word[end:] in known:
+        if known.is_word(word[:end]) and known.is_word(word[end:]):
             yield f"{word[:end]} {word[end:]}"
 
 
 def _are_one(word: str, following: str) -> bool:
     known = english()
-    return word + following in known and not (word in known and following in known)
+    return known.is_word(word + following) and not (known.is_word(word) and known.is_word(following))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastvlm.inference.line_lookup import look_up
+from fastvlm.inference.mentions import FUNCTION_WORDS
 from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, number_of
 from fastvlm.inference.receipt_lookup import asks_for_total, dates_of, is_time
 from fastvlm.inference.receipt_rows import amount_of
@@ -235,6 +236,8 @@ def _is_part_of_value(word: str, before: str) -> bool:
 
 
 def _claims(statement: str) -> Iterator[_Claim]:
+    if statement.partition(" ")[0].lower() in FUNCTION_WORDS:
+        statement = statement[0].lower() + statement[1:]  # it began a sentence, and is no name
     for pattern, template in _CLAIMS:
         found = pattern.fullmatch(statement)
         if found:
@@ -345,7 +348,7 @@ def _is_number(found: Found, measure: _Measure, expected: _Measure) -> bool:
     if difference <= (_NEAR * abs(expected.value) if found.is_measured else 1e-9):
         return True
     texts = (f"{measure.value:.2f}", f"{expected.value:.2f}")
-    return found.confidence < _SURE_OF_NUMBER and differ_by_one(*texts)
+    return not found.is_measured and found.confidence < _SURE_OF_NUMBER and differ_by_one(*texts)
 
 
 def _measure(text: str) -> _Measure | None:

@@ -85,12 +85,17 @@ def look_up_title(question: str, page: Page) -> Found | None:
 
 def asks_for_missing_title(question: str, page: Page) -> bool:
     """Whether a question asks for the title of a page that begins with something else."""
-    return bool(_ASKS_FOR_TITLE.search(question) and page.rows and not _has_title(page))
+    is_other = bool(page.rows) and (page.rows[0][0].is_number or _begins_with_legend(page))
+    return bool(_ASKS_FOR_TITLE.search(question)) and is_other
 
 
 def _has_title(page: Page) -> bool:
-    first = page.rows[0][0]
-    return len(page.rows[0]) == 1 and not first.is_number and not _ENTRY_OF_LEGEND.search(first.text)
+    return len(page.rows[0]) == 1 and not page.rows[0][0].is_number and not _begins_with_legend(page)
+
+
+def _begins_with_legend(page: Page) -> bool:
+    """Whether the first two rows are entries of the legend of a pie."""
+    return len(page.rows) > 1 and all(_ENTRY_OF_LEGEND.search(row[0].text) for row in page.rows[:2])
 
 
 def _line(ordinal: str, page: Page) -> Found | None:

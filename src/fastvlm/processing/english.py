@@ -1,13 +1,14 @@
 """Words of English, and which of them are nearest to one that was read.
 
 The list is of SCOWL (Spell Checker Oriented Word Lists), its sizes up to 50 in American and British spelling, with
-names of days, months, peoples and the like; `python -m fastvlm.processing.english FOLDER` makes it anew of the folder
-`final` of SCOWL, or of Debian's package `scowl`.
+names of days, months and the like, and of people and places; `python -m fastvlm.processing.english FOLDER` makes
+it anew of the folder `final` of SCOWL, or of Debian's package `scowl`.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import sys
 import unicodedata
@@ -23,9 +24,8 @@ from fastvlm.files import write_whole
 
 _FILE = "english_words.txt.gz"
 _SIZES = (("10",), ("20",), ("35", "40"), ("50",))
-_KINDS = ("words", "upper", "proper-names")
-_NO_NAMES_FROM = "50"
-"""On, they are those of people and places, of which too many are nearly a word."""
+_NAMES = len(_SIZES)
+"""In place of a size, of names of people and places: too many of them are nearly a word."""
 
 _SPELLINGS = ("english", "american", "british")
 _LONGEST = 16
@@ -36,12 +36,12 @@ _RARER = 0.15
 _LIMITS = ((4, 0.5), (6, 1.0), (_LONGEST, 1.6))
 """How many letters a word has at most, and by how much it may differ from one that was read."""
 
-_READ_FOR_EACH_OTHER = (
+_ALIKE = (
     "ilt1fjr", "ceo", "aeo", "un", "mnh", "gyqs", "vwy", "uw", "ft", "tdc", "hbk", "kx", "pn", "dl",
 )  # fmt: skip
 """Letters of which one is read for another."""
 
-_LOOK_ALIKE = {(one, other) for letters in _READ_FOR_EACH_OTHER for one in letters for other in letters if one != other}
+_LOOK_ALIKE = {(one, other) for letters in _ALIKE for one in letters for other in letters if one != other}
 _READ_FOR_ANOTHER, _DOUBLED, _THIN, _OTHER = 0.5, 0.4, 0.6, 1.0
 """What a word differs by where a letter is read for another, or is missing or too many: doubled, thin, or any other."""
 
@@ -49,16 +49,20 @@ _THIN_LETTERS = frozenset("ijlrste")
 
 
 class English:
-    """A list of words. sizes: of each, 0 for the most common ones."""
+    """A list of words. sizes: of each, 0 for the most common ones; names are known, and no word is taken for one."""
 
     def __init__(self, sizes: dict[str, int]) -> None:
         self._sizes = sizes
-        self._words = [word for word in sizes if 2 < len(word) <= _LONGEST and word.isalpha() and word.isascii()]
+        self._words = [word for word, size in sizes.items() if size != _NAMES and 2 < len(word) <= _LONGEST]
         self._lengths = np.array([len(word) for word in self._words])
         self._counts = _counts(self._words)
 
     def __contains__(self, word: str) -> bool:
         return word.lower() in self._sizes
+
+    def is_word(self, text: str) -> bool:
+        """Whether a text is a word, and no name alone."""
+        return self._sizes.get(text.lower(), _NAMES) != _NAMES
 
     def nearest(self, word: str, most: int) -> list[str]:
         """The words that one may be, as it was read, the likeliest first and in its letters, small or capital.
@@ -124,17 +128,14 @@ def _written_like(word: str, other: str) -> str:
 
 
 def _of_scowl(folder: Path) -> list[list[str]]:
-    """The words of each size in SCOWL's files, without accents, each once."""
+    """The words of each size in SCOWL's files, and then names, without accents, each once."""
     known: set[str] = set()
     found = []
-    for sizes in _SIZES:
-        names = [
-            f"{spelling}-{kind}.{size}"
-            for spelling in _SPELLINGS
-            for kind in _KINDS
-            for size in sizes
-            if kind == "words" or size < _NO_NAMES_FROM
-        ]
+    kinds: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(("words", "upper"), sizes) for sizes in _SIZES[:-1]]
+    kinds.append((("words",), _SIZES[-1]))
+    kinds.append((("upper", "proper-names"), tuple(itertools.chain(*_SIZES))))
+    for of_one, sizes in kinds:
+        names = [f"{spelling}-{kind}.{size}" for spelling in _SPELLINGS for kind in of_one for size in sizes]
         lines = [line for name in names if (folder / name).is_file() for line in _lines(folder / name)]
         words = {word for word in lines if re.fullmatch("[a-z]{2,}", word)} - known
         known |= words

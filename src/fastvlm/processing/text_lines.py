@@ -59,6 +59,7 @@ _LEAST_DOTS, _LEAST_LEADER, _MOST_LETTERS_IN_LEADER = 5, 2.0, 0.2
 _SIDE_OF_BOX = 1.8
 """A thin upright stroke that is so many letters high is the side of a box, and no letter."""
 
+_BANDS_IN_BANDS = 3
 _BAND_STEP, _MOST_BANDS, _LEAST_BAND, _FULL_BAND = 2, 60, (60, 14), 0.8
 """Of bands of another ground: every which pixel is looked at; of a picture with more parts, none is one; width and
 height at least, in pixels; and how much of its sides is of its ground.
@@ -120,13 +121,7 @@ def find_text_lines(picture: UInt8Array) -> list[Box]:
     if shrunk_by > 1:
         image = image.resize((max(1, round(image.width / shrunk_by)), max(1, round(image.height / shrunk_by))))
     grey = np.asarray(image, dtype=np.float32)
-    ink = _ink(grey)
-    boxes = []
-    for band in _bands(grey):
-        rows, columns = slice(band.top, band.bottom), slice(band.left, band.right)
-        ink[rows, columns] = False
-        boxes += [box.moved(band.left, band.top) for box in _lines_of(_ink(grey[rows, columns]))]
-    boxes = _in_rows([*boxes, *_lines_of(ink)])
+    boxes = _in_rows(_lines_on(grey, _BANDS_IN_BANDS))
     return [
         Box(
             int(left * shrunk_by),
@@ -233,6 +228,17 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     lines = _joined([Box(*box) for box in boxes[amounts >= 6].tolist()], letter_px)
     lines = [line for line in lines if line.height >= 0.5 * letter_px and line.width >= 0.15 * letter_px]
     return _in_rows(lines)
+
+
+def _lines_on(grey: Float32Array, depth: int) -> list[Box]:
+    """Lines on a page and, each by itself, on bands of another ground. depth: how many bands may lie in each other."""
+    ink = _ink(grey)
+    boxes = []
+    for band in _bands(grey) if depth else []:
+        rows, columns = slice(band.top, band.bottom), slice(band.left, band.right)
+        ink[rows, columns] = False
+        boxes += [box.moved(band.left, band.top) for box in _lines_on(grey[rows, columns], depth - 1)]
+    return [*boxes, *_lines_of(ink)]
 
 
 def _in_rows(lines: Sequence[Box]) -> list[Box]:

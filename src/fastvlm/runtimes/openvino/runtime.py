@@ -107,7 +107,8 @@ class OpenVINORuntime:
         self._encoders: dict[tuple[int, int, int], Run] = {}
         # One picture at a time.
         self._lock = threading.Lock()
-        self._preparation: threading.Thread | None = None
+        self._preparing: tuple[tuple[int, int, int], threading.Thread] | None = None
+        self._prepared: tuple[tuple[int, int, int], Run] | None = None
 
     @property
     def max_positions(self) -> int:
@@ -135,15 +136,18 @@ class OpenVINORuntime:
         What fails is told by `encode`, which tries again.
         """
         size = _graph_size(layout)
-        is_busy = self._preparation is not None and self._preparation.is_alive()
+        is_busy = self._preparing is not None and self._preparing[1].is_alive()
         if size in self._encoders or len(self._encoders) >= self._num_fixed_sizes or is_busy:
             return
-        self._preparation = threading.Thread(target=self._prepare, args=(size,), name="prepare encoder")
-        self._preparation.start()
+        thread = threading.Thread(target=self._prepare, args=(size,), name="prepare encoder")
+        with contextlib.suppress(RuntimeError):  # of a system that has no more threads
+            thread.start()
+            self._preparing = size, thread
 
     def _prepare(self, size: tuple[int, int, int]) -> None:
         with self._lock, contextlib.suppress(Exception):
-            self._encoder_for(*size)
+            # Apart from those that are kept: its picture may yet turn out to be broken.
+            self._prepared = size, self._made(size)
 
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
@@ -151,11 +155,11 @@ class OpenVINORuntime:
         Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
         """
         check_pixels(image)
-        is_prepared = self._preparation is not None and self._preparation.is_alive()
+        size, preparing = _graph_size(image.layout), self._preparing
+        is_awaited = preparing is not None and preparing[0] == size and preparing[1].is_alive()
         with self._lock:
-            # What one waited for was its graph.
-            note("compile" if is_prepared else "encode")
-            encoder = self._encoder_for(*_graph_size(image.layout), note)
+            note("compile" if is_awaited else "encode")
+            encoder = self._encoder_for(*size, note)
             features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
             note("encode")
             tokens = np.array(self._projector.infer([features])[0], np.float32)
@@ -172,14 +176,21 @@ class OpenVINORuntime:
         if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
             size = (-1, -1, -1)
         if size not in self._encoders:
-            num_tiles, height_px, width_px = size
-            compiled = self._engine.compiled(
-                "encoder-" + ("any" if num_tiles < 0 else f"{num_tiles}x{height_px}x{width_px}"),
-                lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
-            )
-            self._encoders[size] = compiled.run()
-            note("compile")
+            prepared, self._prepared = self._prepared, None
+            if prepared is not None and prepared[0] == size:
+                self._encoders[size] = prepared[1]
+            else:
+                self._encoders[size] = self._made(size)
+                note("compile")
         return self._encoders[size]
+
+    def _made(self, size: tuple[int, int, int]) -> Run:
+        num_tiles, height_px, width_px = size
+        compiled = self._engine.compiled(
+            "encoder-" + ("any" if num_tiles < 0 else f"{num_tiles}x{height_px}x{width_px}"),
+            lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
+        )
+        return compiled.run()
 
     def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
         """Look up the words and put the visual tokens into their slots.
