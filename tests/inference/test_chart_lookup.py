@@ -301,3 +301,18 @@ def sideways() -> Page:
         draw.rectangle((80, y - 12, 80 + 6 * value, y + 12), fill=GREEN)
         lines += [line(name, 40, y), line(str(value), 80 + 6 * value + 14, y)]
     return Page(lines, np.asarray(image))
+
+
+def test_entries_of_a_legend_and_categories_may_have_numbers() -> None:
+    page = upright({"Jam": (30, 10), "Tea": (12, 40)}, (GREEN, BLUE))
+    quarters = [replace(one, text={"North": "Q1", "South": "Q2"}.get(one.text, one.text)) for one in page.lines]
+    assert value(Page(quarters, page.picture), "What is Q2 for Tea?") == pytest.approx(40, rel=0.05)
+    numbered = upright({str(number): (height,) for number, height in enumerate((30, 12, 45, 21), start=1)})
+    chart = find_chart(numbered)
+    assert chart is not None and [label.text for label in chart.labels] == ["1", "2", "3", "4"]
+
+
+def test_a_number_of_the_page_below_a_chart_makes_it_no_table() -> None:
+    bars = sideways()
+    below = line("12", 400, 196)
+    assert find_chart(Page([*bars.lines, below], bars.picture)) is not None

@@ -27,6 +27,8 @@ def line(text: str, written: str | None = None) -> ReadLine:
         ("48.0", "48.0", "48.0"),
         ("300", "300", "300"),
         ("66.11", "66.11", "66.11"),
+        ("$12.00", "$12.0", "$12.00"),  # with nothing that has a $ to compare it with
+        ("1,500", "1,50", "1,500"),
     ],
 )
 def test_a_digit_that_was_read_twice_is_left_out(read: str, written: str, expected: str) -> None:

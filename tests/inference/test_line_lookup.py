@@ -344,3 +344,28 @@ def test_what_begins_with_something_else_has_no_title() -> None:
     assert not names_what_is_missing("Give me the heading.", page("Row   Size", "Give   192", "Have   7"))
     assert answer("What is the title?", page("Sales rose by 12%", "Row   Size", "Give   192")) == "Sales rose by 12%"
     assert not names_what_is_missing("What is the title?", page("Sales", "Row   Size", "Give   192"))
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("What is the name?", "Anna"), ("What is the phone?", "555"), ("Which field is Oslo?", "City")],
+)
+def test_labels_beside_their_values_stay_so_where_rows_stand_in_groups(question: str, expected: str) -> None:
+    assert answer(question, page("Name   Anna", "City   Oslo", "", "Phone  555", "Fax    556")) == expected
+
+
+def test_a_label_may_speak_of_a_minimum_or_a_maximum() -> None:
+    loan = page("Loan", "Minimum payment   35.00", "Maximum load: 630 kg", "City   Oslo")
+    assert answer("What is the minimum payment?", loan) == "35.00"
+    assert answer("What is the maximum load?", loan) == "630 kg"
+
+
+def test_a_number_that_is_a_part_of_a_name_is_no_cell() -> None:
+    prices = page("Item        Price   Stock", "Windows 10  99      4", "Ruler       10      7")
+    assert answer("What is the price of Windows 10?", prices) == "99"
+    points = page("Name   Points   Age", "Carl   40       12", "Bert   5        13")
+    assert answer("What are the Points of Carl in Class 5?", points) == "40"
+
+
+def test_who_asks_is_no_name() -> None:
+    assert answer("When can I see the doctor?", page("Our doctors", "J. Brown", "A. Green", "B. White")) is None

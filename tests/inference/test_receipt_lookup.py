@@ -340,3 +340,34 @@ def test_a_price_may_have_its_currency_behind_it() -> None:
     receipt = page("SHOP", "Bread   5.20  EUR", "Milk   1.30  EUR", "TOTAL   6.50  EUR", "Cash   6.50  EUR")
     assert answer("Which item costs 1.30 EUR?", receipt) == "Milk"
     assert answer("What is the total?", receipt) == "6.50"
+
+
+@pytest.mark.parametrize(
+    ("rows", "question", "expected"),
+    [
+        (("Receipt No: 4711   Cashier: 123",), "What is the receipt number?", "4711"),
+        (("Invoice 4711   PO 9981",), "What is the invoice number?", "4711"),
+        (("Invoice No: 1001", "Order No: 2002"), "What is the order number?", "2002"),
+        (("Bill to: Anna Smith 12345", "Invoice No: 1001"), "What is the invoice number?", "1001"),
+        (("Order 12 desks 1200", "Invoice: INV-20240012"), "What is the invoice number?", "INV-20240012"),
+        (("Invoice  Nox  272556",), "What is the invoice number?", "272556"),
+        (("Invoice No: 1001", "12-03-2021"), "What is the date of invoice number 1001?", "12-03-2021"),
+    ],
+)
+def test_other_numbers_beside_that_of_a_receipt_are_not_taken_for_it(
+    rows: tuple[str, ...], question: str, expected: str
+) -> None:
+    assert answer(question, page("SHOP", *rows, "Bread   5.20", "Jam   3.00", "TOTAL   8.20")) == expected
+
+
+def test_shares_of_an_invoice_are_no_pie() -> None:
+    invoice = page(
+        "Invoice", "Work   20.00", "VAT 20%   4.00", "Discount 5%   1.00", "Service 10%   2.00", "Total   25.00"
+    )
+    assert answer("How much is the VAT?", invoice) == "4.00"
+    assert answer("How much was the service?", invoice) == "2.00"
+
+
+def test_pieces_above_a_name_are_not_those_of_the_next_one() -> None:
+    receipt = page("SHOP", "2 x 1.50", "Tea   3.00", "3 x 2.00", "Cake   6.00", "TOTAL   9.00")
+    assert answer("How many Tea were bought?", receipt) != "3"

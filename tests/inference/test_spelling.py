@@ -18,6 +18,9 @@ from fastvlm.inference.spelling import chosen, respellings
         ("captain", None),
         ("abc@caplain.com", None),
         ("AB-Caplain", None),
+        ("yelow.com", None),
+        ("raport.txt", None),
+        ("Vielen Dank fuer Ihren Einkauf", None),  # another language
         ("Caplain's", None),
         ("12.50", None),
     ],

@@ -184,3 +184,25 @@ def test_text_on_a_band_of_another_ground_is_found(ground: int, band: tuple[int,
     for text, left, top in texts:
         draw.text((left, top), text, fill=(ink,) * 3, font=ImageFont.load_default(SIZE_PX))
     assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
+
+
+def test_bands_may_lie_in_each_other() -> None:
+    """A dark page with a light card, which has a dark head: of all three the text is found."""
+    font = ImageFont.load_default(SIZE_PX)
+    image = Image.new("RGB", (420, 260), (30, 32, 36))
+    draw = ImageDraw.Draw(image)
+    draw.text((20, 14), "Settings", fill=(235, 235, 235), font=font)
+    draw.rectangle((40, 60, 380, 230), fill=(245, 245, 245))
+    draw.rectangle((56, 76, 364, 112), fill=(40, 60, 110))
+    draw.text((80, 82), "Account", fill=(250, 250, 250), font=font)
+    draw.text((80, 150), "Monday", fill=(20, 20, 20), font=font)
+    places = ((20, 14, "Settings"), (80, 82, "Account"), (80, 150, "Monday"))
+    expected = [Box(*map(int, draw.textbbox((left, top), text, font=font))) for left, top, text in places]
+    assert_same_places(find_text_lines(np.asarray(image)), expected, within_px=4)
+
+
+def test_a_thick_frame_hides_nothing() -> None:
+    page, boxes = drawn(LIST)
+    image = Image.fromarray(page)
+    ImageDraw.Draw(image).rectangle((0, 0, 399, 159), outline=(20, 20, 20), width=9)
+    assert_same_places(find_text_lines(np.asarray(image)), boxes, within_px=4)
