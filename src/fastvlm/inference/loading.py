@@ -54,7 +54,7 @@ def load(
     for. max_ttft_ms: a time to first token to keep by lowering the resolution of pictures, None for full
     resolution; how fast the machine is gets measured the first time, for seconds to a minute. closer_look: whether a
     model that was taught to, as the embedded one was, reads a picture line by line where one look did not make it
-    sure, which takes some hundred milliseconds more; never with max_ttft_ms.
+    sure, which takes up to some seconds more; never with max_ttft_ms.
     Raises CheckpointError for an unknown template or image mode and for a model that is not there or not whole,
     GenerationError for a device, a precision or a runtime that is not there, MissingExtraError where torch is needed
     and not installed.
