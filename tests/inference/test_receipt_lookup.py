@@ -371,3 +371,10 @@ def test_shares_of_an_invoice_are_no_pie() -> None:
 def test_pieces_above_a_name_are_not_those_of_the_next_one() -> None:
     receipt = page("SHOP", "2 x 1.50", "Tea   3.00", "3 x 2.00", "Cake   6.00", "TOTAL   9.00")
     assert answer("How many Tea were bought?", receipt) != "3"
+
+
+def test_a_date_is_told_without_the_time_beside_it() -> None:
+    rows = ("Bread   5.20", "Milk   1.30", "TOTAL   6.50")
+    assert answer("What is the date?", page("SHOP", "Date 22/12/2017 14:03", *rows)) == "22/12/2017"
+    assert answer("What is the date?", page("SHOP", "Date: 5 May 2017", *rows)) == "5 May 2017"
+    assert answer("What is the time?", page("SHOP", "Date 22/12/2017 14:03", *rows)) == "14:03"

@@ -32,6 +32,7 @@ from fastvlm.inference.receipt_lookup import (
     look_up_by_form,
     look_up_on_receipt,
     may_be_date,
+    without_time,
     written_date,
 )
 from fastvlm.inference.receipt_rows import amount_of, is_receipt, written_amount
@@ -152,8 +153,10 @@ def _named(question: str, page: Page) -> tuple[list[str], list[Mention]]:
 def _beside(question: str, words: Sequence[str], mentions: Sequence[Mention], page: Page) -> Found | None:
     """The label of what a question names, or what belongs to such a label."""
     found = (_label(question, mentions, page) or _first_value(words, mentions, page)) if mentions else None
+    if found is None or not asks_for_date(question):
+        return found
     # What stands beside a date is often the time.
-    return None if found is not None and asks_for_date(question) and not may_be_date(found.text) else found
+    return replace(found, text=without_time(found.text)) if may_be_date(found.text) else None
 
 
 def names_what_is_missing(question: str, page: Page) -> bool:

@@ -135,6 +135,12 @@ def _payment(page: Page) -> Found | None:
     return None
 
 
+def without_time(text: str) -> str:
+    """A date without the time that stands beside it."""
+    rest = " ".join(_TIME.sub(" ", text).split()).strip(" ,-")
+    return rest if may_be_date(rest) else text
+
+
 def written_date(text: str) -> str:
     """A date that begins with its month, with the comma behind the day, which is often too small to be read."""
     found = _WITHOUT_COMMA.fullmatch(text)
