@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 import fastvlm
 from fastvlm.batches import UInt8Array
 from fastvlm.data.synthetic.documents.samples import document_sample
-from fastvlm.inference import line_reader
+from fastvlm.inference import line_reader, spelling
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import ReadLine, joined_line
@@ -196,7 +196,7 @@ def test_words_of_english_are_read_right_more_often(reader: LineReader, monkeypa
         for is_spelled in (False, True):
             with monkeypatch.context() as patched:
                 if not is_spelled:
-                    patched.setattr(line_reader, "respellings", lambda _text: [])
+                    patched.setattr(spelling, "respellings", lambda _text: [])
                 read, _ = reader.read(picture, boxes, Stopwatch())
             right[is_spelled] += sum(line.text == text for line, text in zip(read, lines, strict=True))
     assert right[True] > 1.1 * right[False] > 10, right

@@ -19,12 +19,10 @@ from fastvlm.files import is_pipe
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
-from fastvlm.inference.doubled_digits import without_doubled_digits
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Found, Page
 from fastvlm.inference.questions import MOST_CHARACTERS, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
-from fastvlm.inference.receipt_rows import is_receipt
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
@@ -175,6 +173,10 @@ class CloserLook:
         if not worth(boxes, picture):
             return Page([]), NOTHING_USED
         lines, usage = self._reader.read(picture, boxes if len(boxes) <= MOST_LINES else [], clock)
+        # Only now: a command whose one look is enough starts that much sooner.
+        from fastvlm.inference.doubled_digits import without_doubled_digits
+        from fastvlm.inference.receipt_rows import is_receipt
+
         page = Page([line for line in lines if is_text(line.text)], picture)
         if not is_receipt(page):  # whose amounts have two decimals
             page = Page(without_doubled_digits(page.lines), picture)

@@ -154,7 +154,11 @@ def repaired_label(line: ReadLine, label: str) -> str:
 def _is_misread(label: str, usual: str) -> bool:
     """Whether a label may be a usual one that was misread, and is no other one, such as *county* or *phone 2*."""
     words = label.split()
-    return len(words) == len(usual.split()) and label.isalpha() and not all(word in english() for word in words)
+    return (
+        len(words) == len(usual.split())
+        and all(map(str.isalpha, words))
+        and not all(word in english() for word in words)
+    )
 
 
 def _differ_in_look(first: str, second: str) -> bool:

@@ -17,7 +17,6 @@ from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
 from fastvlm.inference.page import ReadLine, joined_line
 from fastvlm.inference.reading import is_text
-from fastvlm.inference.spelling import chosen, respellings
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.text_lines import Box, gaps_of, words_of
@@ -105,9 +104,12 @@ class LineReader:
 
     def _put_right(self, picture: UInt8Array, lines: list[ReadLine], clock: Stopwatch) -> Usage:
         """Spell lines that leave doubt as the model would rather read them, of what their words may be."""
+        # Only now: a command whose one look is enough starts that much sooner.
+        from fastvlm.inference import spelling
+
         with clock.phase("preprocess"):
             doubtful = [place for place in _doubtful(lines) if not lines[place].is_cut][:_MOST_PUT_RIGHT]
-            others = {place: found for place in doubtful if (found := respellings(lines[place].text))}
+            others = {place: found for place in doubtful if (found := spelling.respellings(lines[place].text))}
         texts = [
             (place, text)
             for place, found in others.items()
@@ -118,7 +120,7 @@ class LineReader:
         )
         likelihoods = iter(line.confidence for line in said)
         for place, found in others.items():
-            text = chosen(lines[place].text, found, [next(likelihoods) for _ in range(1 + len(found))])
+            text = spelling.chosen(lines[place].text, found, [next(likelihoods) for _ in range(1 + len(found))])
             lines[place] = replace(lines[place], text=text)
         return used
 
