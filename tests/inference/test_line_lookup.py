@@ -227,6 +227,12 @@ def test_a_label_above_its_value_is_found_and_a_misread_usual_one_is_put_right()
         ("How many columns of numbers are there?", TABLE, "2"),
         ("How many values are in each row?", TABLE, "2"),
         ("How many lines of text are there?", FORM, "5"),
+        ("How many fields are there?", FORM, "4"),
+        ("How many entries are on the form?", FORM, "4"),
+        ("Fields?", FORM, "4"),
+        ("How many fields are there?", RECEIPT, None),
+        ("How many fields are there?", TABLE, None),
+        ("How many fields are empty?", FORM, None),
         ("How many lines does the table have below the header?", TABLE, "3"),
         ("How many rows does the table have?", FORM, None),
         ("How many apples were sold in Bergen?", TABLE, "5"),  # which is no count
@@ -369,3 +375,18 @@ def test_a_number_that_is_a_part_of_a_name_is_no_cell() -> None:
 
 def test_who_asks_is_no_name() -> None:
     assert answer("When can I see the doctor?", page("Our doctors", "J. Brown", "A. Green", "B. White")) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (("Booking", "Phone", "0123 456", "Colour", "Blue", "City", "Oslo"), "3"),  # labels above their values
+        (("Booking", "Departmnet  Sales", "Name  Ada", "lnvoice  776634", "Weight 71 kg"), "4"),  # misread
+        (("Survey", "Shoe size: 42", "Pets: none", "Diet: vegan"), "3"),  # that hardly any form has
+        (("Survey", "Shoe size   42", "Pets   none", "Diet   vegan"), "3"),
+        (("Name: Ada      City: Oslo", "Age: 36      Phone: 123 45"), "4"),  # in two columns
+        (("On a hill", "there stood a house", "and by the house a tree"), None),
+    ],
+)
+def test_fields_of_a_form_are_counted(rows: tuple[str, ...], expected: str | None) -> None:
+    assert answer("How many fields does the form have?", page(*rows)) == expected

@@ -17,6 +17,7 @@ from fastvlm.batches import UInt8Array
 from fastvlm.errors import CheckpointError, ImageError
 from fastvlm.files import is_pipe
 from fastvlm.inference.answers import Answer
+from fastvlm.inference.arrow_lookup import asks_for_arrow
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
@@ -29,6 +30,7 @@ from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image
 from fastvlm.processing.text_lines import Box, find_text_lines, rows_of
+from fastvlm.processing.tick_boxes import without_tick_boxes
 
 MOST_LINES = 400
 """More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
@@ -132,7 +134,7 @@ class CloserLook:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
         if len(question) > MOST_CHARACTERS:
             return None
-        has_few = asks_for_text(question) or asks_by_place(question) or asks_for_colour(question)
+        has_few = any(asks(question) for asks in (asks_for_text, asks_by_place, asks_for_colour, asks_for_arrow))
         are_enough = _are_any if has_few else _are_several
         if first.is_unsure:
             return _LEAST_CONFIDENCE, are_enough
@@ -166,7 +168,7 @@ class CloserLook:
             digest.update(np.ascontiguousarray(picture).data)
             key = digest.hexdigest()
             known = self._pages.get(key)
-            boxes = [] if known is not None else find_text_lines(picture)
+            boxes = [] if known is not None else without_tick_boxes(find_text_lines(picture), picture)
         if known is not None:
             self._pages.move_to_end(key)
             return known, NOTHING_USED

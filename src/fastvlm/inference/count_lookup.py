@@ -1,4 +1,4 @@
-"""Counts what a page shows: lines of text, rows and columns of a table, the categories of a chart."""
+"""Counts what a page shows: lines of text, fields of a form, rows and columns of a table, the categories of a chart."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from itertools import groupby
 from statistics import multimode
 
 from fastvlm.inference.chart_lookup import Chart
+from fastvlm.inference.form_lookup import field_labels
 from fastvlm.inference.page import Found, Page, ReadLine
 from fastvlm.inference.pie_lookup import Slice, is_whole
 from fastvlm.inference.questions import ASIDES
+from fastvlm.inference.receipt_rows import is_receipt
 
 _COUNTS = r"\b(?:how many|number of|count)\b.*"
 _ROWS_QUESTION = re.compile(_COUNTS + r"(\brows\b|\b(lines|entries)\b.*\b(below|column|table)\b)", re.I)
 _COLUMNS_QUESTION = re.compile(_COUNTS + r"(\bcolumns\b|\b(values|numbers)\b.*\brow\b)|^\W*columns\b", re.I)
+_FIELDS_QUESTION = re.compile(
+    _COUNTS + r"(\bfields\b|\bvalues are (given|there)\b|\bentries are (there|(on|in) (the|this))\b)|^\W*fields\b", re.I
+)
 _LINES_QUESTION = re.compile(_COUNTS + r"\blines\b", re.I)
 _CATEGORIES_QUESTION = re.compile(_COUNTS + r"(\b(bars|categories|points|slices|parts)\b|\bvalues\b.*\bline\b)", re.I)
 _COUNT = """
-any are bars below beside categories chart column columns connect connected count data diagram different do document
-does each entries every figure find form graph header here hold how line lines many names number numbers page parts
-picture pie points row rows sheet show shown slices table text there values with
+any are bars below beside categories chart column columns connect connected contain contains count data diagram
+different do document does each entries every fields figure filled find form given graph has header here hold how line
+lines many names number numbers page parts picture pie points row rows sheet show shown slices table text there values
+with
 """
 _COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
 """All that a question for a number of such things says; another word is a condition, of which nothing is known."""
@@ -36,7 +42,7 @@ _SURE = 0.7
 
 
 def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[Slice]) -> Found | None:
-    """Answer a question for how many lines, rows, columns or categories there are; None for others."""
+    """Answer a question for how many lines, fields, rows, columns or categories there are; None for others."""
     if not set(re.findall("[a-z0-9]+", question.lower())) <= _COUNT_WORDS:
         return None
     number, line = 0, None
@@ -50,6 +56,11 @@ def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[
     elif _ROWS_QUESTION.search(question):
         rows = _rows(page)
         number, line = len(rows), rows[0][0] if rows else None
+    elif _FIELDS_QUESTION.search(question):
+        is_table = any(len(row) > 2 for row in _rows(page))
+        is_other = chart is not None or pie or is_table or is_receipt(page)
+        labels = [] if is_other else field_labels(page)
+        number, line = len(labels), labels[0] if labels else None
     elif chart is None and _LINES_QUESTION.search(question):
         number, line = len(page.rows), page.lines[0]
     return Found(str(number), line, _SURE) if number and line is not None else None

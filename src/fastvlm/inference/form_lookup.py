@@ -33,6 +33,9 @@ _HARDLY_READ, _LIKE_USUAL = 0.35, 0.8
 _NEARER, _LEAST_PAIRS = 0.8, 2
 """A value below its label is so much nearer to it than to the next label, and so it is for so many of a form."""
 
+_KNOWN_ROWS, _MOST_WORDS = 0.6, 3
+"""Of the rows from the first one that begins with a label on, how many do in a form; and words of a label at most."""
+
 _LEAST_SURE_OF_LABEL = 0.3
 """How sure a label is however little so is the whole of a line that it begins."""
 
@@ -91,6 +94,40 @@ def values_below(page: Page) -> dict[ReadLine, ReadLine]:
         if 2 * num_called < len(found) or any(_is_usual(value) for value in found.values()):
             return {}
     return found
+
+
+def field_labels(page: Page) -> list[ReadLine]:
+    """The labels of a form's fields, or the lines that begin with one; none of a page that is hardly a form.
+
+    A label stands over its value; beside it; or before it on one line, with a colon or as fields are usually called.
+    Of most rows that is known, and the others between them are fields too.
+    """
+    found = [[line for line in row if _is_label(line, row)] for row in page.rows]
+    known = [place for place, labels in enumerate(found) if labels]
+    over = [place for place in known if any(_is_usual(label) for label in page.rows[place])]
+    if len(over) >= _LEAST_PAIRS and len(page.lines) == len(page.rows):
+        # A first label that was misread is one too, where all rows but a title are pairs then.
+        start = over[0] % 2 if (len(page.rows) - over[0]) % 2 == 0 else over[0]
+        every_second = list(range(start, len(page.rows) - 1, 2))
+        if set(over) <= set(every_second):
+            return [page.rows[place][0] for place in every_second]
+    first = known[0] if known else 0
+    if len(known) < max(_LEAST_PAIRS, _KNOWN_ROWS * (len(page.rows) - first)):
+        return []
+    return [label for row, labels in zip(page.rows[first:], found[first:], strict=True) for label in labels or row[:1]]
+
+
+def _is_label(line: ReadLine, row: Sequence[ReadLine]) -> bool:
+    """Whether a line of a row is a label, or begins with one."""
+    if not line.text[:1].isalpha():
+        return False
+    if re.search(r"[A-Za-z.]\s?:", line.text):
+        return True
+    words = line.text.lower().split()
+    starts = [" ".join(words[:count]) for count in range(1, min(_MOST_WORDS, len(words)) + 1)]
+    if any(likeness(one, start) >= _LIKE_USUAL for one in _LABELS for start in starts):
+        return True
+    return len(row) > 1 and row.index(line) % 2 == 0 and not any(":" in other.text for other in row)
 
 
 def _begins_with(line: ReadLine, others: Sequence[ReadLine]) -> ReadLine | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
 
+from fastvlm.inference.arrow_lookup import look_up_arrow
 from fastvlm.inference.chart_lookup import Chart, find_chart, written
 from fastvlm.inference.chart_points import points_of
 from fastvlm.inference.colour_lookup import look_up_colour
@@ -37,6 +38,8 @@ from fastvlm.inference.receipt_lookup import (
 )
 from fastvlm.inference.receipt_rows import amount_of, is_receipt, written_amount
 from fastvlm.inference.text_lookup import LEAST_LINES, asks_for_missing_title, look_up_text, look_up_title
+from fastvlm.inference.tick_lookup import look_up_ticks
+from fastvlm.inference.trend_lookup import asks_for_trend, trend_of
 
 _MAX_MENTIONS = 6
 """That are tried two by two."""
@@ -80,21 +83,22 @@ _LEAST_CELLS = 3
 def look_up(question: str, page: Page) -> Found | None:
     """Find the answer to a question on a page; None where nothing on it seems to be the answer, or a yes or no is.
 
-    Found are a short text as a whole and its colour, a line by its number and the word behind another; what receipts
-    say of the total, of what was bought and of the shop; how many lines, rows, columns or bars there are; where the row
-    and the column meet that a question names, in which row a number stands, and which one has the highest or the lowest
-    number of a column; bars and points of a chart; the field in which a value stands; what stands beside, below or
-    above a label that is named; the label of a number that is named; dates, times and numbers of documents without a
-    label; and titles. Labels are compared by likeness, since lines are misread.
+    Found are a short text as a whole and its colour, where an arrow points, a line by its number and the word behind
+    another; which boxes are ticked; what receipts say of the total, of what was bought and of the shop; how many lines,
+    fields, rows, columns or bars there are; where the row and the column meet that a question names, in which row a
+    number stands, and which one has the highest or the lowest number of a column; bars and points of a chart, and where
+    they go; the field in which a value stands; what stands beside, below or above a label that is named; the label of a
+    number that is named; dates, times and numbers of documents without a label; and titles. Labels are compared by
+    likeness, since lines are misread.
     """
     if is_yes_or_no(question):
         return None
-    text = look_up_text(question, page) or look_up_colour(question, page)
+    text = look_up_text(question, page) or look_up_colour(question, page) or look_up_arrow(question, page)
     if text is not None or len(page.lines) < LEAST_LINES or _NO_QUESTION.search(question):
         return text
-    on_receipt = look_up_on_receipt(question, page)
-    if on_receipt is not None:
-        return on_receipt
+    found = look_up_ticks(question, page) or look_up_on_receipt(question, page)
+    if found is not None:
+        return found
     chart = find_chart(page)
     pie = find_pie(page) if chart is None else []
     count = look_up_count(question, page, chart, pie)
@@ -134,6 +138,9 @@ def _on_page(question: str, page: Page) -> Found | None:
 
 
 def _on_chart(question: str, chart: Chart, page: Page) -> Found | None:
+    if asks_for_trend(question):
+        trend = trend_of(_values(chart, page, None, []))
+        return None if trend is None else Found(trend, chart.labels[-1], _SURE_OF_MEASURE)
     words, mentions = _named(question, page)
     mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
     found = _category(words, mentions, chart, page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,9 @@ _SURE = 0.7
 _MOST_DOUBTFUL = 150
 _MOST_WORDS = 8
 """So many lines are read again at most, and word by word those of no more words: a texture has hundreds, of no text."""
+
+_TOO_WIDE, _LEAST_LINES, _LEAST_LETTERS = 1.6, 5, 3
+"""Letters that are so much wider than usual on a page of so many lines, each of so many letters."""
 
 _MOST_PUT_RIGHT = 40
 """Lines whose words are looked up, of a page: the ones that are nearest to being read."""
@@ -93,11 +97,14 @@ class LineReader:
             parts = {place: words_of(boxes[place], gaps_of(picture, boxes[place])) for place in _doubtful(lines)}
         parts = {place: words for place, words in parts.items() if 1 < len(words) <= _MOST_WORDS}
         words, used_for_words = self._read(picture, list(itertools.chain(*parts.values())), _VIEWS, clock)
-        rest = iter(words)
+        rest, too_short = iter(words), _too_short(lines)
         for place, of_one in parts.items():
             read = [next(rest) for _ in of_one]
             joined = joined_line(read)
-            if joined.confidence > lines[place].confidence and _are_words(read, lines[place]):
+            is_surer = joined.confidence > lines[place].confidence or (
+                place in too_short and len(joined.text) > len(lines[place].text)
+            )
+            if is_surer and _are_words(read, lines[place]):
                 lines[place] = joined
         used_to_spell = self._put_right(picture, lines, clock)
         return lines, used + used_again + used_for_words + used_to_spell
@@ -156,8 +163,22 @@ class LineReader:
 
 def _doubtful(lines: Sequence[ReadLine]) -> list[int]:
     """Lines that leave doubt; of very many the ones that are nearest to being read."""
-    doubtful = [place for place, line in enumerate(lines) if line.confidence < _SURE]
+    too_short = _too_short(lines)
+    doubtful = [place for place, line in enumerate(lines) if line.confidence < _SURE or place in too_short]
     return sorted(doubtful, key=lambda place: -lines[place].confidence)[:_MOST_DOUBTFUL]
+
+
+def _too_short(lines: Sequence[ReadLine]) -> set[int]:
+    """Lines of which only the beginning was read: so much wider are their letters than those of the page."""
+    widths = {
+        place: line.box.width / (line.box.height * len(line.text))
+        for place, line in enumerate(lines)
+        if len(line.text) >= _LEAST_LETTERS
+    }
+    if len(widths) < _LEAST_LINES:
+        return set()
+    usual = median(widths.values())
+    return {place for place, width in widths.items() if width > _TOO_WIDE * usual}
 
 
 def _are_words(parts: Sequence[ReadLine], whole: ReadLine) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
+from fastvlm.inference.trend_lookup import asks_for_trend
+
 MOST_CHARACTERS = 300
 """Of a question that is looked up; longer ones ask for more than a page says in one place."""
 
 _ASIDES = """
-a altogether and answer briefly can closely could drawing exactly good have hello hey hi image in is it just keep let
-look looking me morning now of ok on please question quick see short so sorry tell thank thanks the this to well what
-when who why would you
+a altogether and answer briefly can closely could drawing exactly good have hello help hey hi image in is it just keep
+let look looking me morning now of ok on please question quick see short so sorry tell thank thanks the this to well
+what when who why would you
 """
 ASIDES = frozenset(_ASIDES.split())
 """What people say beside what they ask."""
@@ -27,4 +29,6 @@ _ASKS_FOR_OTHER = re.compile(r"\b(which|what|who|whose|where|when|how|list|name|
 
 def is_yes_or_no(question: str) -> bool:
     """Whether a question is answered by yes or no."""
+    if asks_for_trend(question):
+        return False
     return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))

@@ -11,6 +11,7 @@ from fastvlm.inference.mentions import FUNCTION_WORDS
 from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, number_of
 from fastvlm.inference.receipt_lookup import asks_for_total, dates_of, is_time
 from fastvlm.inference.receipt_rows import amount_of
+from fastvlm.inference.tick_lookup import look_up_ticks
 
 _FRAME = re.compile(
     r"^.*?\b(?:true or false|is (?:this|it) (?:true|right|correct)|yes or no|check this|statement correct)\b\s*"
@@ -166,6 +167,9 @@ def check_statement(question: str, page: Page) -> Verdict | None:
     thing of its kind was found: another number, date or name.
     """
     statement = _without_frame(" ".join(question.split()))
+    ticked = look_up_ticks(statement, page)
+    if ticked is not None:
+        return Verdict(ticked.text == "yes", ticked.confidence, ticked.line)
     if _DENIED.search(statement):
         return None
     word = _word(statement)

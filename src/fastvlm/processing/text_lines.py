@@ -12,20 +12,10 @@ from PIL import Image
 
 from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.errors import ImageError
+from fastvlm.processing.ink import DARK, BoolArray, ink_of
 
 _MAX_SIDE_PX = 2048
 """Larger pictures are searched made smaller: their letters stay large enough to be found."""
-
-_DARK = 128
-"""A picture that is mostly darker has light text."""
-
-_WINDOW_OF_SIDE = 0.05
-_LEAST_CONTRAST = 12
-_SAUVOLA = 0.2, 128.0
-"""What ink must be darker than: the mean around it, by more where the surroundings vary (Sauvola and Pietikäinen 2000).
-
-As shares of the short side, in grey levels, and the two constants of that paper.
-"""
 
 _LETTER_PX = 5, 0.08, 60
 """Height of letters at least, in pixels, and at most: as a share of the long side, or in pixels where that is more."""
@@ -67,7 +57,6 @@ height at least, in pixels; and how much of its sides is of its ground.
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
-BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 Thing = TypeVar("Thing")
 
@@ -114,23 +103,29 @@ def find_text_lines(picture: UInt8Array) -> list[Box]:
     more than some degrees, handwriting, and light text on dark parts of a light picture, or the other way round, unless
     these are bands with straight sides, are found in part or not at all. Raises ImageError on other arrays.
     """
+    grey, shrunk_by = grey_to_search(picture)
+    boxes = _in_rows(_lines_on(grey, _BANDS_IN_BANDS))
+    return [enlarged(box, shrunk_by, picture) for box in boxes]
+
+
+def grey_to_search(picture: UInt8Array) -> tuple[Float32Array, float]:
+    """A picture in greys, no larger than letters need to be found, and by how much it was made smaller.
+
+    Raises ImageError for an array that is no picture of uint8 and H x W x 3.
+    """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ImageError(f"Expected a picture of uint8 and H x W x 3, got {picture.dtype} and {picture.shape}.")
     image = Image.fromarray(picture).convert("L")
     shrunk_by = max(1.0, max(image.size) / _MAX_SIDE_PX)
     if shrunk_by > 1:
         image = image.resize((max(1, round(image.width / shrunk_by)), max(1, round(image.height / shrunk_by))))
-    grey = np.asarray(image, dtype=np.float32)
-    boxes = _in_rows(_lines_on(grey, _BANDS_IN_BANDS))
-    return [
-        Box(
-            int(left * shrunk_by),
-            int(top * shrunk_by),
-            min(picture.shape[1], round(right * shrunk_by)),
-            min(picture.shape[0], round(bottom * shrunk_by)),
-        )
-        for left, top, right, bottom in boxes
-    ]
+    return np.asarray(image, dtype=np.float32), shrunk_by
+
+
+def enlarged(box: Box, shrunk_by: float, picture: UInt8Array) -> Box:
+    """What was found on a picture that was made smaller, in the pixels of the picture."""
+    left, top, right, bottom = (edge * shrunk_by for edge in box)
+    return Box(int(left), int(top), min(picture.shape[1], round(right)), min(picture.shape[0], round(bottom)))
 
 
 def gaps_of(picture: UInt8Array, line: Box) -> list[Gap]:
@@ -138,7 +133,7 @@ def gaps_of(picture: UInt8Array, line: Box) -> list[Gap]:
     around = line.height
     top, left = max(0, line.top - around), max(0, line.left - around)
     part = picture[top : line.bottom + around, left : line.right + around]
-    ink = _ink(np.asarray(Image.fromarray(np.ascontiguousarray(part)).convert("L"), dtype=np.float32))
+    ink = ink_of(np.asarray(Image.fromarray(np.ascontiguousarray(part)).convert("L"), dtype=np.float32))
     columns = np.flatnonzero(ink[line.top - top : line.bottom - top, line.left - left : line.right - left].any(axis=0))
     return [
         Gap(line.left + int(end) + 1, line.left + int(start))
@@ -158,21 +153,6 @@ def split(line: Box, gaps: Sequence[Gap]) -> list[Box]:
     """The parts of a line between some gaps."""
     starts, stops = [line.left, *(gap.stop for gap in gaps)], [*(gap.start for gap in gaps), line.right]
     return [line._replace(left=start, right=stop) for start, stop in zip(starts, stops, strict=True)]
-
-
-def _ink(grey: Float32Array) -> BoolArray:
-    """Say what is darker than its surroundings, or lighter on a picture that is mostly dark."""
-    from scipy import ndimage
-
-    if np.median(grey) < _DARK:
-        grey = 255 - grey
-    window_px = max(15, round(_WINDOW_OF_SIDE * min(grey.shape))) | 1
-    mean = ndimage.uniform_filter(grey, window_px)
-    deviation = np.sqrt(np.maximum(ndimage.uniform_filter(grey * grey, window_px) - mean * mean, 0))
-    share, full_deviation = _SAUVOLA
-    threshold = np.minimum(mean * (1 + share * (deviation / full_deviation - 1)), mean - _LEAST_CONTRAST)
-    ink: BoolArray = grey < threshold
-    return ink
 
 
 class _Parts:
@@ -232,7 +212,7 @@ def _lines_of(ink: BoolArray) -> list[Box]:
 
 def _lines_on(grey: Float32Array, depth: int) -> list[Box]:
     """Lines on a page and, each by itself, on bands of another ground. depth: how many bands may lie in each other."""
-    ink = _ink(grey)
+    ink = ink_of(grey)
     boxes = []
     for band in _bands(grey) if depth else []:
         rows, columns = slice(band.top, band.bottom), slice(band.left, band.right)
@@ -251,7 +231,7 @@ def _bands(grey: Float32Array) -> list[Box]:
 
     # Every second pixel each way tells the same.
     small = grey[::_BAND_STEP, ::_BAND_STEP]
-    is_other = small < _DARK if np.median(small) >= _DARK else small >= _DARK
+    is_other = small < DARK if np.median(small) >= DARK else small >= DARK
     # Strokes of letters are thinner than a band.
     labels, num_parts = ndimage.label(ndimage.binary_opening(is_other, np.ones((3, 3), dtype=bool)))
     if not 0 < num_parts <= _MOST_BANDS:
