@@ -22,7 +22,7 @@ from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Found, Page
-from fastvlm.inference.questions import MOST_CHARACTERS, is_yes_or_no
+from fastvlm.inference.questions import MOST_CHARACTERS, asks_for_kind, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
@@ -56,6 +56,9 @@ _MISSING_BELOW, _SURE_OF_MISSING = 0.25, 0.6
 _SURE_OF_TEXT = 0.7
 """Of a text that one look reads with less, several views are the surer ones where they say another thing."""
 
+
+_FORM, _MISTAKEN_FOR_FORM = "a form", "a receipt"
+"""Scans of receipts look like forms at one look, however sure it is."""
 
 _CURRENCY_SIGNS = ("$", "€", "£", "¥")
 _BARE_AMOUNT = re.compile(r"\d[\d,]*\.\d\d")
@@ -134,6 +137,9 @@ class CloserLook:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
         if len(question) > MOST_CHARACTERS:
             return None
+        if asks_for_kind(question):
+            is_in_doubt = first.is_unsure or first.text.lower().startswith(_FORM)
+            return (_LEAST_CONFIDENCE, _are_several) if is_in_doubt else None
         has_few = any(asks(question) for asks in (asks_for_text, asks_by_place, asks_for_colour, asks_for_arrow))
         are_enough = _are_any if has_few else _are_several
         if first.is_unsure:
@@ -235,12 +241,24 @@ def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:
             return None
         box = None if verdict.line is None else verdict.line.box
         return _LookedUp("yes" if verdict.is_so else "no", verdict.confidence, box)
+    if asks_for_kind(question):
+        return _kind(page, first)
     found = look_up(question, page)
     if found is not None:
         return _LookedUp(_with_sign(found, first.text), found.confidence, found.line.box)
     if first.confidence < _MISSING_BELOW and names_what_is_missing(question, page):
         return _LookedUp(NOT_SHOWN, _SURE_OF_MISSING, None)
     return None
+
+
+def _kind(page: Page, first: Answer) -> _LookedUp | None:
+    """What kind of document a page is by its lines, where one look did not tell or may have been mistaken."""
+    from fastvlm.inference.kind_lookup import look_up_kind
+
+    kind = look_up_kind(page)
+    if kind is None or not (first.is_unsure or kind.text == _MISTAKEN_FOR_FORM):
+        return None
+    return _LookedUp(kind.text, kind.confidence, None)
 
 
 def _with_sign(found: Found, first: str) -> str:

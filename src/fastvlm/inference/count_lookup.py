@@ -54,10 +54,10 @@ def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[
     elif _COLUMNS_QUESTION.search(question):
         number, line = _columns(page)
     elif _ROWS_QUESTION.search(question):
-        rows = _rows(page)
+        rows = rows_of_table(page)
         number, line = len(rows), rows[0][0] if rows else None
     elif _FIELDS_QUESTION.search(question):
-        is_table = any(len(row) > 2 for row in _rows(page))
+        is_table = any(len(row) > 2 for row in rows_of_table(page))
         is_other = chart is not None or pie or is_table or is_receipt(page)
         labels = [] if is_other else field_labels(page)
         number, line = len(labels), labels[0] if labels else None
@@ -66,7 +66,7 @@ def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[
     return Found(str(number), line, _SURE) if number and line is not None else None
 
 
-def _rows(page: Page) -> list[list[ReadLine]]:
+def rows_of_table(page: Page) -> list[list[ReadLine]]:
     """The rows of a table below its header: the most rows in turn of as many cells, with a name and numbers."""
     found = [row for row in page.rows if len(row) > 1 and any(line.is_number for line in row[1:])]
     # A header of years has numbers, and no name in front of them.
@@ -88,7 +88,7 @@ def _has_header(first: list[ReadLine], page: Page) -> bool:
 
 def _columns(page: Page) -> tuple[int, ReadLine | None]:
     """How many cells most rows of a table have beside the name."""
-    rows = _rows(page)
+    rows = rows_of_table(page)
     if not rows:
         return 0, None
     return max(multimode(len(row) for row in rows)) - 1, rows[0][0]

@@ -23,6 +23,11 @@ _YES_OR_NO = re.compile(
     r"\b(agree|say|tell|see|confirm) (that|if|whether)\b",
     re.I,
 )
+_KIND_QUESTION = re.compile(
+    r"\b(?:what|which) (?:kind|sort|type) of (?:document|paper|picture|image)\b|"
+    r"\bwhat (?:document|paper) is (?:this|it)\b|^\W*what is (?:this|it)\W*$",
+    re.I,
+)
 _COMPARES = re.compile(r"\bthan\b.*\?", re.I | re.S)
 _ASKS_FOR_OTHER = re.compile(r"\b(which|what|who|whose|where|when|how|list|name|show)\b", re.I)
 
@@ -32,3 +37,8 @@ def is_yes_or_no(question: str) -> bool:
     if asks_for_trend(question):
         return False
     return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))
+
+
+def asks_for_kind(question: str) -> bool:
+    """Whether a question asks what kind of document there is."""
+    return bool(_KIND_QUESTION.search(question))
