@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -64,12 +66,45 @@ def test_letters_are_no_arrows() -> None:
         ("direction of the arrow?", True),
         ("Where would the arrow lead me?", True),
         ("What colour is the arrow?", False),
+        ("What colour is the arrow that points left?", False),
+        ("What is written beside the arrow that points left?", False),
+        ("Which word does the arrow point at?", False),
+        ("Where is the sign with an arrow?", False),
         ("Is there an arrow?", False),
         ("What does the sign say?", False),
     ],
 )
 def test_only_where_it_points_is_asked_for(question: str, is_asked: bool) -> None:
     assert asks_for_arrow(question) is is_asked
+
+
+@pytest.mark.parametrize("letter", "ABCDETVWM3")
+def test_a_letter_that_was_read_is_no_arrow(letter: str) -> None:
+    page = sign(RIGHT, "left")
+    assert page.picture is not None
+    image = Image.fromarray(page.picture)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((16, 16, 264, 92), fill=(20, 90, 200))
+    draw.text((120, 10), letter, fill=(250, 250, 250), font=ImageFont.load_default(72))
+    box = Box(*map(int, draw.textbbox((120, 10), letter, font=ImageFont.load_default(72))))
+    found = look_up("Where does the arrow point?", Page([ReadLine(letter, box, 0.95)], np.asarray(image)))
+    assert found is not None and found.text == "left"
+
+
+def test_of_two_arrows_neither_is_meant() -> None:
+    page = sign(RIGHT, "left")
+    assert page.picture is not None
+    two = page.picture.copy()
+    two[96:144, 40:88] = np.rot90(two[96:144, 116:164])
+    assert look_up("Where does the arrow point?", Page(page.lines, two)) is None
+
+
+def test_a_large_texture_takes_no_long_time() -> None:
+    rows, columns = np.indices((3000, 3000))
+    hatched = np.where((rows + columns) % 4 < 1, 0, 255).astype(np.uint8)
+    start = time.perf_counter()
+    look_up("Where does the arrow point?", Page([], np.repeat(hatched[:, :, None], 3, axis=2)))
+    assert time.perf_counter() - start < 5
 
 
 def test_a_page_or_a_texture_has_no_arrow() -> None:

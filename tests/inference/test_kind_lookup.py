@@ -27,6 +27,8 @@ NUMBERS = page("Measured", "12.50  13.10  14.00", "11.20  10.00  9.90")
         (FORM, "a form"),
         (PAGE, None),
         (NUMBERS, None),
+        (page("Registration", "Age     36", "Phone     12345", "Postcode     1234", "City     Oslo"), "a form"),
+        (page("On a hill", "City lights shone", "Time went by", "Title fights came", "and the house stood"), None),
         (Page([]), None),
     ],
 )
@@ -44,6 +46,10 @@ def test_amounts_headings_and_labels_tell_the_kind(on: Page, expected: str | Non
         ("What is this number?", False),
         ("What kind of coffee is it?", False),
         ("What is the total?", False),
+        ("What type of document was presented?", False),
+        ("Which type of document is needed?", False),
+        ("What kind of paper is it printed on?", False),
+        ("What kind of picture is on the sign?", False),
     ],
 )
 def test_only_the_kind_of_a_document_is_asked_for(question: str, is_asked: bool) -> None:

@@ -386,7 +386,16 @@ def test_who_asks_is_no_name() -> None:
         (("Survey", "Shoe size   42", "Pets   none", "Diet   vegan"), "3"),
         (("Name: Ada      City: Oslo", "Age: 36      Phone: 123 45"), "4"),  # in two columns
         (("On a hill", "there stood a house", "and by the house a tree"), None),
+        (("Minutes", "Time to go", "The city was dark", "A name was called", "Total silence reigned"), None),
+        (("Order", "Quantity: 2", "Colour: Blue", "Reference: 7", "Size: Large"), "4"),
     ],
 )
 def test_fields_of_a_form_are_counted(rows: tuple[str, ...], expected: str | None) -> None:
     assert answer("How many fields does the form have?", page(*rows)) == expected
+
+
+def test_fields_that_are_filled_in_have_a_value() -> None:
+    form = page("Order form", "Name: Ada", "City:", "Phone:", "Email: ada@x.org")
+    assert answer("How many fields are there?", form) == "4"
+    assert answer("How many fields are filled in?", form) == "2"
+    assert answer("How many fields have numbers?", form) is None

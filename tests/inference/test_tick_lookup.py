@@ -55,6 +55,11 @@ def answer(question: str, on: Page) -> str | None:
         ("Insurance ticked?", "no"),
         ("Is Insurance unticked?", "yes"),
         ("Is Newsletter not ticked?", "no"),
+        ("Newsletter isn't ticked, right?", "no"),
+        ("Is Newsletter ticked or not?", "yes"),
+        ("Is Insurance ticked or unticked?", "no"),
+        ("Is Newsletter unchosen?", "no"),
+        ("Which boxes aren't ticked?", "Express delivery, Insurance"),
     ],
 )
 def test_ticks_are_told(question: str, expected: str) -> None:
@@ -65,8 +70,24 @@ def test_ticks_are_told(question: str, expected: str) -> None:
     "question",
     [
         "Is Breakfast ticked?",  # which has no box
+        "Is Gift card ticked?",
+        "Is Express checkout selected?",
         "How many boxes are ticked by Ada?",
         "How many men ticked a box?",
+        "How many people checked in?",
+        "How many guests were selected?",
+        "Is the number of ticked boxes 2?",
+        "Is there a box which is ticked?",
+        "Do you see how many boxes are ticked?",
+        "Are Newsletter and Insurance ticked?",
+        "Is it false that Newsletter is ticked?",
+        "When was Newsletter selected?",
+        "What price is marked for Gift wrapping?",
+        "Which is ticked, Insurance or Newsletter?",
+        "Who checked Insurance?",
+        "Is Newsletter the only box ticked?",
+        "Are all boxes but Insurance ticked?",
+        "Was Newsletter checked by Ada?",
         "What is the name?",
         "Who marked this?",
     ],
@@ -91,3 +112,45 @@ def test_a_box_that_was_read_with_its_name_is_no_part_of_it() -> None:
     page = form({"Newsletter": True})
     joined = [*page.lines[:2], ReadLine("M Newsletter", Box(20, 89, 200, 108), 0.6)]
     assert answer("Which box is ticked?", Page(joined, page.picture)) == "Newsletter"
+
+
+def test_a_name_may_say_not_and_be_a_word_of_questions() -> None:
+    names = {"Do not call": True, "Not applicable": False, "Morning": True, "Help": False}
+    assert answer("Is Do not call ticked?", form(names)) == "yes"
+    assert answer("Is Not applicable ticked?", form(names)) == "no"
+    assert answer("Is Morning ticked?", form(names)) == "yes"
+    assert answer("Is Help checked?", form(names)) == "no"
+
+
+def rows_of_two(*rows: tuple[str, bool, bool], is_behind: bool) -> Page:
+    """Rows of a label, and of a box each for yes and for no, which stands before its name or behind it."""
+    image = Image.new("RGB", (420, 40 + 40 * len(rows)), "white")
+    draw = ImageDraw.Draw(image)
+    lines = []
+    for place, (label, yes, no) in enumerate(rows):
+        top = 20 + 40 * place
+        lines.append(ReadLine(label, Box(20, top - 1, 90, top + 18), 0.9))
+        for left, name, is_ticked in ((140, "Yes", yes), (260, "No", no)):
+            box_left, name_left = (left + 36, left) if is_behind else (left, left + 24)
+            draw.rectangle((box_left, top, box_left + 16, top + 16), outline="black")
+            if is_ticked:
+                draw.line((box_left + 3, top + 3, box_left + 13, top + 13), fill="black", width=3)
+            lines.append(ReadLine(name, Box(name_left, top - 1, name_left + 30, top + 18), 0.9))
+    return Page(lines, np.asarray(image))
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_names_stand_before_their_boxes_or_behind(is_behind: bool) -> None:
+    one = rows_of_two(("Smoker", True, False), is_behind=is_behind)
+    assert answer("Is Yes ticked?", one) == "yes" and answer("Is No ticked?", one) == "no"
+    assert answer("Which boxes are ticked?", one) == "Yes"
+    two = rows_of_two(("Smoker", True, False), ("Driver", False, True), is_behind=is_behind)
+    assert answer("How many boxes are ticked?", two) == "2"
+    for question in ("Is Yes ticked?", "Is Yes ticked for Driver?", "Is No ticked for Smoker?"):
+        assert answer(question, two) is None
+
+
+def test_a_name_is_whole_where_its_box_was_not_read() -> None:
+    page = form({"Gift wrapping": True})
+    joined = [*page.lines[:2], ReadLine("Gift wrapping", Box(20, 89, 200, 108), 0.6)]
+    assert answer("Which box is ticked?", Page(joined, page.picture)) == "Gift wrapping"

@@ -48,13 +48,32 @@ def chart(heights: list[int]) -> Page:
 
 @pytest.mark.parametrize(
     "question",
-    ["Does the line go up or down?", "What is the trend?", "Is it rising or falling?", "Which way does the line go?"],
+    ["Does the line go up or down?", "What is the trend?", "Is it falling or rising?", "Which way does the line go?"],
 )
 @pytest.mark.parametrize(("heights", "expected"), [([5, 12, 20, 26, 38], "up"), ([36, 30, 31, 14, 6], "down")])
 def test_the_way_that_a_line_goes_is_told(question: str, heights: list[int], expected: str) -> None:
     assert not is_yes_or_no(question)
     found = look_up(question, chart(heights))
     assert found is not None and found.text == expected
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When does the upward trend end?",
+        "Which quarter breaks the trend?",
+        "How long does the trend last?",
+        "Did it rise or fall from Q3 to Q4?",
+        "Does it go up or down between Q3 and Q4?",
+    ],
+)
+def test_a_part_of_a_chart_or_its_trend_is_another_question(question: str) -> None:
+    assert look_up(question, chart([5, 12, 20, 38, 30])) is None
+
+
+def test_a_claim_about_a_trend_is_a_question_for_yes_or_no() -> None:
+    for question in ("Is there an upward trend?", "Does the chart show a downward trend?", "Is it from Trend Store?"):
+        assert is_yes_or_no(question) and look_up(question, chart([5, 12, 20, 26, 38])) is None
 
 
 def test_a_line_without_a_trend_has_none() -> None:

@@ -114,6 +114,14 @@ def test_large_frames_and_wide_fields_are_no_boxes() -> None:
     assert find_tick_boxes(np.asarray(image)) == []
 
 
+@pytest.mark.parametrize("side_px", [16, 40, 64])
+def test_a_box_that_is_filled_is_ticked_however_large(side_px: int) -> None:
+    image = Image.new("RGB", (600, 400), "white")
+    ImageDraw.Draw(image).rectangle((40, 40, 40 + side_px, 40 + side_px), fill="black")
+    ImageDraw.Draw(image).rectangle((240, 40, 240 + side_px, 40 + side_px), outline="black", width=2)
+    assert [found.is_ticked for found in find_tick_boxes(np.asarray(image))] == [True, False]
+
+
 def test_noise_takes_no_long_time() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
     start = time.perf_counter()

@@ -138,7 +138,7 @@ class CloserLook:
         if len(question) > MOST_CHARACTERS:
             return None
         if asks_for_kind(question):
-            is_in_doubt = first.is_unsure or first.text.lower().startswith(_FORM)
+            is_in_doubt = first.is_unsure or first.text.strip(" .").lower() == _FORM
             return (_LEAST_CONFIDENCE, _are_several) if is_in_doubt else None
         has_few = any(asks(question) for asks in (asks_for_text, asks_by_place, asks_for_colour, asks_for_arrow))
         are_enough = _are_any if has_few else _are_several
@@ -174,13 +174,15 @@ class CloserLook:
             digest.update(np.ascontiguousarray(picture).data)
             key = digest.hexdigest()
             known = self._pages.get(key)
-            boxes = [] if known is not None else without_tick_boxes(find_text_lines(picture), picture)
+            boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
             self._pages.move_to_end(key)
             return known, NOTHING_USED
-        if not worth(boxes, picture):
+        if not worth(boxes, picture) or len(boxes) > MOST_LINES:
             return Page([]), NOTHING_USED
-        lines, usage = self._reader.read(picture, boxes if len(boxes) <= MOST_LINES else [], clock)
+        with clock.phase("preprocess"):
+            boxes = without_tick_boxes(boxes, picture)
+        lines, usage = self._reader.read(picture, boxes, clock)
         # Only now: a command whose one look is enough starts that much sooner.
         from fastvlm.inference.doubled_digits import without_doubled_digits
         from fastvlm.inference.receipt_rows import is_receipt

@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import multimode
 
 from fastvlm.inference.chart_lookup import Chart
-from fastvlm.inference.form_lookup import field_labels
+from fastvlm.inference.form_lookup import field_labels, filled_labels
 from fastvlm.inference.page import Found, Page, ReadLine
 from fastvlm.inference.pie_lookup import Slice, is_whole
 from fastvlm.inference.questions import ASIDES
@@ -24,12 +24,18 @@ _LINES_QUESTION = re.compile(_COUNTS + r"\blines\b", re.I)
 _CATEGORIES_QUESTION = re.compile(_COUNTS + r"(\b(bars|categories|points|slices|parts)\b|\bvalues\b.*\bline\b)", re.I)
 _COUNT = """
 any are bars below beside categories chart column columns connect connected contain contains count data diagram
-different do document does each entries every fields figure filled find form given graph has header here hold how line
-lines many names number numbers page parts picture pie points row rows sheet show shown slices table text there values
-with
+different do document does each entries every figure find form given graph has header here hold how line lines many
+names number numbers page parts picture pie points row rows sheet show shown slices table text there values with
 """
 _COUNT_WORDS = frozenset(_COUNT.split()) | ASIDES
 """All that a question for a number of such things says; another word is a condition, of which nothing is known."""
+
+_FIELD = """
+any are contain contains count do document does entries fields filled form given has how it many number of on page paper
+sheet there values
+"""
+_FIELD_WORDS = frozenset(_FIELD.split()) | ASIDES
+"""The same of fields, which may be said to be filled in."""
 
 _LEAST_ROWS = 3
 """Rows of numbers, for a page to be a table."""
@@ -43,7 +49,11 @@ _SURE = 0.7
 
 def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[Slice]) -> Found | None:
     """Answer a question for how many lines, fields, rows, columns or categories there are; None for others."""
-    if not set(re.findall("[a-z0-9]+", question.lower())) <= _COUNT_WORDS:
+    words = set(re.findall("[a-z0-9]+", question.lower()))
+    if _FIELDS_QUESTION.search(question):
+        is_other = chart is not None or bool(pie)
+        return None if is_other or not words <= _FIELD_WORDS else _fields(page, are_filled="filled" in words)
+    if not words <= _COUNT_WORDS:
         return None
     number, line = 0, None
     if chart is not None and _CATEGORIES_QUESTION.search(question):
@@ -56,14 +66,17 @@ def look_up_count(question: str, page: Page, chart: Chart | None, pie: Sequence[
     elif _ROWS_QUESTION.search(question):
         rows = rows_of_table(page)
         number, line = len(rows), rows[0][0] if rows else None
-    elif _FIELDS_QUESTION.search(question):
-        is_table = any(len(row) > 2 for row in rows_of_table(page))
-        is_other = chart is not None or pie or is_table or is_receipt(page)
-        labels = [] if is_other else field_labels(page)
-        number, line = len(labels), labels[0] if labels else None
     elif chart is None and _LINES_QUESTION.search(question):
         number, line = len(page.rows), page.lines[0]
     return Found(str(number), line, _SURE) if number and line is not None else None
+
+
+def _fields(page: Page, *, are_filled: bool) -> Found | None:
+    """How many fields a form has, or has with a value."""
+    if is_receipt(page) or any(len(row) > 2 for row in rows_of_table(page)):
+        return None
+    labels = filled_labels(page) if are_filled else field_labels(page)
+    return Found(str(len(labels)), labels[0], _SURE) if labels else None
 
 
 def rows_of_table(page: Page) -> list[list[ReadLine]]:

@@ -39,6 +39,9 @@ _KNOWN_ROWS, _MOST_WORDS = 0.6, 3
 _LEAST_SURE_OF_LABEL = 0.3
 """How sure a label is however little so is the whole of a line that it begins."""
 
+_BEGINS_VALUE = re.compile(r"[A-Z\d$€£¥+(_.:-]")
+"""A value behind its label is no other word of a sentence."""
+
 _LABELS = (
     "account", "address", "amount", "city", "code", "company", "contact", "country", "customer", "date",
     "date of birth", "department", "due date", "email", "end date", "fax", "first name", "invoice", "last name", "name",
@@ -104,7 +107,7 @@ def field_labels(page: Page) -> list[ReadLine]:
     """
     found = [[line for line in row if _is_label(line, row)] for row in page.rows]
     known = [place for place, labels in enumerate(found) if labels]
-    over = [place for place in known if any(_is_usual(label) for label in page.rows[place])]
+    over = [place for place in known if all(_may_stand_over(label) for label in page.rows[place])]
     if len(over) >= _LEAST_PAIRS and len(page.lines) == len(page.rows):
         # A first label that was misread is one too, where all rows but a title are pairs then.
         start = over[0] % 2 if (len(page.rows) - over[0]) % 2 == 0 else over[0]
@@ -117,17 +120,39 @@ def field_labels(page: Page) -> list[ReadLine]:
     return [label for row, labels in zip(page.rows[first:], found[first:], strict=True) for label in labels or row[:1]]
 
 
+def filled_labels(page: Page) -> list[ReadLine]:
+    """The labels of those fields of a form that have a value: behind their label, beside it or below it."""
+    labels = field_labels(page)
+    return [label for label in labels if _has_value(label, labels, page)]
+
+
+def _has_value(label: ReadLine, labels: Sequence[ReadLine], page: Page) -> bool:
+    behind = re.search(r":\s*\S|\w\s+\w", label.text) is not None and not label.text.endswith(":")
+    beside = [line for line in (*page.right_of(label)[:1], page.below(label)) if line is not None]
+    return behind or any(line not in labels for line in beside)
+
+
+def is_usual_label(line: ReadLine) -> bool:
+    """Whether a line begins as a field is called that many forms have."""
+    words = line.text.split()
+    return any(
+        _is_called(" ".join(words[:count]).lower()) and (count == len(words) or _BEGINS_VALUE.match(words[count]))
+        for count in range(1, min(_MOST_WORDS, len(words)) + 1)
+    )
+
+
 def _is_label(line: ReadLine, row: Sequence[ReadLine]) -> bool:
     """Whether a line of a row is a label, or begins with one."""
     if not line.text[:1].isalpha():
         return False
-    if re.search(r"[A-Za-z.]\s?:", line.text):
-        return True
-    words = line.text.lower().split()
-    starts = [" ".join(words[:count]) for count in range(1, min(_MOST_WORDS, len(words)) + 1)]
-    if any(likeness(one, start) >= _LIKE_USUAL for one in _LABELS for start in starts):
+    if re.search(r"[A-Za-z.]\s?:", line.text) or is_usual_label(line):
         return True
     return len(row) > 1 and row.index(line) % 2 == 0 and not any(":" in other.text for other in row)
+
+
+def _may_stand_over(line: ReadLine) -> bool:
+    """Whether a line is a usual label alone, with nothing behind it."""
+    return _is_usual(line) and re.search(r"\d|:\s*\S", line.text) is None
 
 
 def _begins_with(line: ReadLine, others: Sequence[ReadLine]) -> ReadLine | None:
@@ -137,8 +162,13 @@ def _begins_with(line: ReadLine, others: Sequence[ReadLine]) -> ReadLine | None:
 
 
 def _is_usual(line: ReadLine) -> bool:
-    small = line.text.lower().rstrip(" :")
-    return max(likeness(one, small) for one in _LABELS) >= _LIKE_USUAL
+    return _is_called(line.text.lower().rstrip(" :"))
+
+
+def _is_called(text: str) -> bool:
+    """Whether a text is what a field is usually called, but for some letters."""
+    alike = (one for one in _LABELS if min(len(one), len(text)) >= _LIKE_USUAL / 2 * max(len(one), len(text)))
+    return any(likeness(one, text) >= _LIKE_USUAL for one in alike)
 
 
 def _label_of_whole(line: ReadLine, named: str, page: Page, *, is_value: bool) -> Found | None:

@@ -39,7 +39,7 @@ from fastvlm.inference.receipt_lookup import (
 from fastvlm.inference.receipt_rows import amount_of, is_receipt, written_amount
 from fastvlm.inference.text_lookup import LEAST_LINES, asks_for_missing_title, look_up_text, look_up_title
 from fastvlm.inference.tick_lookup import look_up_ticks
-from fastvlm.inference.trend_lookup import asks_for_trend, trend_of
+from fastvlm.inference.trend_lookup import asks_for_trend, says_only_trend, trend_of
 
 _MAX_MENTIONS = 6
 """That are tried two by two."""
@@ -138,11 +138,10 @@ def _on_page(question: str, page: Page) -> Found | None:
 
 
 def _on_chart(question: str, chart: Chart, page: Page) -> Found | None:
-    if asks_for_trend(question):
-        trend = trend_of(_values(chart, page, None, []))
-        return None if trend is None else Found(trend, chart.labels[-1], _SURE_OF_MEASURE)
     words, mentions = _named(question, page)
     mentions = [mention for mention in mentions if mention.line not in chart.axis.ticks]
+    if asks_for_trend(question):
+        return _trend(question, mentions, chart, page)
     found = _category(words, mentions, chart, page)
     if found is not None or any(mention.line in chart.labels for mention in mentions):
         return found  # what stands beside a label is another label
@@ -251,6 +250,20 @@ def _category(words: Sequence[str], mentions: Sequence[Mention], chart: Chart, p
         return None
     _, label = max(measured, key=lambda one: sign * one[0])
     return Found(label.text, label, label.confidence * _SURE_OF_MEASURE)
+
+
+def _trend(question: str, mentions: Sequence[Mention], chart: Chart, page: Page) -> Found | None:
+    """Where a chart goes, or the series of it that is named; None for a part of it, and for one of several series."""
+    entries = chart.legend(page)
+    series = next((mention for mention in mentions if mention.line in entries), None)
+    if series is None and len(entries) > 1:
+        return None
+    is_whole = says_only_trend(question) if series is None else says_only_trend(question, series.start, series.stop)
+    line = None if series is None else series.line
+    trend = (
+        trend_of(_values(chart, page, line, [entry for entry in entries if entry is not line])) if is_whole else None
+    )
+    return None if trend is None else Found(trend, chart.labels[-1], _SURE_OF_MEASURE)
 
 
 def _bar(named: Mention, chart: Chart, page: Page, series: ReadLine | None, others: Sequence[ReadLine]) -> Found | None:

@@ -16,7 +16,7 @@ from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.page import ReadLine, joined_line
+from fastvlm.inference.page import ReadLine, joined_line, likeness
 from fastvlm.inference.reading import is_text
 from fastvlm.inference.timings import NOTHING_USED, Stopwatch, Usage
 from fastvlm.messages import ImagePart, user
@@ -36,6 +36,9 @@ _MOST_WORDS = 8
 
 _TOO_WIDE, _LEAST_LINES, _LEAST_LETTERS = 1.6, 5, 3
 """Letters that are so much wider than usual on a page of so many lines, each of so many letters."""
+
+_SAME_BEGINNING = 0.6
+"""Likeness of the beginnings of a line that was read at once, and word by word."""
 
 _MOST_PUT_RIGHT = 40
 """Lines whose words are looked up, of a page: the ones that are nearest to being read."""
@@ -101,10 +104,8 @@ class LineReader:
         for place, of_one in parts.items():
             read = [next(rest) for _ in of_one]
             joined = joined_line(read)
-            is_surer = joined.confidence > lines[place].confidence or (
-                place in too_short and len(joined.text) > len(lines[place].text)
-            )
-            if is_surer and _are_words(read, lines[place]):
+            is_surer = joined.confidence > lines[place].confidence
+            if (is_surer or (place in too_short and _goes_on(joined, lines[place]))) and _are_words(read, lines[place]):
                 lines[place] = joined
         used_to_spell = self._put_right(picture, lines, clock)
         return lines, used + used_again + used_for_words + used_to_spell
@@ -181,13 +182,19 @@ def _too_short(lines: Sequence[ReadLine]) -> set[int]:
     return {place for place, width in widths.items() if width > _TOO_WIDE * usual}
 
 
+def _goes_on(joined: ReadLine, whole: ReadLine) -> bool:
+    """Whether what was read word by word begins as what was read at once does, and says more."""
+    longer, shorter = (line.text.replace(" ", "") for line in (joined, whole))
+    return len(longer) > len(shorter) and likeness(longer[: len(shorter)], shorter) >= _SAME_BEGINNING
+
+
 def _are_words(parts: Sequence[ReadLine], whole: ReadLine) -> bool:
     """Whether parts of a line that was read as a whole are its words.
 
     What is no word to the model is part of no line; and a single letter is rather one of a word that is set wide, where
     nothing but one word was read before.
     """
-    is_set_wide = whole.text.isalpha() and any(len(part.text) == 1 for part in parts)
+    is_set_wide = whole.text.isalnum() and any(len(part.text) == 1 for part in parts)
     return not is_set_wide and all(is_text(part.text) for part in parts)
 
 

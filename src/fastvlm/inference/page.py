@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 
 from fastvlm.batches import UInt8Array
 from fastvlm.processing.text_lines import Box, rows_of
+from fastvlm.processing.tick_boxes import TickBox, find_tick_boxes
 
 _CENTRED = 0.6
 """Centres of two lines above each other are apart by less than this share of the wider one."""
@@ -77,6 +79,11 @@ class Page:
         self.picture = picture
         self.rows = rows_of(lines, lambda line: line.box)
         self.lines = [line for row in self.rows for line in row]
+
+    @cached_property
+    def tick_boxes(self) -> list[TickBox]:
+        """The boxes to tick of its picture, none where that is not at hand."""
+        return [] if self.picture is None else find_tick_boxes(self.picture)
 
     @property
     def text(self) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from fastvlm.inference.trend_lookup import asks_for_trend
-
 MOST_CHARACTERS = 300
 """Of a question that is looked up; longer ones ask for more than a page says in one place."""
 
@@ -23,9 +21,12 @@ _YES_OR_NO = re.compile(
     r"\b(agree|say|tell|see|confirm) (that|if|whether)\b",
     re.I,
 )
+_UP, _DOWN = r"(?:up|ris(?:e|es|en|ing)|increas(?:e|es|ed|ing))", r"(?:down|fall(?:s|en|ing)?|decreas(?:e|es|ed|ing))"
+_UP_OR_DOWN = re.compile(rf"\b(?:{_UP} or {_DOWN}|{_DOWN} or {_UP})\b", re.I)
 _KIND_QUESTION = re.compile(
-    r"\b(?:what|which) (?:kind|sort|type) of (?:document|paper|picture|image)\b|"
-    r"\bwhat (?:document|paper) is (?:this|it)\b|^\W*what is (?:this|it)\W*$",
+    r"\b(?:what|which) (?:kind|sort|type) of (?:document|paper|picture|image) (?:is|are) (?:this|it|that)\W*$|"
+    r"\bwhat (?:document|paper) is (?:this|it)\W*$|^\W*what is (?:this|it)\W*$|"
+    r"^\W*(?:the )?(?:kind|sort|type) of (?:document|picture|image)\W*$",
     re.I,
 )
 _COMPARES = re.compile(r"\bthan\b.*\?", re.I | re.S)
@@ -34,9 +35,14 @@ _ASKS_FOR_OTHER = re.compile(r"\b(which|what|who|whose|where|when|how|list|name|
 
 def is_yes_or_no(question: str) -> bool:
     """Whether a question is answered by yes or no."""
-    if asks_for_trend(question):
+    if offers_up_or_down(question):
         return False
     return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))
+
+
+def offers_up_or_down(question: str) -> bool:
+    """Whether a question asks to choose between up and down, or words for these, which is no yes or no."""
+    return bool(_UP_OR_DOWN.search(question))
 
 
 def asks_for_kind(question: str) -> bool:

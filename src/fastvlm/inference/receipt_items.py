@@ -138,7 +138,7 @@ def _is_called_sum(row: Row, before: float) -> bool:
 
     before: what the items above it come to.
     """
-    if is_called(row.words, total=True) or "subtotal" in row.words.lower().split():
+    if is_called(row.words, total=True) or "subtotal" in re.findall("[a-z]+", row.words.lower()):
         return True
     share = row.amounts[-1].value / before if before else 0.0
     return is_called(row.words) and _LEAST_SHARE <= share <= _MOST_SHARE

@@ -11,7 +11,7 @@ from fastvlm.inference.mentions import FUNCTION_WORDS
 from fastvlm.inference.page import Found, Page, ReadLine, differ_by_one, likeness, number_of
 from fastvlm.inference.receipt_lookup import asks_for_total, dates_of, is_time
 from fastvlm.inference.receipt_rows import amount_of
-from fastvlm.inference.tick_lookup import look_up_ticks
+from fastvlm.inference.tick_lookup import look_up_tick
 
 _FRAME = re.compile(
     r"^.*?\b(?:true or false|is (?:this|it) (?:true|right|correct)|yes or no|check this|statement correct)\b\s*"
@@ -163,11 +163,11 @@ class _Claim(NamedTuple):
 def check_statement(question: str, page: Page) -> Verdict | None:
     """Tell whether what a question claims is so; None where that is not known.
 
-    What is denied, or several claims at once, are not taken apart. Something is said not to be so only where another
-    thing of its kind was found: another number, date or name.
+    What is denied, but for a tick, or several claims at once, are not taken apart. Something is said not to be so only
+    where another thing of its kind was found: another number, date or name.
     """
     statement = _without_frame(" ".join(question.split()))
-    ticked = look_up_ticks(statement, page)
+    ticked = look_up_tick(statement, page)
     if ticked is not None:
         return Verdict(ticked.text == "yes", ticked.confidence, ticked.line)
     if _DENIED.search(statement):

@@ -15,7 +15,7 @@ LEAST_LINES = 3
 MOST_ROWS_OF_A_SHORT_TEXT = 3
 """A picture with more of them is a page, of which nobody asks what it says and means a short answer."""
 
-_SURE_OF_LETTER = 0.4
+SURE_OF_LETTER = 0.4
 """A single letter that is read with less below a text is none."""
 
 _THING = r"(?:the |this )?(?:line|text|sign|label|plate)"
@@ -74,7 +74,7 @@ def look_up_text(question: str, page: Page) -> Found | None:
 def _without_drawing(lines: Sequence[ReadLine]) -> Sequence[ReadLine]:
     """Lines without the last one where that is hardly a letter: an arrow below the text of a sign is read as one."""
     last = lines[-1]
-    is_drawing = len(lines) > 1 and len(last.text.strip()) == 1 and last.confidence < _SURE_OF_LETTER
+    is_drawing = len(lines) > 1 and len(last.text.strip()) == 1 and last.confidence < SURE_OF_LETTER
     return lines[:-1] if is_drawing else lines
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from fastvlm.batches import Float32Array
+from fastvlm.batches import BoolArray, Float32Array
 
-BoolArray = npt.NDArray[np.bool_]
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+"""Pixels of ink that touch by a corner hang together."""
+
+MOST_PARTS = 20_000
+"""Of ink that hangs together, on a picture that is searched for shapes: one with more is a texture, or noise."""
 
 DARK = 128
 """A picture that is mostly darker has light text."""

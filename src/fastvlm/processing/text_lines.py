@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastvlm.batches import Float32Array, UInt8Array
+from fastvlm.batches import BoolArray, Float32Array, UInt8Array
 from fastvlm.errors import ImageError
-from fastvlm.processing.ink import DARK, BoolArray, ink_of
+from fastvlm.processing.ink import DARK, EIGHT_NEIGHBOURS, ink_of
 
 _MAX_SIDE_PX = 2048
 """Larger pictures are searched made smaller: their letters stay large enough to be found."""
@@ -54,8 +54,6 @@ _BAND_STEP, _MOST_BANDS, _LEAST_BAND, _FULL_BAND = 2, 60, (60, 14), 0.8
 """Of bands of another ground: every which pixel is looked at; of a picture with more parts, none is one; width and
 height at least, in pixels; and how much of its sides is of its ground.
 """
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 IntArray = npt.NDArray[np.int64]
 Thing = TypeVar("Thing")
@@ -161,7 +159,7 @@ class _Parts:
     def __init__(self, ink: BoolArray) -> None:
         from scipy import ndimage
 
-        self._labels, num_parts = ndimage.label(ink, _EIGHT_NEIGHBOURS)
+        self._labels, num_parts = ndimage.label(ink, EIGHT_NEIGHBOURS)
         boxes = _boxes(self._labels)
         self.widths, self.heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
         self.areas = np.bincount(self._labels.ravel(), minlength=num_parts + 1)[1:]
@@ -201,7 +199,7 @@ def _lines_of(ink: BoolArray) -> list[Box]:
     text &= ~_leaders(parts.mask(is_text & (np.maximum(widths, heights) <= _DOT * letter_px)), text, letter_px)
     gap_px = round(_LETTER_GAP * letter_px) | 1
     closed = ndimage.binary_closing(np.pad(text, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
-    words, _ = ndimage.label(closed[:, gap_px:-gap_px] | text, _EIGHT_NEIGHBOURS)
+    words, _ = ndimage.label(closed[:, gap_px:-gap_px] | text, EIGHT_NEIGHBOURS)
     if len(boxes := _boxes(words)) > _MOST_WORDS:
         return []
     amounts = np.bincount((words * text).ravel(), minlength=int(words.max()) + 1)[1:]
@@ -259,7 +257,7 @@ def _leaders(dots: BoolArray, text: BoolArray, letter_px: float) -> BoolArray:
 
     gap_px = round(letter_px) | 1
     closed = ndimage.binary_closing(np.pad(dots, ((0, 0), (gap_px, gap_px))), np.ones((1, gap_px), dtype=bool))
-    runs, _ = ndimage.label(closed[:, gap_px:-gap_px] | dots, _EIGHT_NEIGHBOURS)
+    runs, _ = ndimage.label(closed[:, gap_px:-gap_px] | dots, EIGHT_NEIGHBOURS)
     leaders = np.zeros_like(dots)
     for number, (rows, columns) in enumerate(ndimage.find_objects(runs), start=1):
         is_long = columns.stop - columns.start >= _LEAST_LEADER * letter_px

@@ -8,12 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastvlm.batches import UInt8Array
-from fastvlm.processing.ink import BoolArray, ink_of
+from fastvlm.batches import BoolArray, Float32Array, UInt8Array
+from fastvlm.processing.ink import EIGHT_NEIGHBOURS, MOST_PARTS, ink_of
 from fastvlm.processing.text_lines import Box, Gap, enlarged, gaps_of, grey_to_search, split
-
-_MOST_PARTS = 20_000
-"""A picture with more ink that hangs together is a texture, or noise."""
 
 _SIDE_PX = 8, 80
 """Of a box at least, so that there is an inside, and at most; larger ones hold text."""
@@ -42,6 +39,9 @@ _APART = 0.5
 _SPECKS = 0.08
 """How much of that may be ink all the same: noise."""
 
+_AS_DARK = 0.5
+"""What is so much nearer to the grey of a frame than to that of the paper is as dark as the frame."""
+
 _UNEVEN = 0.3
 """Of its side, by which the edges of a box may be apart from those of the one below it."""
 
@@ -69,8 +69,8 @@ def find_tick_boxes(picture: UInt8Array) -> list[TickBox]:
 
     grey, shrunk_by = grey_to_search(picture)
     ink = ink_of(grey)
-    labels, num_parts = ndimage.label(ink, np.ones((3, 3), dtype=bool))
-    if num_parts > _MOST_PARTS:
+    labels, num_parts = ndimage.label(ink, EIGHT_NEIGHBOURS)
+    if num_parts > MOST_PARTS:
         return []
     least_px, most_px = _SIDE_PX
     found = []
@@ -82,8 +82,7 @@ def find_tick_boxes(picture: UInt8Array) -> list[TickBox]:
                 box = frame.moved(columns.start, rows.start)
                 if not _stands_apart(box, labels, number):
                     continue
-                is_ticked = _is_ticked(ink[box.top : box.bottom, box.left : box.right])
-                found.append(TickBox(enlarged(box, shrunk_by, picture), is_ticked))
+                found.append(TickBox(enlarged(box, shrunk_by, picture), _is_ticked(box, ink, grey)))
     return sorted(found, key=lambda one: (one.box.top, one.box.left))
 
 
@@ -116,22 +115,19 @@ def _parts(line: Box, boxes: Sequence[Box], picture: UInt8Array) -> list[Box]:
     if not inside:
         return [line]
     gaps = gaps_of(picture, line)
-    cuts = [_cut(box, line, gaps) for box in sorted(inside)]
+    cuts = [(box, cut) for box in sorted(inside) if (cut := _cut(box, line, gaps)) is not None]
     # In the middle of a line a box stands further from what belongs to another one than from its own name.
-    cuts = [
-        cut
-        for cut, box in zip(cuts, sorted(inside), strict=True)
-        if cut.start == line.left or box.left - cut.start >= box.width
-    ]
-    return [part for part in split(line, cuts) if part.width > 0]
+    kept = [cut for box, cut in cuts if cut.start == line.left or box.left - cut.start >= box.width]
+    return [part for part in split(line, kept) if part.width > 0]
 
 
-def _cut(box: Box, line: Box, gaps: Sequence[Gap]) -> Gap:
-    """A box with the space on both sides of it."""
-    return Gap(
-        max((gap.start for gap in gaps if gap.stop <= box.left + 1), default=line.left),
-        min((gap.stop for gap in gaps if gap.stop > box.right), default=line.right),
-    )
+def _cut(box: Box, line: Box, gaps: Sequence[Gap]) -> Gap | None:
+    """A box with the space on both sides of it; None where it has neither."""
+    before = [gap.start for gap in gaps if gap.stop <= box.left + 1]
+    behind = [gap.stop for gap in gaps if gap.stop > box.right]
+    if not before and not behind:
+        return None
+    return Gap(max(before, default=line.left), min(behind, default=line.right))
 
 
 def _frame(part: BoolArray) -> Box | None:
@@ -181,7 +177,16 @@ def _longest_runs(part: BoolArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]
     return longest
 
 
-def _is_ticked(framed: BoolArray) -> bool:
-    """Whether something stands in a frame, whose own strokes are as thick as its sides are where it stands alone."""
-    inset = max(2, round(_THICKNESS * min(framed.shape)) + 1)
-    return bool(framed[inset:-inset, inset:-inset].mean() > _TICKED)
+def _is_ticked(box: Box, ink: BoolArray, grey: Float32Array) -> bool:
+    """Whether something stands in a frame, whose own strokes are as thick as its sides are where it stands alone.
+
+    A large box that is filled is ink at its sides alone, by its surroundings: it is as dark as these all through.
+    """
+    rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+    inset = max(2, round(_THICKNESS * min(box.width, box.height)) + 1)
+    framed = grey[rows, columns]
+    frame, inside = np.median(framed[ink[rows, columns]]), framed[inset:-inset, inset:-inset]
+    around = grey[max(0, box.top - inset) : box.bottom + inset, max(0, box.left - inset) : box.right + inset]
+    paper = np.median(np.concatenate([around[0], around[-1], around[:, 0], around[:, -1]]))
+    is_dark = np.abs(inside - frame) < _AS_DARK * np.abs(inside - paper)
+    return bool((ink[rows, columns][inset:-inset, inset:-inset] | is_dark).mean() > _TICKED)
