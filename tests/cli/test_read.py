@@ -105,6 +105,10 @@ def test_a_folder_is_read_file_by_file_and_page_by_page(run: Run, parrot: Path, 
     assert ["error" in one for one in found] == [False, True, False, False]
 
 
+def test_one_bad_picture_is_told_in_one_line(fails: Callable[..., str], parrot: Path, folder: Path) -> None:
+    assert "c.jpg: " in fails("read", folder / "c.jpg", "--model", parrot)
+
+
 def test_results_grow_and_are_gone_on_with(
     run: Run, fails: Callable[..., str], parrot: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -275,9 +275,10 @@ def print_record(record: Mapping[str, Any], *, shows_name: bool) -> None:
 
 @dataclass
 class Outcome:
-    """How many pages could not be read, and of how many the model is unsure of something."""
+    """How many pages could not be read, what was wrong with the last one, and of how many the model is unsure."""
 
     num_failed: int = 0
+    last_error: str = ""
     num_unsure: int = 0
 
 
@@ -301,9 +302,11 @@ def process(
                 write({**place, **asked, **record})
                 outcome.num_unsure += bool(record.get("is_unsure"))
             except ImageError as error:
-                note(f"error: {page.name}: {error}")
-                write({**place, **asked, "error": str(error)})
+                outcome.last_error = f"{page.name}: {error}"
                 outcome.num_failed += 1
+                if len(pages) > 1:
+                    note(f"error: {outcome.last_error}")
+                write({**place, **asked, "error": str(error)})
         report(count, len(pages))
     return outcome
 
@@ -350,7 +353,8 @@ def run_over_pages(
         if outcome.num_unsure:
             note(f'Unsure of {outcome.num_unsure}: "is_unsure" tells which. More such answers were wrong than right.')
     if outcome.num_failed:
-        raise DataError(f"{outcome.num_failed} of {len(pages)} could not be read.")
+        is_alone = len(pages) == 1
+        raise DataError(outcome.last_error if is_alone else f"{outcome.num_failed} of {len(pages)} could not be read.")
 
 
 @contextmanager
