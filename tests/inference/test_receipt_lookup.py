@@ -378,3 +378,47 @@ def test_a_date_is_told_without_the_time_beside_it() -> None:
     assert answer("What is the date?", page("SHOP", "Date 22/12/2017 14:03", *rows)) == "22/12/2017"
     assert answer("What is the date?", page("SHOP", "Date: 5 May 2017", *rows)) == "5 May 2017"
     assert answer("What is the time?", page("SHOP", "Date 22/12/2017 14:03", *rows)) == "14:03"
+
+
+def of_lines(*rows: tuple[str, float]) -> Page:
+    """A page of rows that were read with different confidence."""
+    read = page(*(text for text, _ in rows))
+    return Page(
+        [replace(line, confidence=sure) for row, (_, sure) in zip(read.rows, rows, strict=True) for line in row]
+    )
+
+
+def test_a_total_that_was_not_read_is_what_was_paid_less_the_change() -> None:
+    receipt = of_lines(
+        ("Tea     64.10", 0.3), ("TOTAI     6A.15", 0.2), ("CASH     100.00", 0.9), ("CHANGE     35.85", 0.8)
+    )
+    found = total_of(receipt)
+    assert found is not None and (found.text, found.confidence) == ("64.15", 0.8)
+    doubtful = of_lines(
+        ("Tea     64.10", 0.3), ("TOTAI     6A.15", 0.2), ("CASH     100.00", 0.9), ("CHANGE     35.85", 0.4)
+    )
+    found = total_of(doubtful)
+    assert found is not None and found.text != "64.15"
+
+
+def test_a_total_without_and_with_its_tax_are_told_apart() -> None:
+    """In the row of a tax stand the sum without it and the tax itself; both and more may come twice."""
+    receipt = of_lines(
+        ("Oil     68.87", 0.9), ("GST     4.13", 0.9), ("TOPV     73.00", 0.9),
+        ("SR 6%     68.87     4.13", 0.95), ("Total qty     1.00", 0.9),
+    )  # fmt: skip
+    found = total_of(receipt)
+    assert found is not None and found.text == "73.00"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("+29-10-2017", "29-10-2017"),
+        ("21/02/18 11 19 40278 07", "21/02/18"),
+        ("01/02/2021 - 05/02/2021", "01/02/2021 - 05/02/2021"),  # from one to another
+        ("Monday 3 May 2021", "Monday 3 May 2021"),
+    ],
+)
+def test_a_date_is_told_without_what_is_part_of_none(written: str, expected: str) -> None:
+    assert answer("What is the date?", page("SHOP", f"Date     {written}", "Tea     1.00")) == expected

@@ -44,3 +44,24 @@ def test_of_two_that_stand_in_one_place_the_likelier_one_is_chosen() -> None:
     assert len(others) == 2
     likelihoods = [0.1, *(0.3 if one.instead == "Chaplain" else 0.2 for one in others)]
     assert chosen("Caplain", others, likelihoods) == "Chaplain"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Date 22/13/2018 10:18", {"03", "10", "11", "12"}),
+        ("39-03-18", {"09", "19", "29", "30", "31"}),
+        ("25/14/2018", {"04", "10", "11", "12"}),
+        ("2001-13-23", {"03", "10", "11", "12"}),
+        ("5/32/2018", {"02", "12", "22", "31", "30"}),
+        ("09/13/2018", set()),  # in America
+        ("31/02/2018", set()),
+        ("99/99/99", set()),
+        ("Tel 03-8925-4124", set()),
+        ("1.45.300", set()),
+    ],
+)
+def test_dates_that_there_are_not_may_be_others(text: str, expected: set[str]) -> None:
+    found = respellings(text)
+    assert {one.instead for one in found} == expected
+    assert all(one.text == text[: one.start] + one.instead + text[one.stop :] for one in found)

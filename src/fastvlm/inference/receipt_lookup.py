@@ -76,12 +76,21 @@ class _Weights(NamedTuple):
     before_paid: float = 0.7
     paid_less_change: float = 1.0
     sum_of_two: float = 0.7
+    net_and_tax: float = 1.5
     large: float = 0.7
 
 
 _WEIGHTS = _Weights()
 _MAX_READINGS = 3.0
 _LEAST_CONFIDENCE = 0.03
+_NET_AND_TAX, _LEAST_TAX, _MOST_ROUNDED = 2, 0.05, 0.04
+"""Amounts of a row that says what a total is without the tax and what that is; it may be rounded to what coins there
+are.
+"""
+
+_DOUBTFUL, _SURE_OF_BOTH = 0.6, 0.5
+"""A total with less confidence is taken for what was paid without the change, where both were read with so much."""
+
 _EVIDENCE = 2.3, 2.2
 """With which every second total of those receipts was right, and how soon more makes it surer."""
 
@@ -136,9 +145,13 @@ def _payment(page: Page) -> Found | None:
 
 
 def without_time(text: str) -> str:
-    """A date without the time that stands beside it."""
+    """A date without the time that stands beside it, and without numbers and signs that are part of no date."""
     rest = " ".join(_TIME.sub(" ", text).split()).strip(" ,-")
-    return rest if may_be_date(rest) else text
+    if not may_be_date(rest):
+        return text
+    dates = list(_dates(rest))
+    is_alone = len(dates) == 1 and not re.search("[a-z]", rest.replace(dates[0], ""), re.I)
+    return dates[0] if is_alone else rest
 
 
 def written_date(text: str) -> str:
@@ -158,6 +171,9 @@ def total_of(page: Page) -> Found | None:
     best = max(values, key=lambda value: (evidence[value], value))
     even, steepness = _EVIDENCE
     confidence = 1 / (1 + math.exp(steepness * (even - evidence[best])))
+    computed = _paid_less_change(rows) if confidence < _DOUBTFUL else None
+    if computed is not None and computed.confidence >= _SURE_OF_BOTH:
+        return computed
     line = max((amount.line for amount in amounts if amount.value == best), key=lambda line: line.confidence)
     signed = _SIGNED.search(line.text) if line.confidence >= _SURE_OF_SIGN else None
     sign = "" if signed is None else signed[1]
@@ -205,6 +221,11 @@ def _evidence(value: float, values: set[float], rows: Sequence[Row]) -> float:
                 evidence += sign * math.sqrt(max(amount.line.confidence, _LEAST_CONFIDENCE))
     if _is_paid_less_change(value, rows):
         evidence += weights.paid_less_change
+    for row in rows:
+        parts = [amount.value for amount in row.amounts if amount.value >= _LEAST_TAX]
+        is_net_and_tax = len(parts) == _NET_AND_TAX and parts[0] > parts[1]
+        if is_net_and_tax and abs(sum(parts) - value) <= _MOST_ROUNDED + 0.005:
+            evidence += weights.net_and_tax
     cents = {round(100 * other) for other in values if 0.02 < other < value}
     if any(round(100 * value) - one in cents for one in cents):
         evidence += weights.sum_of_two
@@ -212,9 +233,24 @@ def _evidence(value: float, values: set[float], rows: Sequence[Row]) -> float:
 
 
 def _is_paid_less_change(value: float, rows: Sequence[Row]) -> bool:
-    paid = [amount.value for row in rows if row.paid > LIKE_ENOUGH for amount in row.amounts]
-    change = [amount.value for row in rows if row.change > LIKE_ENOUGH for amount in row.amounts]
-    return any(is_same_amount(given - back, value) for given in paid for back in change if back > 0)
+    return any(is_same_amount(given.value - back.value, value) for given, back in _paid_and_change(rows))
+
+
+def _paid_less_change(rows: Sequence[Row]) -> Found | None:
+    """What was paid without the change, which a total is that was not read; None where there are no such two."""
+    found = max(_paid_and_change(rows), key=lambda pair: pair[0].value, default=None)
+    if found is None or found[0].value <= found[1].value:
+        return None
+    given, back = found
+    confidence = min(given.line.confidence, back.line.confidence)
+    return Found(f"{given.value - back.value:.2f}", given.line, confidence)
+
+
+def _paid_and_change(rows: Sequence[Row]) -> list[tuple[Amount, Amount]]:
+    """What may have been paid, each with what may have been given back."""
+    paid = [amount for row in rows if row.paid > LIKE_ENOUGH for amount in row.amounts]
+    change = [amount for row in rows if row.change > LIKE_ENOUGH for amount in row.amounts if amount.value > 0]
+    return [(given, back) for given in paid for back in change]
 
 
 def date_of(page: Page) -> Found | None:

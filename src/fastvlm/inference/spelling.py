@@ -1,4 +1,4 @@
-"""What a line may say instead of what was read, where that is no word of English but for a letter or two."""
+"""What a line may say instead of what was read, where that is no word of English, but for a letter, or no date."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from fastvlm.inference.possible_dates import possible_dates
 from fastvlm.processing.english import english
 
 _WORD = re.compile(r"(?<![\w'’@./\\-])[A-Za-z]{3,}(?![\w'’@/\\-]|\.\w)")
 _MOST_SUGGESTIONS = 2
-_MOST_RESPELLINGS = 8
+_MOST_RESPELLINGS = 10
 """Of one line: each is looked at in several views."""
 
 _LEAST_OF_LANGUAGE = 4
@@ -35,12 +36,13 @@ class Respelling(NamedTuple):
 
 
 def respellings(text: str) -> list[Respelling]:
-    """What a line may say where it was misread: words of English instead of others, run together or apart."""
+    """What a line may say where it was misread: words of English, run together or apart, and dates that there are."""
+    found = list(possible_dates(text))
     words = list(_WORD.finditer(text))
     num_known = sum(word[0] in english() for word in words)
     if len(words) >= _LEAST_OF_LANGUAGE and num_known < len(words) / 2:
-        return []  # another language
-    found = [
+        words = []  # another language
+    found += [
         (word.start(), word.end(), other)
         for word in words
         for other in (*english().nearest(word[0], _MOST_SUGGESTIONS), *_parts(word[0]))
