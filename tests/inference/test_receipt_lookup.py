@@ -401,6 +401,15 @@ def test_a_total_that_was_not_read_is_what_was_paid_less_the_change() -> None:
     assert found is not None and found.text != "64.15"
 
 
+def test_three_rows_that_come_out_even_are_total_payment_and_change() -> None:
+    receipt = of_lines(
+        ("Oil     116.60", 0.9), ("Nut     42.40", 0.9), ("Toud Amt     159.00", 0.6), ("Paid Arount     200.00", 0.98),
+        ("Chamgo     41.00", 0.97),
+    )  # fmt: skip
+    found = total_of(receipt)
+    assert found is not None and found.text == "159.00"
+
+
 def test_a_total_without_and_with_its_tax_are_told_apart() -> None:
     """In the row of a tax stand the sum without it and the tax itself; both and more may come twice."""
     receipt = of_lines(

@@ -77,6 +77,7 @@ class _Weights(NamedTuple):
     paid_less_change: float = 1.0
     sum_of_two: float = 0.7
     net_and_tax: float = 1.5
+    above_paid_and_change: float = 1.0
     large: float = 0.7
 
 
@@ -221,6 +222,8 @@ def _evidence(value: float, values: set[float], rows: Sequence[Row]) -> float:
                 evidence += sign * math.sqrt(max(amount.line.confidence, _LEAST_CONFIDENCE))
     if _is_paid_less_change(value, rows):
         evidence += weights.paid_less_change
+    if _is_above_paid_and_change(value, rows):
+        evidence += weights.above_paid_and_change
     for row in rows:
         parts = [amount.value for amount in row.amounts if amount.value >= _LEAST_TAX]
         is_net_and_tax = len(parts) == _NET_AND_TAX and parts[0] > parts[1]
@@ -234,6 +237,15 @@ def _evidence(value: float, values: set[float], rows: Sequence[Row]) -> float:
 
 def _is_paid_less_change(value: float, rows: Sequence[Row]) -> bool:
     return any(is_same_amount(given.value - back.value, value) for given, back in _paid_and_change(rows))
+
+
+def _is_above_paid_and_change(value: float, rows: Sequence[Row]) -> bool:
+    """Whether an amount and the second one below it come to the one between them, whatever these rows are called."""
+    last = [row.amounts[-1].value for row in rows if row.amounts]
+    return any(
+        is_same_amount(total, value) and back > 0 and is_same_amount(total + back, given)
+        for total, given, back in zip(last, last[1:], last[2:], strict=False)
+    )
 
 
 def _paid_less_change(rows: Sequence[Row]) -> Found | None:
