@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -196,7 +197,34 @@ def test_words_of_english_are_read_right_more_often(reader: LineReader, monkeypa
         for is_spelled in (False, True):
             with monkeypatch.context() as patched:
                 if not is_spelled:
-                    patched.setattr(spelling, "respellings", lambda _text: [])
+                    patched.setattr(spelling, "respellings", lambda _text, **_others: [])
                 read, _ = reader.read(picture, boxes, Stopwatch())
             right[is_spelled] += sum(line.text == text for line, text in zip(read, lines, strict=True))
     assert right[True] > 1.1 * right[False] > 10, right
+
+
+def test_a_sign_that_is_one_stays_among_amounts_without(reader: LineReader) -> None:
+    texts = ("4.10", "12.40", "120.00", "3.50", "0.99", "$149.00")
+    picture, boxes = drawn(*texts)
+    lines, _ = reader.read(picture, boxes, Stopwatch())
+    assert [line.text for line in lines] == list(texts)
+
+
+def test_a_sign_among_amounts_without_is_read_again_as_what_it_looks_like(
+    reader: LineReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ("4.10", "12.40", "120.00", "3.50", "0.99", "55.10")
+    picture, boxes = drawn(*texts)
+    read, asked = reader._read, []
+
+    def misread(*args: Any) -> tuple[list[ReadLine], Usage]:
+        """The first digit of the last amount as a sign, surely."""
+        if len(args) > 4:
+            asked.extend(args[4])
+            return read(*args)
+        lines, usage = read(*args)
+        return [replace(line, text=line.text.replace("55.10", "$5.10")) for line in lines], usage
+
+    monkeypatch.setattr(reader, "_read", misread)
+    lines, _ = reader.read(picture, boxes, Stopwatch())
+    assert lines[-1].text == "55.10" and {"$5.10", "55.10", "15.10"} <= set(asked)

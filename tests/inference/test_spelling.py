@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastvlm.inference.spelling import chosen, respellings
+from fastvlm.inference.spelling import are_signs_unusual, chosen, has_sign, respellings
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,36 @@ def test_dates_that_there_are_not_may_be_others(text: str, expected: set[str]) -
     found = respellings(text)
     assert {one.instead for one in found} == expected
     assert all(one.text == text[: one.start] + one.instead + text[one.stop :] for one in found)
+
+
+AMOUNTS = ["Tea", "4.10", "12.40", "1,200.00", "3.50", "0.99", "Tel 555 1234"]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        (["$5.90"], True),
+        (["$5.90", "£1.20", "$3.00", "$3.10", "€7.00"], False),
+        ([], True),
+    ],
+)
+def test_signs_are_unusual_where_most_amounts_have_none(others: list[str], expected: bool) -> None:
+    assert are_signs_unusual([*AMOUNTS, *others]) is expected
+    assert not are_signs_unusual(AMOUNTS[:3])  # too few to tell
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$5.90", {"55.90", "15.90", "35.90", "95.90"}),
+        ("RM £0.04", {"RM -0.04", "RM 10.04", "RM 30.04", "RM 80.04"}),
+        ("5.90", set()),
+        ("$5", set()),
+        ("US$5.90", set()),
+        ("cost $5.901", set()),
+    ],
+)
+def test_a_sign_may_be_a_digit_or_a_minus(text: str, expected: set[str]) -> None:
+    assert {one.text for one in respellings(text, has_other_amounts=True)} == expected
+    assert respellings(text) == []
+    assert has_sign(text) is bool(expected)

@@ -89,7 +89,8 @@ class LineReader:
         """Read the lines in boxes of a picture, in their order, and tell what that took.
 
         Each in one view first; in all of them where that leaves doubt; and word by word where that still does. Words
-        that are none of English, in lines that leave doubt, are then put right where that is likelier.
+        that are none of English, in lines that leave doubt, are then put right where that is likelier, and so are signs
+        of a currency where most amounts have none.
         """
         lines, used = self._read(picture, boxes, _VIEWS[:1], clock)
         doubtful = _doubtful(lines)
@@ -116,8 +117,16 @@ class LineReader:
         from fastvlm.inference import spelling
 
         with clock.phase("preprocess"):
-            doubtful = [place for place in _doubtful(lines) if not lines[place].is_cut][:_MOST_PUT_RIGHT]
-            others = {place: found for place in doubtful if (found := spelling.respellings(lines[place].text))}
+            doubtful = [place for place in _doubtful(lines) if not lines[place].is_cut]
+            unusual = spelling.are_signs_unusual(line.text for line in lines)
+            if unusual:
+                signed = [place for place, line in enumerate(lines) if spelling.has_sign(line.text)]
+                doubtful = list(dict.fromkeys([*signed, *doubtful]))
+            others = {
+                place: found
+                for place in doubtful[:_MOST_PUT_RIGHT]
+                if (found := spelling.respellings(lines[place].text, has_other_amounts=unusual))
+            }
         texts = [
             (place, text)
             for place, found in others.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fastvlm.inference.possible_dates import possible_dates
@@ -18,6 +18,14 @@ _MOST_RESPELLINGS = 10
 
 _LEAST_OF_LANGUAGE = 4
 """Words of a line that tell whether it is English."""
+
+_SIGNED_OR_NOT = re.compile(r"(?<![\w.,])([$€£]?)\d[\d,]*[.,:]\d\d(?!\d)")
+_SIGNED = re.compile(r"(?<![\w.,])[$€£](?=\d[\d,]*[.,:]\d\d(?!\d))")
+_READ_AS_SIGN = {"$": "5139", "€": "-138", "£": "-138"}
+"""What is read as the sign of a currency, the most frequent one first."""
+
+_LEAST_AMOUNTS, _UNUSUAL = 5, 0.5
+"""Of a page that tells whether its amounts have signs; and the share of them from which they do."""
 
 _LEAST_PART = 3
 """Letters of a word that another one was run together with."""
@@ -35,9 +43,28 @@ class Respelling(NamedTuple):
     instead: str
 
 
-def respellings(text: str) -> list[Respelling]:
-    """What a line may say where it was misread: words of English, run together or apart, and dates that there are."""
+def are_signs_unusual(texts: Iterable[str]) -> bool:
+    """Whether most amounts of a page have no sign of a currency."""
+    amounts = [amount for text in texts if (amount := _SIGNED_OR_NOT.search(text)) is not None]
+    num_signed = sum(amount[1] != "" for amount in amounts)
+    return len(amounts) >= _LEAST_AMOUNTS and num_signed < _UNUSUAL * len(amounts)
+
+
+def has_sign(text: str) -> bool:
+    """Whether a line has an amount with the sign of a currency."""
+    return _SIGNED.search(text) is not None
+
+
+def respellings(text: str, *, has_other_amounts: bool = False) -> list[Respelling]:
+    """What a line may say where it was misread: words of English, run together or apart, and dates that there are.
+
+    has_other_amounts: whether most amounts around it have no sign, so that one may be a misread digit or a minus.
+    """
     found = list(possible_dates(text))
+    if has_other_amounts:
+        found += [
+            (sign.start(), sign.end(), other) for sign in _SIGNED.finditer(text) for other in _READ_AS_SIGN[sign[0]]
+        ]
     words = list(_WORD.finditer(text))
     num_known = sum(word[0] in english() for word in words)
     if len(words) >= _LEAST_OF_LANGUAGE and num_known < len(words) / 2:
