@@ -22,7 +22,7 @@ from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Found, Page
-from fastvlm.inference.questions import MOST_CHARACTERS, asks_for_kind, is_yes_or_no
+from fastvlm.inference.questions import MOST_CHARACTERS, asks_for_kind, asks_for_number, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
@@ -56,6 +56,9 @@ _MISSING_BELOW, _SURE_OF_MISSING = 0.25, 0.6
 _SURE_OF_TEXT = 0.7
 """Of a text that one look reads with less, several views are the surer ones where they say another thing."""
 
+
+_SURE_OF_SHAPES = 0.9
+"""How often the shapes of a drawn scene are counted right, by about."""
 
 _FORM, _MISTAKEN_FOR_FORM = "a form", "a receipt"
 """Scans of receipts look like forms at one look, however sure it is."""
@@ -104,15 +107,13 @@ class CloserLook:
         if asked is None or not is_short:
             return first
         source, question = asked
-        wanted = self._wanted(question, first)
-        if wanted is None:
-            return first
-        least, worth = wanted
         try:
-            page, usage = self._read(source, clock, worth)
+            looked = self._look(source, question, first, clock)
         except ImageError:
             return first  # what was there for one look may be gone
-        found = _looked_up(question, page, first)
+        if looked is None:
+            return first
+        found, usage = looked
         text = "" if found is None else _ended(found.text, settings.stop)
         token_ids = tuple(self._assistant.tokenizer.encode(text))
         with clock.phase("decode"):
@@ -120,7 +121,7 @@ class CloserLook:
         timings = clock.timings(self._assistant.load_timings)
         timings = replace(timings, load_ms=first.timings.load_ms, load_compile_ms=first.timings.load_compile_ms)
         total = first.usage + usage
-        if found is None or found.confidence < least or not 0 < len(token_ids) <= settings.max_new_tokens:
+        if found is None or not 0 < len(token_ids) <= settings.max_new_tokens:
             return replace(first, timings=timings, usage=total)
         return replace(
             first,
@@ -132,6 +133,22 @@ class CloserLook:
             is_unsure=self.is_unsure(found.confidence),
             box=found.box,
         )
+
+    def _look(
+        self, source: object, question: str, first: Answer, clock: Stopwatch
+    ) -> tuple[_LookedUp | None, Usage] | None:
+        """What is found, nothing where that is less likely than it should be; None where no closer look is needed."""
+        if asks_for_number(question) and len(question) <= MOST_CHARACTERS:
+            counted = _counted(source, question, clock)
+            if counted is not None:
+                return counted, NOTHING_USED
+        wanted = self._wanted(question, first)
+        if wanted is None:
+            return None
+        least, worth = wanted
+        page, usage = self._read(source, clock, worth)
+        found = _looked_up(question, page, first)
+        return (found if found is not None and found.confidence >= least else None), usage
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
@@ -230,6 +247,20 @@ class _LookedUp(NamedTuple):
     text: str
     confidence: float
     box: Box | None
+
+
+def _counted(source: object, question: str, clock: Stopwatch) -> _LookedUp | None:
+    """How many shapes a drawn scene has; None for other questions and other pictures."""
+    # Only now: a command whose one look is enough starts that much sooner.
+    from fastvlm.inference.scene_lookup import asks_for_number_of_shapes, count_shapes
+
+    if not asks_for_number_of_shapes(question):
+        return None
+    with clock.phase("image_read"):
+        picture = read_image(source)
+    with clock.phase("preprocess"):
+        number = count_shapes(question, picture)
+    return None if number is None else _LookedUp(str(number), _SURE_OF_SHAPES, None)
 
 
 def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:

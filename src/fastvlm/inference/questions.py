@@ -21,6 +21,7 @@ _YES_OR_NO = re.compile(
     r"\b(agree|say|tell|see|confirm) (that|if|whether)\b",
     re.I,
 )
+_NUMBER_QUESTION = re.compile(r"\b(?:how many|number of|count|total of|quantity of)\b", re.I)
 _UP, _DOWN = r"(?:up|ris(?:e|es|en|ing)|increas(?:e|es|ed|ing))", r"(?:down|fall(?:s|en|ing)?|decreas(?:e|es|ed|ing))"
 _UP_OR_DOWN = re.compile(rf"\b(?:{_UP} or {_DOWN}|{_DOWN} or {_UP})\b", re.I)
 _KIND_QUESTION = re.compile(
@@ -38,6 +39,11 @@ def is_yes_or_no(question: str) -> bool:
     if offers_up_or_down(question):
         return False
     return bool(_YES_OR_NO.search(question) or (_COMPARES.search(question) and not _ASKS_FOR_OTHER.search(question)))
+
+
+def asks_for_number(question: str) -> bool:
+    """Whether a question asks how many there are of something."""
+    return bool(_NUMBER_QUESTION.search(question))
 
 
 def offers_up_or_down(question: str) -> bool:
