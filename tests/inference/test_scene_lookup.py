@@ -53,6 +53,8 @@ def test_what_a_question_names_is_counted(question: str, expected: int) -> None:
         "Is there a red circle?",
         "What is the total of the bill?",
         "Are there more circles than squares?",
+        "Count the red circles and the blue circles. Are there more red circles?",
+        "How many red and blue circles are there?",
     ],
 )
 def test_other_questions_are_left_alone(question: str) -> None:

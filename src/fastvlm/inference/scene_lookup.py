@@ -16,7 +16,7 @@ _SAID = """
 about all another appear are at be been brief count counted do does draw drawing drawn get give have here how i image
 know many number picture present quantity scene see seen show shown shows state them there total visible want what when
 """
-_WORDS = frozenset(_SAID.split()) | ASIDES | _ANY | frozenset((*_COLOURS, *_BY_NAME, "gray"))
+_WORDS = frozenset(_SAID.split()) | (ASIDES - {"and"}) | _ANY | frozenset((*_COLOURS, *_BY_NAME, "gray"))
 _KINDS = frozenset({"different", "distinct", "kind", "kinds", "sorts"})
 _COLOUR_WORDS = frozenset({"colour", "colours", "color", "colors"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ _LEAST_FLAT, _MOST_REGIONS, _MOST_SHAPES = 0.8, 300, 60
 _LEAST_AREA, _LEAST_SIDE, _LEAST_THICKNESS = 14, 5, 1.9
 """Of a shape in pixels, the last from its middle to its nearest edge: smaller ones are noise, thinner ones lines."""
 
-_PANEL, _FRAMED, _FULL, _SQUARE = 0.02, 0.72, 0.7, (0.82, 1.22)
+_PANEL, _FRAMED, _FULL, _SQUARE = 0.06, 0.72, 0.7, (0.82, 1.22)
 """Of the picture, how large a panel is at least; how much of its frame it reaches, how much of its box it fills; and
 between which ratios of its sides it may be a square, which is a panel only where it holds something.
 """
@@ -40,6 +40,9 @@ _PART = 0.12
 
 _MOST_OTHERS = 8
 """Specks and lines on a scene; a page has letters."""
+
+_RECTANGLE = 0.93
+"""Of its box, how much a rectangle fills; it is squares that stand on or beside each other."""
 
 _HOLE = 0.1
 """Of a shape with its hole, how large the hole of a ring is at least."""
@@ -182,7 +185,7 @@ def _num_holes(part: BoolArray) -> int:
 
 
 def _shapes_of(part: BoolArray, box: Box, picture: UInt8Array) -> list[Shape]:
-    """What a part is: one shape, or as many rings as it has holes."""
+    """What a part is: one shape, as many rings as it has holes, or as many squares as a rectangle is long."""
     from scipy import ndimage
 
     inner = ndimage.binary_erosion(part)
@@ -192,7 +195,12 @@ def _shapes_of(part: BoolArray, box: Box, picture: UInt8Array) -> list[Shape]:
     filled = ndimage.binary_fill_holes(part)
     is_ring = (filled & ~part).sum() > _HOLE * filled.sum()
     shape = Shape("ring" if is_ring else _name_of(filled), colour_of(np.median(pixels, axis=0).tolist()), place)
-    return [shape] * (max(1, _num_holes(part)) if is_ring else 1)
+    if is_ring:
+        return [shape] * max(1, _num_holes(part))
+    num_squares = round(max(place.width, place.height) / min(place.width, place.height))
+    if num_squares > 1 and filled.sum() >= _RECTANGLE * place.width * place.height:
+        return [replace(shape, name="square")] * num_squares
+    return [shape]
 
 
 def _name_of(filled: BoolArray) -> str:
@@ -200,19 +208,21 @@ def _name_of(filled: BoolArray) -> str:
     from scipy.spatial import ConvexHull
 
     rows, columns = np.nonzero(filled)
-    corners = np.concatenate([np.stack([columns + right, rows + down], 1) for right in (0, 1) for down in (0, 1)])
-    hull = ConvexHull(corners)
-    outline = corners[hull.vertices].astype(float)
+    hull = ConvexHull(np.stack([columns, rows], 1))
+    outline = np.stack([columns, rows], 1)[hull.vertices].astype(float)
+    # Pixels of the hull, by those inside of it and on its sides (Pick's theorem): of small shapes many are on a side.
+    steps = np.abs(outline - np.roll(outline, 1, axis=0)).max(axis=1)
+    hull_px = hull.volume + steps.sum() / 2 + 1
     turned = filled[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     symmetry = (turned & turned[::-1, ::-1]).sum() / (turned | turned[::-1, ::-1]).sum()
-    solidity = len(rows) / hull.volume
+    solidity = len(rows) / hull_px
     if solidity < 0.87:
         return "cross" if symmetry > 0.8 else "star" if solidity < 0.76 else "heart"
     if symmetry < 0.8:
-        return "triangle" if hull.volume / _least_rectangle(outline) < 0.66 else "heart"
-    rays = outline - (columns.mean() + 0.5, rows.mean() + 0.5)
+        return "triangle" if hull_px / _least_rectangle(outline) < 0.66 else "heart"
+    rays = outline - (columns.mean(), rows.mean())
     lengths = np.sqrt((rays**2).sum(axis=1))
-    if hull.volume / (np.pi * lengths.max() ** 2) > 0.82:
+    if hull_px / (np.pi * (lengths.max() + 0.5) ** 2) > 0.82:
         return "circle"
     far = rays[lengths > 0.88 * lengths.max()]
     angles = np.degrees(np.arctan2(far[:, 1], far[:, 0])) % 90
@@ -224,4 +234,4 @@ def _least_rectangle(outline: npt.NDArray[np.float64]) -> float:
     """The area of the smallest rectangle around an outline, however it is turned, in steps of five degrees."""
     angles = np.radians(np.arange(0, 90, 5))
     turns = np.array([[[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] for angle in angles])
-    return float(min(np.prod(np.ptp(outline @ turn, axis=0)) for turn in turns))
+    return float(min(np.prod(np.ptp(outline @ turn, axis=0) + 1) for turn in turns))
