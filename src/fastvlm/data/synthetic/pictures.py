@@ -269,7 +269,8 @@ def write_examples(folder: Path) -> None:
     lines = [
         "# Examples",
         "",
-        "Made by `fastvlm.data.synthetic.pictures.write_examples`. Every answer is what is true of the picture. "
+        "Made by `fastvlm.data.synthetic.pictures.write_examples`. Every answer is what is true of the picture; the "
+        "embedded model gets some of them wrong. "
         "Documents have [a page of their own](documents.md).",
     ]
     for example in EXAMPLES:
