@@ -32,6 +32,8 @@ def scene() -> UInt8Array:
         ("How many things do you see?", 13),
         ("About this picture: how many different colours of objects are there?", 3),
         ("How many kinds of shapes are there?", 3),
+        ("How many different blue shapes are there?", 2),
+        ("How many different colours of circles are there?", 2),
         ("Stars: how many?", 0),
         ("What is the number of green triangles?", 1),
     ],

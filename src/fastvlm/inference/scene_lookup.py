@@ -42,9 +42,10 @@ def count_shapes(question: str, picture: UInt8Array) -> int | None:
     shapes = None if words is None else find_shapes(picture)
     if shapes is None or words is None:
         return None
+    meant = [shape for shape in shapes if _is_meant(shape, words)]
     if words & _KINDS:
-        return len({shape.colour if words & _COLOUR_WORDS else shape.name for shape in shapes})
-    return sum(_is_meant(shape, words) for shape in shapes)
+        return len({shape.colour if words & _COLOUR_WORDS else shape.name for shape in meant})
+    return len(meant)
 
 
 def _is_meant(shape: Shape, words: set[str]) -> bool:
