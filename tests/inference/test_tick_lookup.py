@@ -56,6 +56,7 @@ def answer(question: str, on: Page) -> str | None:
         ("Is Insurance unticked?", "yes"),
         ("Is Newsletter not ticked?", "no"),
         ("Newsletter isn't ticked, right?", "no"),
+        ("Isn’t Insurance ticked?", "yes"),
         ("Is Newsletter ticked or not?", "yes"),
         ("Is Insurance ticked or unticked?", "no"),
         ("Is Newsletter unchosen?", "no"),

@@ -81,6 +81,7 @@ def look_up_tick(question: str, page: Page) -> Found | None:
     """
     if not _TICK_QUESTION.search(question):
         return None
+    question = question.replace("’", "'")
     options = _options(page)
     named = [mention for mention in mentions_of(question, [option.name for option in options]) if not mention.rest]
     if not named:
@@ -133,7 +134,7 @@ def _is_letter(box: Box, page: Page) -> bool:
     inside = [
         line for line in beside if line.left < box.left - box.width / 2 and line.right > box.right - box.width / 2
     ]
-    return bool(inside) or not any(abs(_gap(line, box)) < _BESIDE * box.width for line in beside)
+    return bool(inside) or not any(_gap(line, box) < _BESIDE * box.width for line in beside)
 
 
 def _names(

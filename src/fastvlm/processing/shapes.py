@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,9 +75,8 @@ def find_shapes(picture: UInt8Array) -> list[Shape] | None:
     ground = np.isin(regions, _grounds(regions))
     nearest = ndimage.distance_transform_edt(~ground, return_distances=False, return_indices=True)
     differs = np.abs(smooth - smooth[tuple(nearest)]).max(axis=2) > _DIFFERENCE
-    parts = list(_parts(differs, regions))
+    parts, num_others = _parts(differs, regions)
     shapes = [shape for part, box in parts for shape in _shapes_of(part, box, picture)]
-    num_others = ndimage.label(differs, EIGHT_NEIGHBOURS)[1] - len(parts)
     return shapes if len(shapes) <= _MOST_SHAPES and num_others <= _MOST_OTHERS else None
 
 
@@ -144,18 +143,25 @@ def _is_panel(part: Labels, number: int) -> bool:
     return bool(frame.mean() >= _FRAMED and filled.sum() > _FULL * height * width and (is_long or holds))
 
 
-def _parts(differs: BoolArray, regions: Labels) -> Iterator[tuple[BoolArray, Box]]:
-    """Ink that hangs together, each shape of it that touches another by itself, in its box; no specks and no lines."""
+def _parts(differs: BoolArray, regions: Labels) -> tuple[list[tuple[BoolArray, Box]], int]:
+    """What hangs together, with its box, a shape that touches another by itself; and how many specks and lines."""
     from scipy import ndimage
 
+    found: list[tuple[BoolArray, Box]] = []
+    num_others = 0
     labels, _ = ndimage.label(differs, EIGHT_NEIGHBOURS)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         whole = labels[rows, columns] == number
-        if min(whole.shape) < _LEAST_SIDE or whole.sum() < max(_LEAST_AREA, 0.1 * whole.size):
-            continue
-        for part in _apart(whole, regions[rows, columns]):
-            if ndimage.distance_transform_edt(np.pad(part, 1)).max() >= _LEAST_THICKNESS:
-                yield part, Box(columns.start, rows.start, columns.stop, rows.stop)
+        is_large = min(whole.shape) >= _LEAST_SIDE and whole.sum() >= max(_LEAST_AREA, 0.1 * whole.size)
+        box = Box(columns.start, rows.start, columns.stop, rows.stop)
+        parts = [
+            (part, box)
+            for part in (_apart(whole, regions[rows, columns]) if is_large else [])
+            if ndimage.distance_transform_edt(np.pad(part, 1)).max() >= _LEAST_THICKNESS
+        ]
+        found += parts
+        num_others += not parts
+    return found, num_others
 
 
 def _apart(whole: BoolArray, regions: Labels) -> list[BoolArray]:
