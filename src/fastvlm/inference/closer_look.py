@@ -22,7 +22,7 @@ from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.colour_lookup import asks_for_colour
 from fastvlm.inference.line_reader import LineReader
 from fastvlm.inference.page import Found, Page
-from fastvlm.inference.questions import MOST_CHARACTERS, asks_for_kind, asks_for_number, is_yes_or_no
+from fastvlm.inference.questions import MOST_CHARACTERS, asks_for_kind, is_yes_or_no
 from fastvlm.inference.reading import NOT_SHOWN, is_refusal, is_text
 from fastvlm.inference.settings import GenerationSettings
 from fastvlm.inference.text_lookup import LEAST_LINES, MOST_ROWS_OF_A_SHORT_TEXT, asks_by_place, asks_for_text
@@ -57,8 +57,8 @@ _SURE_OF_TEXT = 0.7
 """Of a text that one look reads with less, several views are the surer ones where they say another thing."""
 
 
-_SURE_OF_SHAPES = 0.9
-"""How often the shapes of a drawn scene are counted right, by about."""
+_SURE_OF_SHAPES = 0.95
+"""How often the shapes of a drawn scene tell the right answer, by about."""
 
 _FORM, _MISTAKEN_FOR_FORM = "a form", "a receipt"
 """Scans of receipts look like forms at one look, however sure it is."""
@@ -138,10 +138,10 @@ class CloserLook:
         self, source: object, question: str, first: Answer, clock: Stopwatch
     ) -> tuple[_LookedUp | None, Usage] | None:
         """What is found, nothing where that is less likely than it should be; None where no closer look is needed."""
-        if asks_for_number(question) and len(question) <= MOST_CHARACTERS:
-            counted = _counted(source, question, clock)
-            if counted is not None:
-                return counted, NOTHING_USED
+        if len(question) <= MOST_CHARACTERS:
+            seen = _seen_in_scene(source, question, clock)
+            if seen is not None:
+                return seen, NOTHING_USED
         wanted = self._wanted(question, first)
         if wanted is None:
             return None
@@ -249,18 +249,18 @@ class _LookedUp(NamedTuple):
     box: Box | None
 
 
-def _counted(source: object, question: str, clock: Stopwatch) -> _LookedUp | None:
-    """How many shapes a drawn scene has; None for other questions and other pictures."""
+def _seen_in_scene(source: object, question: str, clock: Stopwatch) -> _LookedUp | None:
+    """What the shapes of a drawn scene tell; None for other questions and other pictures."""
     # Only now: a command whose one look is enough starts that much sooner.
-    from fastvlm.inference.scene_lookup import asks_for_number_of_shapes, count_shapes
+    from fastvlm.inference.scene_lookup import asks_about_shapes, look_up_in_scene
 
-    if not asks_for_number_of_shapes(question):
+    if not asks_about_shapes(question):
         return None
     with clock.phase("image_read"):
         picture = read_image(source)
     with clock.phase("preprocess"):
-        number = count_shapes(question, picture)
-    return None if number is None else _LookedUp(str(number), _SURE_OF_SHAPES, None)
+        found = look_up_in_scene(question, picture)
+    return None if found is None else _LookedUp(found, _SURE_OF_SHAPES, None)
 
 
 def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:
