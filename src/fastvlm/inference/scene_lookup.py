@@ -38,6 +38,7 @@ _SAYS_MORE = re.compile(
 )
 _DEFINITE = re.compile(r"\bthe (?:object|thing|shape|item)s?\b")
 _AMERICAN, _BRITISH = re.compile(r"color|gray|center", re.I), re.compile(r"colour|grey|centre", re.I)
+_OR = re.compile(r"\b(?:or|and)\b")
 _IS_ONE = re.compile(r"\b(?:is|are) (?:an? )?$")
 
 
@@ -87,7 +88,7 @@ def _how_answered(asked: SceneQuestion) -> Answers | None:
     if asked.place is not None:
         return _how_placed(asked)
     if asks_for_number(asked.text):
-        return _count if len(asked.groups) < 2 else None
+        return _how_counted(asked)
     return _how_attributed(asked)
 
 
@@ -115,6 +116,15 @@ def _how_placed(asked: SceneQuestion) -> Answers | None:
     return _what_is_at if not asked.named and asked.has(_ASKS_WHAT) else None
 
 
+def _how_counted(asked: SceneQuestion) -> Answers | None:
+    if len(asked.groups) > 1 or len(asked.colours) > 1:
+        return None
+    if not asked.groups or not asked.colours:
+        return _count
+    # `How many circles are red?`, but not `How many red and blue circles are there?`
+    return _count_of_colour if _IS_ONE.search(asked.text[: asked.colours[0].start]) else None
+
+
 def _how_attributed(asked: SceneQuestion) -> Answers | None:
     """How a question about an attribute of some shapes is answered, or whether there are any."""
     is_one, is_told = len(asked.groups) == 1, bool(asked.colours)
@@ -133,16 +143,18 @@ def _how_attributed(asked: SceneQuestion) -> Answers | None:
             return _place_of
         if asked.is_open:
             return _which_is_extreme if asked.groups[0].extreme and asked.has(_ASKS_WHAT) else None
-    is_known = len(asked.named or asked.mentions) == 1 or (is_one and not is_told)
-    return _exists if is_known and not asked.is_open and not asked.has(_SAYS_MORE) else None
+    is_known = len(asked.named or asked.mentions) == 1 or is_one
+    is_clear = is_known and not (is_told and asked.groups)
+    return _exists if is_clear and not asked.is_open and not asked.has(_SAYS_MORE) else None
 
 
 def _claims_colour(asked: SceneQuestion) -> bool:
     """Whether some shapes are said to be of a colour: `the ring is brown`, `the ring is a brown one`."""
-    if asked.is_open:
+    if asked.is_open or asked.has(_SAYS_MORE):
         return False
     if asked.colours:
-        return len(asked.groups) == 1 and (bool(asked.named) or asked.has(_DEFINITE))
+        is_definite = bool(asked.named) or asked.has(_DEFINITE)
+        return len(asked.groups) == 1 and len(asked.colours) == 1 and is_definite and not asked.has(_OR)
     is_repeated = len(asked.groups) == 2 and asked.groups[1].shape is None and asked.groups[1].colour is not None
     return is_repeated and _IS_ONE.search(asked.text[: asked.groups[1].start]) is not None
 
@@ -179,6 +191,10 @@ def _count(asked: SceneQuestion, facts: SceneFacts) -> str | None:
         meant = facts.meant(asked.named[0]) if asked.named else facts.shapes
         return str(len({shape.colour if asked.has(COLOUR) else shape.name for shape in meant}))
     return str(_number(asked, facts))
+
+
+def _count_of_colour(asked: SceneQuestion, facts: SceneFacts) -> str | None:
+    return str(sum(shape.colour == asked.colours[0].colour for shape in facts.meant(asked.groups[0])))
 
 
 def _number(asked: SceneQuestion, facts: SceneFacts) -> int:

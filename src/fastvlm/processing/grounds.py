@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastvlm.batches import Float32Array, UInt8Array
-from fastvlm.processing.shape_names import colour_of
+from fastvlm.processing.colour_names import colour_of
 from fastvlm.processing.text_lines import Box
 
 Labels = npt.NDArray[np.int32]

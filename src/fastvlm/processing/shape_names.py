@@ -1,9 +1,7 @@
-"""What a shape on a flat ground is: its name by its outline, and what its colour is called."""
+"""What a shape on a flat ground is: its name by its outline, and that of its colour."""
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastvlm.batches import BoolArray, Float32Array, UInt8Array
+from fastvlm.processing.colour_names import colour_of
 from fastvlm.processing.ink import EIGHT_NEIGHBOURS
 from fastvlm.processing.text_lines import Box
 
@@ -53,31 +52,36 @@ class Shape:
     is_plain: bool = True
 
 
-def colour_of(rgb: Sequence[float]) -> str:
-    """What a flat colour of red, green and blue, from 0 to 255, is called."""
-    hue, saturation, value = colorsys.rgb_to_hsv(*(part / 255 for part in rgb))
-    hue *= 360
-    if value < 0.16:
-        return "black"
-    if saturation < 0.1:
-        return "white" if value > 0.9 else "grey"
-    if 318 <= hue < 353 and saturation < 0.75 and value > 0.85:
-        return "pink"
-    if hue < 45 and hue >= 13:
-        return "brown" if value < 0.68 else "orange"
-    if 45 <= hue < 68:
-        return "yellow" if value > 0.6 else "brown"
-    names = ((13, "red"), (178, "green"), (254, "blue"), (320, "purple"), (361, "red"))
-    return next(name for most, name in names if hue < most)
-
-
 def num_holes(part: BoolArray) -> int:
     """How many holes a shape has that are as large as those of a ring."""
+    return len(_holes(part))
+
+
+def _holes(part: BoolArray) -> list[tuple[slice, slice]]:
+    """Where the holes of a shape are that are as large as those of a ring."""
     from scipy import ndimage
 
     filled = ndimage.binary_fill_holes(part)
     holes, _ = ndimage.label(filled & ~part)
-    return int((np.bincount(holes.ravel())[1:] > _HOLE * filled.sum() / 2).sum())
+    areas = np.bincount(holes.ravel())[1:]
+    places = ndimage.find_objects(holes)
+    return [place for place, area in zip(places, areas, strict=True) if area > _HOLE * filled.sum() / 2]
+
+
+def _places_of_rings(part: BoolArray, box: Box) -> list[Box]:
+    """The place of each ring of those that hang together: a hole, and as much around it as the rings are thick."""
+    from scipy import ndimage
+
+    thickness = round(2 * float(ndimage.distance_transform_edt(np.pad(part, 1)).max()))
+    return [
+        Box(
+            max(0, columns.start - thickness),
+            max(0, rows.start - thickness),
+            min(part.shape[1], columns.stop + thickness),
+            min(part.shape[0], rows.stop + thickness),
+        ).moved(box.left, box.top)
+        for rows, columns in _holes(part)
+    ]
 
 
 def shapes_of(part: BoolArray, box: Box, picture: UInt8Array, behind: Float32Array) -> list[Shape]:
@@ -95,8 +99,8 @@ def shapes_of(part: BoolArray, box: Box, picture: UInt8Array, behind: Float32Arr
     filled = ndimage.binary_fill_holes(part)
     name = colour_of(colour.tolist())
     if (filled & ~part).sum() > _HOLE * filled.sum():
-        number = max(1, num_holes(part))
-        return [Shape("ring", name, place, number > 1 or _is_even(filled, "ring"))] * number
+        places = _places_of_rings(part, box)
+        return [Shape("ring", name, one, len(places) > 1 or _is_even(filled, "ring")) for one in places or [place]]
     in_a_row = _in_a_row(filled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], name, place)
     if in_a_row is not None:
         return in_a_row
