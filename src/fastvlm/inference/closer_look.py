@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from fastvlm.messages import Message, TextPart, images_of
 from fastvlm.processing.images import read_image
 from fastvlm.processing.text_lines import Box, find_text_lines, rows_of
 from fastvlm.processing.tick_boxes import without_tick_boxes
+
+if TYPE_CHECKING:
+    from fastvlm.processing.shapes import Drawing
 
 MOST_LINES = 400
 """More would take many seconds; a page of a book has about 40 lines, a long receipt 120."""
@@ -97,6 +100,7 @@ class CloserLook:
         self._assistant = assistant
         self._reader = LineReader(assistant, calibration.line_question)
         self._pages: OrderedDict[str, Page] = OrderedDict()
+        self._drawings: OrderedDict[str, Drawing | None] = OrderedDict()
 
     def __call__(
         self, messages: Sequence[Message], settings: GenerationSettings, first: Answer, clock: Stopwatch
@@ -139,7 +143,7 @@ class CloserLook:
     ) -> tuple[_LookedUp | None, Usage] | None:
         """What is found, nothing where that is less likely than it should be; None where no closer look is needed."""
         if len(question) <= MOST_CHARACTERS:
-            seen = _seen_in_scene(source, question, clock)
+            seen = self._seen_in_scene(source, question, clock)
             if seen is not None:
                 return seen, NOTHING_USED
         wanted = self._wanted(question, first)
@@ -149,6 +153,27 @@ class CloserLook:
         page, usage = self._read(source, clock, worth)
         found = _looked_up(question, page, first)
         return (found if found is not None and found.confidence >= least else None), usage
+
+    def _seen_in_scene(self, source: object, question: str, clock: Stopwatch) -> _LookedUp | None:
+        """What the shapes of a drawn scene tell; None for other questions and other pictures."""
+        # Only now: a command whose one look is enough starts that much sooner.
+        from fastvlm.inference.scene_lookup import asks_about_shapes, look_up_in_scene
+        from fastvlm.processing.shapes import find_drawing
+
+        if not asks_about_shapes(question):
+            return None
+        with clock.phase("image_read"):
+            picture = read_image(source)
+        with clock.phase("preprocess"):
+            key = _key_of(picture)
+            if key not in self._drawings:
+                self._drawings[key] = find_drawing(picture)
+            self._drawings.move_to_end(key)
+            drawing = self._drawings[key]
+            while len(self._drawings) > _MAX_PAGES:
+                self._drawings.popitem(last=False)
+            found = None if drawing is None else look_up_in_scene(question, drawing)
+        return None if found is None else _LookedUp(found, _SURE_OF_SHAPES, None)
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
@@ -187,9 +212,7 @@ class CloserLook:
         with clock.phase("image_read"):
             picture = read_image(source)
         with clock.phase("preprocess"):
-            digest = hashlib.sha256(repr(picture.shape).encode())
-            digest.update(np.ascontiguousarray(picture).data)
-            key = digest.hexdigest()
+            key = _key_of(picture)
             known = self._pages.get(key)
             boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
@@ -249,18 +272,11 @@ class _LookedUp(NamedTuple):
     box: Box | None
 
 
-def _seen_in_scene(source: object, question: str, clock: Stopwatch) -> _LookedUp | None:
-    """What the shapes of a drawn scene tell; None for other questions and other pictures."""
-    # Only now: a command whose one look is enough starts that much sooner.
-    from fastvlm.inference.scene_lookup import asks_about_shapes, look_up_in_scene
-
-    if not asks_about_shapes(question):
-        return None
-    with clock.phase("image_read"):
-        picture = read_image(source)
-    with clock.phase("preprocess"):
-        found = look_up_in_scene(question, picture)
-    return None if found is None else _LookedUp(found, _SURE_OF_SHAPES, None)
+def _key_of(picture: UInt8Array) -> str:
+    """What is the same for the same pixels alone."""
+    digest = hashlib.sha256(repr(picture.shape).encode())
+    digest.update(np.ascontiguousarray(picture).data)
+    return digest.hexdigest()
 
 
 def _looked_up(question: str, page: Page, first: Answer) -> _LookedUp | None:

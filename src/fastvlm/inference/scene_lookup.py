@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from fastvlm.batches import UInt8Array
 from fastvlm.inference.questions import asks_for_number
 from fastvlm.inference.scene_comparisons import COLOUR, NOT, SHAPE, Answers, how_compared, what_is_missing, yes
 from fastvlm.inference.scene_facts import SceneFacts, described, most_common
 from fastvlm.inference.scene_question import SceneQuestion, understood_words
-from fastvlm.processing.shapes import Shape, find_drawing
+from fastvlm.processing.shapes import Drawing, Shape
 
 _PICTURE = r"(?:the |this )?(?:picture|image|scene|drawing)"
 _DESCRIBE = re.compile(
@@ -47,11 +46,10 @@ def asks_about_shapes(question: str) -> bool:
     return _understood(question) is not None
 
 
-def look_up_in_scene(question: str, picture: UInt8Array) -> str | None:
-    """Answer such a question; None for a picture that is no drawn scene, or whose shapes do not tell."""
+def look_up_in_scene(question: str, drawing: Drawing) -> str | None:
+    """Answer such a question; None for others, or where the shapes do not tell."""
     understood = _understood(question)
-    drawing = None if understood is None else find_drawing(picture)
-    if understood is None or drawing is None:
+    if understood is None:
         return None
     asked, answers = understood
     found = answers(asked, SceneFacts(drawing))
