@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import fastvlm
 from fastvlm.batches import UInt8Array
+from fastvlm.inference.reading import read_text
 from fastvlm.inference.scene_lookup import asks_about_shapes, look_up_in_scene
 from fastvlm.processing import shapes
 from fastvlm.processing.shapes import Drawing, find_drawing
@@ -196,6 +197,16 @@ def test_the_assistant_tells_shapes_with_a_closer_look_and_guesses_without() -> 
     first = fastvlm.load(closer_look=False).ask(question, images=row_of_circles())
     assert answer.usage == first.usage
     assert answer.timings.total_ms > 0
+
+
+def test_shapes_and_empty_pages_have_no_text() -> None:
+    assistant = fastvlm.load()
+    for picture in (row_of_circles(), few_shapes(), np.full((300, 200, 3), 255, dtype=np.uint8)):
+        read = read_text(assistant, picture, assistant.closer_look, max_new_tokens=32)
+        assert (read.text, read.is_unsure, read.lines) == ("", False, ())
+    sign = Image.new("RGB", (300, 120), "navy")
+    ImageDraw.Draw(sign).text((20, 20), "Story", "white", ImageFont.load_default(64))
+    assert read_text(assistant, np.asarray(sign), assistant.closer_look, max_new_tokens=32).text
 
 
 def test_a_scene_is_searched_once_and_other_pictures_keep_their_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,6 +270,8 @@ def print_record(record: Mapping[str, Any], *, shows_name: bool) -> None:
             note("Unsure, and left out: " + ", ".join(record["unsure_fields"]))
     else:
         click.echo(str(record["text"]))
+        if not record["text"]:
+            note("There is no text.")
         note_if_unsure(record["confidence"], is_unsure=record["is_unsure"])
 
 

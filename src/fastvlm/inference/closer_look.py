@@ -63,6 +63,9 @@ _SURE_OF_TEXT = 0.7
 _SURE_OF_SHAPES = 0.95
 """How often the shapes of a drawn scene tell the right answer, by about."""
 
+_MOST_ALIKE = 2
+"""Letters that rings and crosses may be read as."""
+
 _FORM, _MISTAKEN_FOR_FORM = "a form", "a receipt"
 """Scans of receipts look like forms at one look, however sure it is."""
 
@@ -158,22 +161,26 @@ class CloserLook:
         """What the shapes of a drawn scene tell; None for other questions and other pictures."""
         # Only now: a command whose one look is enough starts that much sooner.
         from fastvlm.inference.scene_lookup import asks_about_shapes, look_up_in_scene
-        from fastvlm.processing.shapes import find_drawing
 
         if not asks_about_shapes(question):
             return None
         with clock.phase("image_read"):
             picture = read_image(source)
         with clock.phase("preprocess"):
-            key = _key_of(picture)
-            if key not in self._drawings:
-                self._drawings[key] = find_drawing(picture)
-            self._drawings.move_to_end(key)
-            drawing = self._drawings[key]
-            while len(self._drawings) > _MAX_PAGES:
-                self._drawings.popitem(last=False)
+            drawing = self._drawing_of(picture)
             found = None if drawing is None else look_up_in_scene(question, drawing)
         return None if found is None else _LookedUp(found, _SURE_OF_SHAPES, None)
+
+    def _drawing_of(self, picture: UInt8Array) -> Drawing | None:
+        from fastvlm.processing.shapes import find_drawing
+
+        key = _key_of(picture)
+        if key not in self._drawings:
+            self._drawings[key] = find_drawing(picture)
+        self._drawings.move_to_end(key)
+        while len(self._drawings) > _MAX_PAGES:
+            self._drawings.popitem(last=False)
+        return self._drawings[key]
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""
@@ -199,6 +206,18 @@ class CloserLook:
         Empty where there are more than `MOST_LINES`.
         """
         return self._read(source, Stopwatch(), _are_any)[0]
+
+    def how_sure_of_no_text(self, source: object) -> float | None:
+        """Tell how sure it is that a picture shows plain shapes, or nothing, and no text; None where it may have some.
+
+        Raises ImageError.
+        """
+        picture = read_image(source)
+        if self._drawing_of(picture) is None:
+            return None
+        lines = self.read(picture).lines
+        may_have_some = any(len(line.text) > _MOST_ALIKE and not self.is_unsure(line.confidence) for line in lines)
+        return None if may_have_some else _SURE_OF_SHAPES
 
     def is_unsure(self, confidence: float) -> bool:
         """Whether what was found with so much confidence was more often wrong than right."""

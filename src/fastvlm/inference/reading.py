@@ -85,6 +85,9 @@ class ReadsLines(Protocol):
     def read(self, source: object) -> Page:
         """Read all lines of a picture."""
 
+    def how_sure_of_no_text(self, source: object) -> float | None:
+        """Tell how sure it is that a picture shows no text; None where it may have some."""
+
     def is_unsure(self, confidence: float) -> bool:
         """Whether what is read with so much confidence is more often wrong than right."""
 
@@ -97,9 +100,15 @@ class Asks(Protocol):
 
 
 def read_text(assistant: Asks, image: object, closer_look: ReadsLines | None, *, max_new_tokens: int) -> ReadText:
-    """Read the text of a picture: line by line where it has many and the model can, at one look otherwise."""
+    """Read the text of a picture: line by line where it has many and the model can, at one look otherwise.
+
+    Of drawn shapes, or an empty page, it is empty.
+    """
     if closer_look is not None:
         image = read_image(image)  # once: it may come by a pipe
+        sure_of_none = closer_look.how_sure_of_no_text(image)
+        if sure_of_none is not None:
+            return ReadText("", sure_of_none, is_unsure=False, finish_reason="stop")
         page = closer_look.read(image)
         if len(page.lines) >= LEAST_LINES_READ_CLOSELY:
             confidence = median(line.confidence for line in page.lines)
