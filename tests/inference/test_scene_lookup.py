@@ -133,10 +133,25 @@ def test_numbers(question: str, expected: str) -> None:
         ("What colour is the background?", "white"),
         ("Is the background grey?", "no"),
         ("What do you see?", "two red circles and a blue square"),
+        ("Is the square large?", "no"),
+        ("Isn't there a square?", "yes"),
+        ("The large circle isn't red.", "no"),
+        ("Is there more than one circle?", "yes"),
+        ("Do you see fewer than three objects?", "no"),
     ],
 )
 def test_attributes_places_and_comparisons(question: str, expected: str) -> None:
     assert checked(question, few_shapes()) == expected
+
+
+def test_of_two_that_are_as_large_or_as_high_none_is_the_extreme() -> None:
+    image = Image.new("RGB", (300, 200), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((40, 50, 80, 90), fill="red")
+    draw.rectangle((200, 50, 240, 90), fill="blue")
+    for question in ("Which object is the smallest?", "What is the topmost object?", "Is the largest object red?"):
+        assert checked(question, np.asarray(image)) is None
+    assert checked("What is the leftmost object?", np.asarray(image)) == "a red square"
 
 
 def test_answers_are_spelled_as_their_question() -> None:
@@ -150,6 +165,8 @@ def test_answers_are_spelled_as_their_question() -> None:
     "question",
     [
         "How many circles touch the square?",
+        "Сколько circles?",
+        "How many circles & squares are there?",
         "How many circles are left of the square?",
         "How many red and blue circles are there?",
         "Are there more red than blue circles?",
@@ -175,6 +192,145 @@ def test_answers_are_spelled_as_their_question() -> None:
 def test_other_questions_are_left_alone(question: str) -> None:
     assert not asks_about_shapes(question)
     assert looked_up(question, row_of_circles()) is None
+
+
+RIGHT_OR_NOT_AT_ALL_OF_FEW = [
+    ("Is the square large?", "no"),
+    ("Is the square small?", "no"),
+    ("The square is small.", "no"),
+    ("Is there a square that is large?", "no"),
+    ("There is one circle that is small.", "yes"),
+    ("How many circles are small?", "1"),
+    ("How many objects are large?", "1"),
+    ("Is there more than one square?", "no"),
+    ("Is there more than one circle?", "yes"),
+    ("Do you see more than three objects?", "no"),
+    ("Do you see fewer than four objects?", "yes"),
+    ("Is there a square on the left?", "no"),
+    ("Is the square at the top?", "no"),
+    ("Is the square on the left or on the right?", "right"),
+    ("Is there a circle on the right?", "no"),
+    ("How many circles are on the left?", None),
+    ("How many objects are in the background?", None),
+    ("Isn't the square blue?", "yes"),
+    ("Isn't there a square?", "yes"),
+    ("Isn’t there a square?", "yes"),
+    ("Aren't the circles red?", "yes"),
+    ("Is it false that there is a star?", "yes"),
+    ("Is it wrong that the square is blue?", "no"),
+    ("Is the background not white?", "no"),
+    ("Is the square not larger than the small circle?", "no"),
+    ("What colour is the thing that is not a circle?", "blue"),
+    ("How many objects are not circles?", "1"),
+    ("What is not at the bottom right?", None),
+    ("Which object is not left of the small circle?", "a blue square"),
+    ("Is there a shape that is not red?", "yes"),
+    ("Is there something that is not red?", "yes"),
+    ("Is there any object that is not a circle?", "yes"),
+    ("There is a circle that is not large.", "yes"),
+    ("Do the two circles have different colours?", "no"),
+    ("Are there two objects of the same colour?", "yes"),
+    ("Do two objects share a colour?", "yes"),
+    ("Are there three objects in the middle?", "no"),
+    ("How many objects except the square?", "2"),
+    ("How many objects are larger than the small circle?", "2"),
+    ("How many sides does the square have?", "4"),
+    ("How many sides does a triangle have?", "3"),
+    ("How many different sizes of objects are there?", "3"),
+    ("How many red things are small?", "1"),
+    ("How many other circles are there?", None),
+    ("Which is larger, the square or the small circle?", "square"),
+    ("Is the square larger or smaller than the small circle?", "larger"),
+    ("Is the square left or right of the large circle?", "right"),
+    ("Is the background white or black?", "white"),
+    ("Is the most common shape a square?", "no"),
+    ("Is the size of the square large?", "no"),
+    ("Is the square the same colour as the background?", "no"),
+    ("Is there an object in the background?", None),
+    ("Is there a background?", "yes"),
+    ("Do the objects form a triangle?", None),
+    ("How many objects are on the white background?", "3"),
+    ("List the red objects.", None),
+    ("Tell me about the square.", None),
+    ("Pick the largest object.", "a red circle"),
+    ("Find the square.", None),
+    ("Can you draw a star?", None),
+    ("And the blue ones?", None),
+    ("And stars?", None),
+    ("Is it red?", None),
+    ("How many are red?", "2"),
+    ("Everything is red.", "no"),
+    ("Is everything a circle?", "no"),
+    ("Is there another square?", "no"),
+    ("Are there many squares?", "no"),
+    ("Do the objects stand in a circle?", "no"),
+    ("Is there something in the square?", "no"),
+    ("Is the object in the middle large?", "no"),
+    ("What is the second largest object?", "a blue square"),
+    ("What is the largest number?", None),
+    ("What size is the object in the middle?", "small"),
+    ("What is in the background?", None),
+    ("What shape and colour is the square?", None),
+    ("What colour is the square, and where is it?", None),
+    ("Is the object in the middle blue or red?", "red"),
+    ("Сколько circles?", None),
+    ("有几个 star?", None),
+    ("What do you see on the left?", None),
+    ("Describe what is on the left.", None),
+]
+RIGHT_OR_NOT_AT_ALL_OF_MANY = [
+    ("Are there more than 5 circles?", "yes"),
+    ("Are there fewer than 20 circles?", "yes"),
+    ("Are there between 5 and 15 circles?", "yes"),
+    ("Are there about 10 circles?", "yes"),
+    ("Is the number of circles nine or eleven?", "eleven"),
+    ("Is there a circle that is blue?", "yes"),
+    ("Are any of the circles blue?", "yes"),
+    ("Are some circles blue?", "yes"),
+    ("Is a circle blue?", "yes"),
+    ("Are there any circles that are red?", "yes"),
+    ("Are none of the circles red?", "no"),
+    ("Is no circle red?", "no"),
+    ("How many circles are on the left?", None),
+    ("How many circles are at the bottom?", "0"),
+    ("There are not exactly 11 circles.", "no"),
+    ("Are there not as many squares as triangles?", "no"),
+    ("Are not all circles red?", "yes"),
+    ("Are there three kinds of objects?", "yes"),
+    ("Are there three different colours of objects?", "yes"),
+    ("Are there three different shapes?", "yes"),
+    ("Are there two kinds of blue objects?", "yes"),
+    ("Are the objects of three colours?", "yes"),
+    ("How many objects have the same colour as the square?", "3"),
+    ("How many objects other than the square are there?", "12"),
+    ("If I add two circles, how many circles are there?", "13"),
+    ("How many circles are left?", None),
+    ("How many circles do you need to get to 20?", "9"),
+    ("Are the circles larger than the squares?", "no"),
+    ("Are the squares larger than the triangles?", None),
+    ("Are the circles above the squares?", "yes"),
+    ("Which is larger, the square or the triangle?", "triangle"),
+    ("Is the square larger than the triangle and blue?", "no"),
+    ("Is red the most common colour?", "yes"),
+    ("Is blue the most common colour?", "no"),
+    ("Are the circles the same colour?", "no"),
+    ("Are there more circles than any other shape?", "yes"),
+    ("Count the objects in the middle.", "0"),
+    ("What do you see at the top?", None),
+    ("List the objects by size.", None),
+    ("What colour is most of the picture?", "grey"),
+    ("Which shape has the most sides?", None),
+]
+
+
+@pytest.mark.parametrize(("question", "right"), RIGHT_OR_NOT_AT_ALL_OF_FEW)
+def test_what_people_ask_of_few_shapes_is_answered_rightly_or_not_at_all(question: str, right: str | None) -> None:
+    assert looked_up(question, few_shapes()) in (right, None)
+
+
+@pytest.mark.parametrize(("question", "right"), RIGHT_OR_NOT_AT_ALL_OF_MANY)
+def test_what_people_ask_of_many_shapes_is_answered_rightly_or_not_at_all(question: str, right: str | None) -> None:
+    assert looked_up(question, row_of_circles()) in (right, None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_shapes_of_one_colour_in_a_row_have_places_of_their_own(name: str, goes_
 def test_a_bar_is_no_row_of_squares() -> None:
     image = Image.new("RGB", (300, 100), "white")
     ImageDraw.Draw(image).rectangle((20, 40, 280, 55), fill="blue")
-    assert names_of(np.asarray(image)) == []
+    assert find_drawing(np.asarray(image)) is None
 
 
 def test_shapes_that_touch_the_line_of_a_panel_are_told() -> None:
@@ -185,11 +186,49 @@ def test_pages_and_photos_are_no_scenes() -> None:
     assert find_drawing(np.zeros((3, 300, 3), dtype=np.uint8)) is None
 
 
-@pytest.mark.parametrize("text", ["JERA", "Story", "56", "$9.27", "Boy Jin"])
-def test_signs_are_no_scenes(text: str) -> None:
-    sign = Image.new("RGB", (300, 120), "navy")
-    ImageDraw.Draw(sign).text((20, 20), text, "white", ImageFont.load_default(64))
+@pytest.mark.parametrize("text", ["JERA", "Story", "56", "$9.27", "Boy Jin", "8", "III", "Hello"])
+@pytest.mark.parametrize("size_px", [13, 30, 64, 90])
+def test_signs_are_no_scenes(text: str, size_px: int) -> None:
+    sign = Image.new("RGB", (60 + 5 * size_px, 120), "navy")
+    ImageDraw.Draw(sign).text((20, 10), text, "white", ImageFont.load_default(size_px))
     assert find_drawing(np.asarray(sign)) is None
+
+
+def test_words_beside_shapes_are_no_scene() -> None:
+    page = Image.new("RGB", (400, 300), "white")
+    draw = ImageDraw.Draw(page)
+    for row, word in enumerate(("Milk", "Bread", "Butter", "Salt", "Tea")):
+        draw.ellipse((20, 20 + 50 * row, 32, 32 + 50 * row), fill="black")
+        draw.text((50, 14 + 50 * row), word, "grey", ImageFont.load_default(18))
+    assert find_drawing(np.asarray(page)) is None
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda draw: draw.rectangle((20, 20, 160, 80), fill="blue"),
+        lambda draw: draw.rectangle((0, 0, 300, 66), fill="black") or draw.rectangle((0, 134, 300, 200), fill="gold"),
+        lambda draw: draw.rectangle((20, 20, 150, 150), fill="red") or draw.ellipse((60, 60, 110, 110), fill="blue"),
+        lambda draw: draw.ellipse((60, 10, 240, 190), fill="red"),
+        lambda draw: draw.regular_polygon((150, 100, 30), 6, fill="green"),
+        lambda draw: draw.regular_polygon((150, 100, 30), 5, fill="green"),
+        lambda draw: draw.ellipse((100, 70, 200, 130), fill="green"),
+        lambda draw: draw.pieslice((100, 50, 200, 150), 0, 180, fill="green"),
+        lambda draw: draw.ellipse((100, 60, 170, 130), fill="red", outline="black", width=8),
+    ],
+    ids=["rectangle", "flag", "on a panel", "large", "hexagon", "pentagon", "ellipse", "half a circle", "outlined"],
+)
+def test_what_is_no_such_shape_or_not_on_a_ground_is_left_alone(drawn: Callable[[ImageDraw.ImageDraw], None]) -> None:
+    image = Image.new("RGB", (300, 200), "white")
+    drawn(ImageDraw.Draw(image))
+    found = find_drawing(np.asarray(image))
+    assert found is None or found.shapes == drawing(np.asarray(image)).shapes != ()
+    assert found is None or [shape.name for shape in found.shapes] == ["circle"]
+
+
+def test_a_blurred_photo_is_no_empty_scene() -> None:
+    small = Image.fromarray(np.random.default_rng(0).integers(60, 200, (5, 8, 3), dtype=np.uint8))
+    assert find_drawing(np.asarray(small.resize((320, 200), Image.Resampling.BICUBIC))) is None
 
 
 def test_an_empty_scene_has_none() -> None:

@@ -172,15 +172,17 @@ class CloserLook:
         return None if found is None else _LookedUp(found, _SURE_OF_SHAPES, None)
 
     def _drawing_of(self, picture: UInt8Array) -> Drawing | None:
+        """The shapes of a drawn scene, which further questions about it need not search again; None of others."""
         from fastvlm.processing.shapes import find_drawing
 
         key = _key_of(picture)
-        if key not in self._drawings:
-            self._drawings[key] = find_drawing(picture)
-        self._drawings.move_to_end(key)
+        if key in self._drawings:
+            return self._drawings[key]
+        drawing = find_drawing(picture)
+        self._drawings[key] = drawing
         while len(self._drawings) > _MAX_PAGES:
             self._drawings.popitem(last=False)
-        return self._drawings[key]
+        return drawing
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
         """How likely must be what is found, and which lines are worth reading; None where a first answer stays."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 
 from fastvlm.inference.scene_words import COLOURS, NUMBERS, Mention
@@ -15,14 +16,13 @@ DIRECTIONS = ("left", "right", "above", "below")
 _SMALL_BELOW, _LARGE_FROM = 0.158, 0.278
 """Of the picture's shorter side, how long the longer side of a shape is: a medium one is between."""
 
-_LEAST_RATIO = 1.15
-"""Of two sizes that are told apart."""
+_LEAST_RATIO, _LEAST_OFFSET_PX = 1.15, 3
+"""Of two sizes, and between two places, that people tell apart."""
 
 _TOWARDS = 0.4
 """Of the sum of two shapes' sizes, how far one is to a side of the other at least for people to say so."""
 
 _PLACES = (("top left", "top", "top right"), ("left", "centre", "right"), ("bottom left", "bottom", "bottom right"))
-PLACES = tuple(place for row in _PLACES for place in row)
 _MOST_GROUPS = 4
 
 
@@ -35,7 +35,7 @@ class SceneFacts:
         self.ground = drawing.ground
 
     def meant(self, mention: Mention) -> list[Shape]:
-        """The shapes that are meant by a mention; none where nothing is the one extreme."""
+        """The shapes that are meant by a mention; none where two are nearly as extreme."""
         found = [
             shape
             for shape in self.shapes
@@ -46,7 +46,13 @@ class SceneFacts:
         if mention.extreme is None or len(found) < 2:
             return found
         found.sort(key=lambda shape: _reach(shape, mention.extreme or ""))
-        return found[-1:]
+        first, second = (_reach(shape, mention.extreme) for shape in (found[-1], found[-2]))
+        margin = _LEAST_OFFSET_PX if mention.extreme in DIRECTIONS else (_LEAST_RATIO - 1) * abs(second)
+        return found[-1:] if first - second >= margin else []
+
+    def is_missing(self, mention: Mention) -> bool:
+        """Whether there is nothing of what is mentioned, extreme or not."""
+        return not self.meant(replace(mention, extreme=None))
 
     def only(self, mention: Mention) -> Shape | None:
         """The only shape that is meant by a mention."""

@@ -6,39 +6,81 @@ import re
 from collections.abc import Callable
 
 from fastvlm.inference.questions import asks_for_number
-from fastvlm.inference.scene_comparisons import COLOUR, NOT, SHAPE, Answers, how_compared, what_is_missing, yes
+from fastvlm.inference.scene_comparisons import (
+    ASKS_WHAT,
+    CLAIM,
+    COLOUR,
+    SHAPE,
+    WHERE,
+    Answers,
+    how_compared,
+    what_is_missing,
+    yes,
+)
 from fastvlm.inference.scene_facts import SceneFacts, described, most_common
-from fastvlm.inference.scene_question import SceneQuestion, understood_words
+from fastvlm.inference.scene_question import NUMBER, OPEN, PLACE, SceneQuestion, any_of, understood_words
+from fastvlm.inference.scene_words import SIZES
 from fastvlm.processing.shapes import Drawing, Shape
 
-_PICTURE = r"(?:the |this )?(?:picture|image|scene|drawing)"
-_DESCRIBE = re.compile(
-    rf"\bdescribe (?:what\b|{_PICTURE})|\bdescription of {_PICTURE}|\bcaption\b|\bsummarise\b|"
-    rf"\blist (?:all )?(?:the )?objects\b|\bwhat you see\b|\bwhat {_PICTURE} shows\b|"
-    rf"\bwhat (?:can |do )?(?:you )?see\b|\bwhat (?:is |s )?(?:in {_PICTURE}|shown\b)|"
-    rf"\bwhat (?:does |do )?{_PICTURE} show\b|\bwhich objects (?:are )?in\b|\bwhat did they draw\b"
+_PICTURE = "(?:the |this )?(?:picture|image|scene|drawing)"
+_DESCRIBE = any_of(
+    f"describe (?:what (?:you see|{_PICTURE} shows?)|{_PICTURE})", f"(?:short )?description of {_PICTURE}", "caption",
+    f"summarise(?: what you see| {_PICTURE})?", "list (?:all )?(?:the )?objects", "write down",
+    "what (?:can |do )?(?:you |we |i )?see", f"what (?:is |s )?(?:in {_PICTURE}|shown|here)",
+    f"what (?:does |do )?{_PICTURE} shows?", "which objects (?:are )?in", "what did they draw",
+)  # fmt: skip
+_BACKGROUND = re.compile(r"\bbackground\b|\bbehind (?:the )?(?=\|)")
+_MOST = any_of("most", "highest count", "largest number", "wins")
+_SAYS_MOST = re.compile(
+    r"\b(?:appears?|occurs?|comes up|seen|used|find|shared by) (?:the )?most\b(?: often)?|"
+    r"\b(?:do )?(?:the |that )?most (?=\|)|\bthe largest number of\b|"
+    r"\b(?:most (?:common|frequent|often)|highest count|shared by|wins|appears?|occurs?|counting|among|common|share)\b"
 )
-_BACKGROUND = re.compile(r"\b(?:background|behind)\b")
-_MOST = re.compile(r"\bmost\b|\bhighest count\b|\blargest number\b|\bwins\b")
-_ALL = re.compile(
-    r"\b(?:all|every|each|(?:without|no) exception|no other colour)\b|"
-    r"\b(?:not one|no|none)\b.*\b(?:an)?other\b.*\bthan\b"
+_ALL = any_of("all", "every", "each", "(?:without|with no) exception", "of no other colour than", "in every case")
+_NONE_OTHER = re.compile(r"\b(?:no|not one) (?:of the )?(?=\|).*\b(?:an)?other (?:colour )?than\b")
+_SIZE = any_of("size", "how (?:large|big|small)", "small (?:or )?medium (?:or )?large")
+_SIZE_WORD = any_of(*SIZES)
+_KINDS = any_of("different", "distinct", "(?:kinds?|sorts?|types?)(?: of)?")
+_COUNT = re.compile(
+    r"\b(?:how many|(?:total )?(?:number|quantity|count|total) of|count(?: up)?)(?: all)?(?: of)?(?: the)? "
+    r"(?=\||different|kinds)|(?<=\|) how many\b|\b(?:what|the) (?:number|quantity|total) of\b"
 )
-_SIZE = re.compile(r"\bsize\b|\bhow (?:large|big|small)\b|\bsmall (?:or )?medium (?:or )?large\b")
-_WHERE = re.compile(r"\b(?:where|whereabouts|location|position|part|which place|what place)\b")
-_KINDS = re.compile(r"\b(?:different|distinct|kinds?|sorts|types)\b")
-_EXACTLY = re.compile(r"\bno more and no (?:fewer|less)\b|\bexactly\b")
-_AT_LEAST = re.compile(r"\bat least\b|\b(?:no|not) (?:fewer|less) than\b|\bnot below\b|\b(?:or|if not) more\b")
-_AT_MOST = re.compile(r"\bat most\b|\b(?:no|not) more than\b|\b(?:or|if not) (?:fewer|less)\b|\bnot (?:exceed|above)\b")
-_ASKS_WHAT = re.compile(r"\b(?:what|which|name|identify|describe|description|pick)\b")
-_SAYS_MORE = re.compile(
-    r"\b(?:than|more|fewer|larger|bigger|smaller|same|equals?|identical|most|least common|between|next|beside|"
-    r"different|others?|except|either|both|only|just|size|position|first|second)\b"
+_SAYS_COUNT = any_of(
+    "total", "number", "quantity", "count", "visible", "appear", "many", "get", "when", "them", "altogether", "present"
 )
-_DEFINITE = re.compile(r"\bthe (?:object|thing|shape|item)s?\b")
-_AMERICAN, _BRITISH = re.compile(r"color|gray|center", re.I), re.compile(r"colour|grey|centre", re.I)
-_OR = re.compile(r"\b(?:or|and)\b")
+_EXACTLY = any_of("no more and no (?:fewer|less)", "exactly")
+_AT_LEAST = any_of("at least", "(?:no|not) (?:fewer|less) than", "not below", "(?:or|if not) more")
+_AT_MOST = any_of("at most", "(?:no|not) more than", "(?:or|if not) (?:fewer|less)", "(?:does )?not (?:exceed|above)")
+_MORE_THAN, _FEWER_THAN = any_of("more than"), any_of("(?:fewer|less) than")
+_SAYS_NUMBER = any_of("number", "count", "counting", "total", "quantity", "when", "get", "gives")
+_EXISTS = any_of(
+    "is there", "are there", "there is", "there are", "see", "sees", "seen", "spot", "notice", "expect", "visible",
+    "present", "shown", "drawn", "appears?", "contains?", "shows?", "have", "has", "got", "among", "finds?", "found",
+    "any", "here", "there", "make out",
+)  # fmt: skip
+_SAYS_EXISTS = any_of(
+    "any", "some", "anything", "something", "anyone", "anybody", "somebody", "whoever", "at least one", "at least",
+    "try", "trying", "put", "all",
+)  # fmt: skip
+_ANYTHING = any_of("anything", "something")
+_NONE = re.compile(
+    r"\b(?:no|not (?:any|a single|one of the|one)) (?=\|)|\b(?:does|do) not (?:contain|show|have|appear)\b|"
+    r"\bcannot (?:find|see|be seen|be found)\b|\bnowhere(?: to be found)?\b|\b(?:missing|lacks?|none of)\b"
+)
+_DEFINITE = re.compile(r"\bthe $")
+_OF_ANOTHER = re.compile(
+    r"\b(?:in|into|on|as|like|of|with|than|around|under|inside|from|the|all|every|each|another) (?:an? |the )?$"
+)
 _IS_ONE = re.compile(r"\b(?:is|are) (?:an? )?$")
+_IS_NOT = any_of("(?:is|are) not")
+_SAYS_CLAIMED = any_of("whoever", "looks", "has", "share", "common", "of")
+_COLOURED = any_of("colours?", "coloured", "painted")
+_SAYS_SHARED = any_of("share", "common", "same", "call", "called", "each", "all", "like", "kind of", "comes?", "of")
+_ASKS_WHICH = any_of(
+    "what", "which", "name", "identify", "describe", "description", "pick", "among", "like", "objects?", "all",
+    "compare",
+)  # fmt: skip
+_AMERICAN, _BRITISH = re.compile(r"color|gray|center", re.I), re.compile(r"colour|grey|centre", re.I)
 
 
 def asks_about_shapes(question: str) -> bool:
@@ -72,19 +114,18 @@ def _spelled(answer: str, question: str) -> str:
 
 
 def _how_answered(asked: SceneQuestion) -> Answers | None:
-    if not asked.named and not asked.place and not asked.directions:
-        of_all = _how_all_answered(asked)
-        if of_all is not None:
-            return of_all
+    of_all = _how_all_answered(asked)
+    if of_all is not None:
+        return of_all
+    if asked.place is not None:
+        return _how_placed(asked)
     if not asked.mentions:
-        return _how_nothing_answered(asked)
+        return _count if asks_for_number(asked.text) and _says_kinds(asked) else None
     if asked.number is not None and not asked.is_open:
-        return _is_number if len({mention.key for mention in asked.mentions}) == 1 else None
+        return _is_number if _claims_number(asked) else None
     compared = how_compared(asked)
     if compared is not None or asked.directions:
         return compared
-    if asked.place is not None:
-        return _how_placed(asked)
     if asks_for_number(asked.text):
         return _how_counted(asked)
     return _how_attributed(asked)
@@ -92,30 +133,43 @@ def _how_answered(asked: SceneQuestion) -> Answers | None:
 
 def _how_all_answered(asked: SceneQuestion) -> Answers | None:
     """How a question about a whole scene is answered, which names no shapes."""
+    if asked.named:
+        return None
     if asked.has(_BACKGROUND):
-        return _background
-    if _DESCRIBE.search(asked.text) and not asked.colours:
-        return _caption
-    if asked.has(_MOST) and (asked.has(COLOUR) or asked.has(SHAPE)):
-        return _most_common
+        says_so = asked.says_only(_BACKGROUND, COLOUR, *((CLAIM,) if asked.colours else (OPEN,)))
+        is_of_colour = bool(asked.colours) is not asked.is_open and (asked.has(COLOUR) or len(asked.colours) == 1)
+        return _background if says_so and is_of_colour else None
+    if _DESCRIBE.search(asked.text):
+        rest = SceneQuestion(_DESCRIBE.sub(" ", asked.text))
+        return _caption if not rest.mentions and rest.says_only(OPEN) else None
+    if asked.has(_MOST) and asked.has(COLOUR) is not asked.has(SHAPE) and not asked.colours:
+        says_so = asked.says_only(_SAYS_MOST, COLOUR, SHAPE, OPEN)
+        return _most_common if says_so and (asked.is_open or not asked.text.startswith(("is ", "are "))) else None
     return None
 
 
-def _how_nothing_answered(asked: SceneQuestion) -> Answers | None:
-    """How a question is answered that mentions nothing: `how many kinds of shape are there`, `what is at the top`."""
-    if asks_for_number(asked.text) and asked.has(_KINDS):
-        return _count
-    return None if asked.place is None or not asked.has(_ASKS_WHAT) else _what_is_at
-
-
 def _how_placed(asked: SceneQuestion) -> Answers | None:
+    if asked.directions:
+        return None
     if not asked.is_open:
-        return _is_at
-    return _what_is_at if not asked.named and asked.has(_ASKS_WHAT) else None
+        says_so = asked.says_only(PLACE, _EXISTS, _SAYS_EXISTS, CLAIM)
+        return _is_at if says_so and asked.mentions and len(asked.colours) < 2 else None
+    says_what = asked.has(ASKS_WHAT) and asked.says_only(PLACE, ASKS_WHAT, OPEN, COLOUR, SHAPE, _EXISTS)
+    return _what_is_at if says_what and not asked.named and not asked.colours else None
+
+
+def _says_kinds(asked: SceneQuestion) -> bool:
+    """Whether the number of colours or shapes is asked for."""
+    is_of_one = asked.has(COLOUR) is not asked.has(SHAPE) or (not asked.has(COLOUR) and bool(asked.mentions))
+    says_so = asked.says_only(_COUNT, _KINDS, COLOUR, SHAPE, OPEN, _SAYS_COUNT)
+    return asked.has(_KINDS) and is_of_one and says_so and len(asked.groups) < 2 and not asked.colours
 
 
 def _how_counted(asked: SceneQuestion) -> Answers | None:
-    if len(asked.groups) > 1 or len(asked.colours) > 1:
+    if asked.has(_KINDS):
+        return _count if _says_kinds(asked) else None
+    says_so = asked.has(_COUNT) and asked.says_only(_COUNT, OPEN, _SAYS_COUNT)
+    if not says_so or len({mention.key for mention in asked.named}) > 1 or len(asked.colours) > 1:
         return None
     if not asked.groups or not asked.colours:
         return _count
@@ -123,38 +177,92 @@ def _how_counted(asked: SceneQuestion) -> Answers | None:
     return _count_of_colour if _IS_ONE.search(asked.text[: asked.colours[0].start]) else None
 
 
+def _claims_number(asked: SceneQuestion) -> bool:
+    """Whether a number of some shapes is claimed, and nothing else of them."""
+    is_of_one = len({mention.key for mention in asked.mentions}) == 1
+    patterns = (
+        _EXACTLY,
+        _AT_LEAST,
+        _AT_MOST,
+        _MORE_THAN,
+        _FEWER_THAN,
+        NUMBER,
+        _SAYS_NUMBER,
+        _EXISTS,
+        _SAYS_EXISTS,
+        CLAIM,
+    )
+    return is_of_one and len(NUMBER.findall(_EXACTLY.sub(" ", asked.between))) == 1 and asked.says_only(*patterns)
+
+
 def _how_attributed(asked: SceneQuestion) -> Answers | None:
     """How a question about an attribute of some shapes is answered, or whether there are any."""
-    is_one, is_told = len(asked.groups) == 1, bool(asked.colours)
-    if asked.has(_ALL) and not asked.is_open:
-        return _all_are
+    if not asked.is_open:
+        return _how_claimed(asked)
+    if len(asked.groups) != 1 or asked.colours:
+        return None
+    attributes = (
+        (_SIZE, _size_of, (_SIZE, _SIZE_WORD)), (COLOUR, _colour_of, (_COLOURED, _SAYS_SHARED)),
+        (SHAPE, _shape_of, (SHAPE, _SAYS_SHARED)), (WHERE, _place_of, (WHERE,)),
+    )  # fmt: skip
+    asks_for = [(answers, patterns) for words, answers, patterns in attributes if asked.has(words)]
+    if asks_for:
+        answers, patterns = asks_for[0]
+        return answers if len(asks_for) == 1 and asked.says_only(*patterns, OPEN) else None
+    is_extreme = asked.groups[0].extreme is not None and asked.has(_ASKS_WHICH)
+    return _which_is_extreme if is_extreme and asked.says_only(_ASKS_WHICH, OPEN) else None
+
+
+def _how_claimed(asked: SceneQuestion) -> Answers | None:
+    """How a claim about the colour or size of some shapes, or that there are any, is answered."""
+    if asked.has(_NONE_OTHER):
+        says_so = (
+            asked.says_only(_NONE_OTHER, _ALL, CLAIM, COLOUR) and len(asked.colours) == 1 and len(asked.groups) == 1
+        )
+        return _all_are if says_so else None
+    if asked.has(_ALL):
+        return _all_are if asked.says_only(_ALL, CLAIM, COLOUR, _SAYS_SHARED) and _claims_of_all(asked) else None
     if _claims_colour(asked):
         return _is_of_colour
-    if is_one and not is_told:
-        if asked.has(COLOUR):
-            return _colour_of
-        if asked.has(SHAPE):
-            return _shape_of
-        if asked.has(_SIZE):
-            return _size_of
-        if asked.has(_WHERE):
-            return _place_of
-        if asked.is_open:
-            return _which_is_extreme if asked.groups[0].extreme and asked.has(_ASKS_WHAT) else None
-    is_known = len(asked.named or asked.mentions) == 1 or is_one
-    is_clear = is_known and not (is_told and asked.groups)
-    return _exists if is_clear and not asked.is_open and not asked.has(_SAYS_MORE) else None
+    if asked.has(_SIZE) and len(asked.groups) == 1 and not asked.colours:
+        # `Is it small, medium or large?` is no claim.
+        return _size_of if asked.says_only(_SIZE, _SIZE_WORD) and len(_SIZE_WORD.findall(asked.between)) == 3 else None
+    if asked.size is not None and len(asked.groups) == 1 and not asked.colours:
+        return _is_of_size if _is_definite(asked) and asked.says_only(_SIZE_WORD, CLAIM) else None
+    return _exists if _claims_existence(asked) else None
+
+
+def _claims_of_all(asked: SceneQuestion) -> bool:
+    if asked.colours:
+        return len(asked.colours) == 1 and len(asked.groups) == 1
+    return len(asked.named) == 1 and len(asked.mentions) == 2 and asked.mentions[0].is_plain
 
 
 def _claims_colour(asked: SceneQuestion) -> bool:
-    """Whether some shapes are said to be of a colour: `the ring is brown`, `the ring is a brown one`."""
-    if asked.is_open or asked.has(_SAYS_MORE):
+    """Whether shapes are said to be of a colour: `the ring is brown`, `the rings are not`, `it is a brown one`."""
+    if not asked.groups or not _is_definite(asked):
         return False
     if asked.colours:
-        is_definite = bool(asked.named) or asked.has(_DEFINITE)
-        return len(asked.groups) == 1 and len(asked.colours) == 1 and is_definite and not asked.has(_OR)
+        is_one = len(asked.groups) == 1 and len(asked.colours) == 1
+        return is_one and asked.says_only(_IS_NOT, COLOUR, _SAYS_CLAIMED, CLAIM)
     is_repeated = len(asked.groups) == 2 and asked.groups[1].shape is None and asked.groups[1].colour is not None
-    return is_repeated and _IS_ONE.search(asked.text[: asked.groups[1].start]) is not None
+    is_said = is_repeated and _IS_ONE.search(asked.text[: asked.groups[1].start]) is not None
+    return is_said and asked.says_only(CLAIM)
+
+
+def _is_definite(asked: SceneQuestion) -> bool:
+    is_named = asked.groups[0].extreme is not None
+    return is_named or _DEFINITE.search(asked.text[: asked.groups[0].start]) is not None
+
+
+def _claims_existence(asked: SceneQuestion) -> bool:
+    """Whether shapes are said to be there, or not to be, wherever that is."""
+    kept = asked.named or asked.mentions
+    if len(kept) != 1 or (asked.named and asked.colours) or (asked.colours and not asked.has(_ANYTHING)):
+        return False
+    before = asked.text[: kept[0].start]
+    is_inside = _OF_ANOTHER.search(before) is not None and not _NONE.search(asked.between)
+    return asked.has(_EXISTS) and not is_inside and asked.says_only(_NONE, _EXISTS, _SAYS_EXISTS, CLAIM)
 
 
 def _background(asked: SceneQuestion, facts: SceneFacts) -> str | None:
@@ -173,8 +281,7 @@ def _most_common(asked: SceneQuestion, facts: SceneFacts) -> str | None:
 
 def _is_at(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     there = [shape for shape in facts.shapes if facts.place(shape) == asked.place]
-    so = any(all(shape in facts.meant(mention) for mention in asked.mentions) for shape in there)
-    return yes(so=so is not asked.has(NOT))
+    return yes(so=any(all(shape in facts.meant(mention) for mention in asked.mentions) for shape in there))
 
 
 def _what_is_at(asked: SceneQuestion, facts: SceneFacts) -> str | None:
@@ -201,31 +308,34 @@ def _number(asked: SceneQuestion, facts: SceneFacts) -> int:
 
 def _is_number(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     found, number = _number(asked, facts), asked.number or 0
-    if asked.has(_EXACTLY):
-        return yes(so=found == number)
-    if asked.has(_AT_LEAST):
-        return yes(so=found >= number)
-    if asked.has(_AT_MOST):
-        return yes(so=found <= number)
-    return yes(so=(found == number) is not asked.has(NOT))
+    ways = (
+        (_EXACTLY, found == number), (_AT_LEAST, found >= number), (_AT_MOST, found <= number),
+        (_MORE_THAN, found > number), (_FEWER_THAN, found < number),
+    )  # fmt: skip
+    return yes(so=next((so for words, so in ways if asked.has(words)), found == number))
 
 
 def _all_are(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     """Whether all of a group have a colour, or are of a shape."""
-    if asked.colours:
-        meant = facts.meant(asked.groups[0]) if asked.groups else list(facts.shapes)
-        return yes(so=all(shape.colour == asked.colours[0].colour for shape in meant)) if meant else None
-    are_any = [mention for mention in asked.mentions if mention.is_plain]
-    if not are_any or len(asked.named) != 1 or not facts.shapes:
+    meant = facts.meant(asked.groups[0] if asked.colours else asked.mentions[0])
+    if not meant:
         return None
-    return yes(so=len(facts.meant(asked.named[0])) == len(facts.shapes))
+    if asked.colours:
+        return yes(so=all(shape.colour == asked.colours[0].colour for shape in meant))
+    return yes(so=all(shape in facts.meant(asked.named[0]) for shape in meant))
 
 
 def _is_of_colour(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     colour = (asked.colours or asked.groups[1:])[0].colour
     meant = facts.meant(asked.groups[0])
-    so = bool(meant) and all(shape.colour == colour for shape in meant)
-    return yes(so=so is not asked.has(NOT))
+    if not meant:
+        return yes(so=False) if facts.is_missing(asked.groups[0]) else None
+    return yes(so=all(shape.colour == colour for shape in meant) is not asked.has(_IS_NOT))
+
+
+def _is_of_size(asked: SceneQuestion, facts: SceneFacts) -> str | None:
+    meant = facts.meant(asked.groups[0])
+    return yes(so=all(facts.size(shape) == asked.size for shape in meant)) if meant else None
 
 
 def _colour_of(asked: SceneQuestion, facts: SceneFacts) -> str | None:
@@ -257,4 +367,4 @@ def _which_is_extreme(asked: SceneQuestion, facts: SceneFacts) -> str | None:
 
 def _exists(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     mention = (asked.named or asked.mentions)[0]
-    return yes(so=bool(facts.meant(mention)) is not asked.has(NOT))
+    return yes(so=bool(facts.meant(mention)) is not asked.has(_NONE))

@@ -1,12 +1,14 @@
-"""A question about a drawn scene: the shapes that it names, and the places, directions and numbers."""
+"""A question about a drawn scene: the shapes that it names, places, directions and numbers, and what else it says."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-from fastvlm.inference.scene_words import NUMBERS, Mention, find_mentions, plain_text
+from fastvlm.inference.questions import ASIDES
+from fastvlm.inference.scene_words import NUMBERS, SIZES, Mention, find_mentions, plain_text
 
 _MIDDLE = r"(?:middle|centre)"
 _PLACES = {
@@ -20,20 +22,51 @@ _PLACES = {
     "right": rf"right (?:(?:in )?(?:the )?{_MIDDLE}|halfway (?:up|down))",
     "centre": rf"(?:at|in) (?:the )?{_MIDDLE}|^(?:look at )?(?:the )?{_MIDDLE}",
 }
-_PLACE = re.compile("|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b)" for name, words in _PLACES.items()))
+PLACE = re.compile(
+    "|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b(?: corner\b)?)" for name, words in _PLACES.items())
+)
 _DIRECTIONS = {
     "left": r"(?:(?:to|on|at) )?(?:the )?left (?:side )?of",
     "right": r"(?:(?:to|on|at) )?(?:the )?right (?:side )?of",
-    "above": r"above|over|(?:higher|farther|further)(?: up) than|higher than",
-    "below": r"below|under|underneath|beneath|(?:lower|farther|further)(?: down) than|lower than",
+    "above": r"above|over|(?:higher|farther|further) up than|higher than",
+    "below": r"below|under|underneath|beneath|(?:lower|farther|further) down than|lower than",
 }
-_DIRECTION = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _DIRECTIONS.items()))
-_ASKS_OPENLY = re.compile(
-    r"\b(?:what|which|whichever|where|whereabouts|how|name|give|state|describe|description|identify|hear)\b"
+DIRECTION = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _DIRECTIONS.items()))
+OPEN = re.compile(
+    r"\b(?:what|which|whichever|where|whereabouts|how|name|give|state|describe|description|identify|hear)\b|"
+    r"\b(?:asks?|asking|know|tell me|need|look up)\b(?!.*\b(?:whether|if|that)\b)|"
+    r"^(?:the )?(?:colour|shape|form|size|position) of\b(?!.* (?:is|are)\b)"
 )
-_NUMBER = re.compile(rf"\b(\d+|{'|'.join(NUMBERS[1:])})\b")
+NUMBER = re.compile(rf"\b(\d+|{'|'.join(NUMBERS[1:])})\b")
 _BEFORE_A_NUMBER = re.compile(r"\b(?:is|are|least|most|exactly|than|exceed|above|below|gives|get) $")
 _AMOUNT = re.compile(r"\b(?:number|count|counting|total)\b")
+
+_SAYS_NOTHING = """
+a advance am an and are as ask asked asking asks at be been being brief briefly by can closely could curious d did
+do does drawn exactly find for found friend from give gives had has have here i if in into is it its keep let lie lies
+located look looking looks m may me might my of on one out painted picture place placed please position positioned
+question quick regarding s say scene see seem seems seen sees should show shown shows sit sits so sorry state stated
+tell thank thanks that the their them there these they this those to up use used ve view want was way we were will with
+wonder would write you your
+"""
+_FILLERS = ASIDES | frozenset(_SAYS_NOTHING.split())
+_PHRASES = re.compile(
+    r"\b(?:did|do|has|have) (?:they|you|we|somebody|someone) (?:draw|paint|put|placed?|got)\b|\bput (?:in )?here\b"
+)
+"""What says nothing of its own, whatever else is asked."""
+
+
+def any_of(*phrases: str) -> re.Pattern[str]:
+    """A pattern that finds each of some words or phrases, themselves patterns, the first of them first."""
+    return re.compile(rf"\b(?:{'|'.join(phrases)})\b")
+
+
+class Direction(NamedTuple):
+    """The side of something, and where its words start and end in a text."""
+
+    name: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +78,13 @@ class SceneQuestion:
     def has(self, words: re.Pattern[str]) -> bool:
         """Whether some words are there that name no shapes themselves."""
         return words.search(self.between) is not None
+
+    def says_only(self, *patterns: re.Pattern[str]) -> bool:
+        """Whether nothing else is said than what is mentioned, what patterns find, and words that ask for nothing."""
+        text = self.between
+        for pattern in (*patterns, _PHRASES):
+            text = pattern.sub(" ", text)
+        return all(word in _FILLERS for word in text.replace("|", " ").split())
 
     @cached_property
     def between(self) -> str:
@@ -77,27 +117,33 @@ class SceneQuestion:
         return sorted(first.values(), key=lambda mention: mention.start)
 
     @cached_property
+    def size(self) -> str | None:
+        """The one size that something is said to have, apart from those that a mention tells."""
+        sizes = [word for word in self.between.split() if word in SIZES]
+        return sizes[0] if len(sizes) == 1 else None
+
+    @cached_property
     def place(self) -> str | None:
         """The one of nine places that is named."""
-        match = _PLACE.search(self.text)
+        match = PLACE.search(self.between)
         return None if match is None or match.lastgroup is None else match.lastgroup.replace("_", " ")
 
     @cached_property
-    def directions(self) -> list[tuple[str, int, int]]:
-        """The directions that are named, each with where its words begin and end."""
-        return [(match.lastgroup or "", match.start(), match.end()) for match in _DIRECTION.finditer(self.text)]
+    def directions(self) -> list[Direction]:
+        """The directions that are named."""
+        found = DIRECTION.finditer(self.between)
+        return [Direction(match.lastgroup or "", match.start(), match.end()) for match in found]
 
     @cached_property
     def is_open(self) -> bool:
         """Whether more than yes or no is asked for."""
-        return self.has(_ASKS_OPENLY)
+        return self.has(OPEN)
 
     @cached_property
     def number(self) -> int | None:
         """The number that a claim tells."""
-        for match in _NUMBER.finditer(self.text):
-            is_named = any(mention.start <= match.start() < mention.end for mention in self.mentions)
-            if is_named or self.text[: match.start()].endswith("of the "):
+        for match in NUMBER.finditer(self.between):
+            if self.text[: match.start()].endswith("of the "):
                 continue
             if match[1] != "one" or self._is_number(match):
                 return int(match[1]) if match[1].isdigit() else NUMBERS.index(match[1])

@@ -60,18 +60,26 @@ type types under underneath up upper upside use used verify view viewed visible 
 whatever where whereabouts whether which whichever who whoever whole whose will wins wish with within without wonder
 would write wrong yes you your
 """
-_WORDS = (
-    frozenset((*_SAID.split(), *COLOURS, *NUMBERS, *_SIZE_WORDS, *_SHAPE_WORDS, *_EXTREMES)) | _GENERIC_WORDS | ASIDES
-    | {"s", "m", "d", "ve"}
-)  # fmt: skip
-"""All words of a question that is understood; of one with another word something else may be meant."""
-
 _SPELLED = {
     "color": "colour", "colors": "colours", "colored": "coloured", "gray": "grey", "center": "centre", "sized": "",
     "summarize": "summarise",
 }  # fmt: skip
-_ASIDE = re.compile(r"\b(?:one more thing|another thing|yes or no|(?:true|right) or (?:false|wrong|not)|or not)\b")
+_WORDS = (
+    frozenset((*_SAID.split(), *COLOURS, *NUMBERS, *_SIZE_WORDS, *_SHAPE_WORDS, *_EXTREMES, *_SPELLED))
+    | _GENERIC_WORDS | ASIDES | {"s", "m", "d", "ve"}
+)  # fmt: skip
+"""All words of a question that is understood; of one with another word something else may be meant."""
+
+_ASIDE = re.compile(
+    r"\b(?:one more thing|another thing|yes or no|(?:true|right) or (?:false|wrong|not)|or not|let me ask|"
+    r"tell me(?=[:,])|"
+    r"(?:an?|another|my|one|quick) question(?: is\b| about the (?:image|picture|scene))?|"
+    r"about (?:this|the) (?:picture|image|scene|drawing))"
+)
 """What says nothing about shapes, though its words might."""
+
+_ASKED_NEGATIVELY = re.compile(r"((?:^|[.,:;!?])\s*)(is|are|was|were|do|does|did|has|have|ca|could|would)n't(?=\s)")
+"""`Isn't there a star?` asks whether there is one."""
 
 _LEAST_SWAPPED = 4
 
@@ -134,9 +142,10 @@ class Mention:
 def plain_text(question: str) -> str | None:
     """The words of a question in lower case with single spaces, spelled one way; None where some are not known."""
     words = []
-    text = _ASIDE.sub(" ", question.lower()).replace("n't", " not").replace("can not", "cannot")
-    for word in re.findall(r"[a-z]+|\d+", text):
-        known = word if word in _WORDS or word.isdigit() or word in _SPELLED else _with_letters_swapped_back(word)
+    text = _ASIDE.sub(" ", question.lower().replace("’", "'"))
+    text = _ASKED_NEGATIVELY.sub(r"\1\2", text).replace("can't", "cannot").replace("n't", " not")
+    for word in re.findall(r"\w+|[&%+=<>]", text.replace("can not", "cannot")):
+        known = word if word in _WORDS or word.isdecimal() else _with_letters_swapped_back(word)
         if known is None:
             return None
         words.append(_SPELLED.get(known, known))
@@ -148,7 +157,7 @@ def _with_letters_swapped_back(word: str) -> str | None:
     if len(word) < _LEAST_SWAPPED:
         return None
     swapped = (word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in range(len(word) - 1))
-    return next((other for other in swapped if other in _WORDS or other in _SPELLED), None)
+    return next((other for other in swapped if other in _WORDS), None)
 
 
 def find_mentions(text: str) -> list[Mention]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 
-_LEAST_SATURATION, _BLACK, _WHITE = 0.1, 0.16, 0.9
+_LEAST_SATURATION, _BLACK, _WHITE = 0.13, 0.16, 0.9
 """Of a flat colour, below which it is black, grey or white, and the brightness up to and from which it is so."""
 
 _UNEVEN_CHROMA, _UNEVEN_SATURATION, _UNEVEN_BLACK, _UNEVEN_WHITE = 0.13, 0.15, 0.35, 0.75
 """The same where light falls unevenly, and the least difference between red, green and blue."""
 
-_HUES = ((13, "red"), (45, "orange"), (68, "yellow"), (178, "green"), (254, "blue"), (320, "purple"), (361, "red"))
+_HUES = (
+    (13, "red"), (45, "orange"), (68, "yellow"), (178, "green"), (254, "blue"), (318, "purple"), (343, "pink"),
+    (361, "red"),
+)  # fmt: skip
 """Up to which hue, in degrees, a colour has a name."""
 
-_PINK, _PINK_SATURATION, _PINK_BRIGHTNESS = (318, 353), 0.75, 0.85
-_LEAST_ORANGE, _LEAST_YELLOW = 0.68, 0.6
-"""Brightness below which a colour is brown."""
+_PALE_RED, _PALE, _BRIGHT = 353, 0.75, 0.85
+"""Up to which hue a red of less saturation and more brightness is a pink."""
+
+_LEAST = {"orange": (0.68, "brown"), "yellow": (0.6, "brown"), "pink": (0.7, "purple")}
+"""Brightness below which a colour has another name."""
 
 
 def colour_of(rgb: Sequence[float], *, is_lit_evenly: bool = True) -> str:
@@ -30,11 +35,11 @@ def colour_of(rgb: Sequence[float], *, is_lit_evenly: bool = True) -> str:
     if grey is not None:
         return grey
     hue *= 360
-    if _PINK[0] <= hue < _PINK[1] and saturation < _PINK_SATURATION and value > _PINK_BRIGHTNESS:
-        return "pink"
     name = next(name for most, name in _HUES if hue < most)
-    least = {"orange": _LEAST_ORANGE, "yellow": _LEAST_YELLOW}.get(name, 0.0)
-    return "brown" if value < least else name
+    if name == "red" and _HUES[-2][0] <= hue < _PALE_RED and saturation < _PALE and value > _BRIGHT:
+        return "pink"
+    least, darker = _LEAST.get(name, (0.0, name))
+    return darker if value < least else name
 
 
 def _grey(saturation: float, value: float) -> str | None:

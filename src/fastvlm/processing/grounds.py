@@ -27,6 +27,11 @@ _ALIKE, _EMPTY = 2, 0.93
 one that holds something.
 """
 
+_EDGE, _BESIDE, _GREYS = 1, 0.4, frozenset(("white", "grey", "black"))
+"""Pixels from the side of a picture, how much of which is something else than ground at most; and colours of which
+ground may have several.
+"""
+
 _MOST_PADDING, _NOISE, _PLAIN = 0.3, 6.0, 2
 """Of the picture, how wide a plain strip along one of its sides is at most that was put there to fill it; the standard
 deviation of its levels at most; and how far apart those of two strips of one colour are.
@@ -109,17 +114,38 @@ def _without_strip(rows: slice, columns: slice, whole: Box) -> Box | None:
     return None
 
 
+def are_grounds(regions: Labels, grounds: Sequence[int], frame: Box, picture: UInt8Array) -> bool:
+    """Whether what was taken for ground is likely to be: around a picture, and grey or of one colour.
+
+    Coloured rectangles may be panels or what is asked about.
+    """
+    inside = regions[frame.top : frame.bottom, frame.left : frame.right]
+    edge = np.concatenate([inside[_EDGE], inside[-1 - _EDGE], inside[:, _EDGE], inside[:, -1 - _EDGE]])
+    names = _colours(regions, grounds, frame, picture)
+    is_around = ((edge > 0) & ~np.isin(edge, grounds)).mean() <= _BESIDE
+    return bool(is_around and (len(names) < 2 or names <= _GREYS))
+
+
+def is_even_ground(regions: Labels, grounds: Sequence[int], picture: UInt8Array) -> bool:
+    """Whether the ground does not change along the picture, as that of a photo of nothing does."""
+    return all(picture[regions == number].std(axis=0).max() <= _NOISE for number in grounds)
+
+
 def colour_of_ground(regions: Labels, grounds: Sequence[int], frame: Box, picture: UInt8Array) -> str | None:
     """The name of the colour that all ground within a frame has, None of ground that has several."""
+    names = _colours(regions, grounds, frame, picture)
+    return names.pop() if len(names) == 1 else None
+
+
+def _colours(regions: Labels, grounds: Sequence[int], frame: Box, picture: UInt8Array) -> set[str]:
     inside = np.s_[frame.top : frame.bottom, frame.left : frame.right]
     labels, pixels = regions[inside], picture[inside]
     areas = {number: int((labels == number).sum()) for number in grounds}
-    colours = {
+    return {
         colour_of(np.median(pixels[labels == number], axis=0).tolist())
         for number, area in areas.items()
         if area > _PANEL * labels.size
     }
-    return colours.pop() if len(colours) == 1 else None
 
 
 def _is_panel(part: Labels, number: int) -> bool:

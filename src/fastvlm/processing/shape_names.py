@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -19,8 +20,13 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "diamond", "
 _SMALL, _CLOSER = 28, 4
 """Sides of shapes in pixels below which more is seen by how much of its pixels they cover, and how much larger then."""
 
-_LONG, _MOST_IN_A_ROW = 1.75, 8
-"""From which ratio of its sides on a part is several shapes in a row, or a bar where it is so much longer."""
+_LONG, _MOST_IN_A_ROW, _UNEVEN = 1.75, 5, 0.08
+"""From which ratio of its sides on a part is several shapes in a row, how many at most, and how near to a whole number
+that ratio is: others are bars.
+"""
+
+_ROUND_RATIO, _OVERLAP = 1.2, 1.12
+"""Between the sides of a ring, and between those of rings in a row and their row: those of an 8 are no rings."""
 
 _RECTANGLE, _REACH = 0.93, 0.85
 """Of its box, how much a rectangle fills at least, and how much of the sides of its place a shape in a row reaches."""
@@ -28,8 +34,13 @@ _RECTANGLE, _REACH = 0.93, 0.85
 _NUM_RAYS = 72
 """Directions in which an outline is measured."""
 
-_TURNS = {"circle": (5, 0.06), "ring": (5, 0.06), "square": (4, 0.1), "cross": (4, 0.1), "star": (5, 0.15)}
+_TURNS = {"circle": (5, 0.045), "ring": (5, 0.06), "square": (4, 0.1), "cross": (4, 0.1), "star": (5, 0.15)}
 """Into how many parts a full turn goes, each of which leaves the outline as it is, but for so much of its size."""
+
+_LEAST_ROUND, _MOST_SOLID_HEART, _MOST_FULL_DIAMOND, _MOST_FULL_TRIANGLE = 0.86, 0.955, 2.45, 0.62
+"""Of circles, as `_Outline` measures it, for a hexagon has 0.83; of hearts, that have a notch; of diamonds, by how far
+they reach along and across, for an ellipse has 3.1; and of triangles, half of whose rectangle is empty.
+"""
 
 _MIRRORED = 0.08
 """Of the size of other shapes, how much their halves differ at most."""
@@ -68,19 +79,21 @@ def _holes(part: BoolArray) -> list[tuple[slice, slice]]:
     return [place for place, area in zip(places, areas, strict=True) if area > _HOLE * filled.sum() / 2]
 
 
+def _is_as_high_as_wide(box: Box) -> bool:
+    return 1 / _ROUND_RATIO <= box.width / box.height <= _ROUND_RATIO
+
+
 def _places_of_rings(part: BoolArray, box: Box) -> list[Box]:
     """The place of each ring of those that hang together: a hole, and as much around it as the rings are thick."""
-    from scipy import ndimage
-
-    thickness = round(2 * float(ndimage.distance_transform_edt(np.pad(part, 1)).max()))
+    height, width = part.shape
+    holes = _holes(part)
+    gaps = ((rows.start, height - rows.stop, columns.start, width - columns.stop) for rows, columns in holes)
+    thickness = min((min(sides) for sides in gaps), default=0)
     return [
-        Box(
-            max(0, columns.start - thickness),
-            max(0, rows.start - thickness),
-            min(part.shape[1], columns.stop + thickness),
-            min(part.shape[0], rows.stop + thickness),
-        ).moved(box.left, box.top)
-        for rows, columns in _holes(part)
+        Box(columns.start - thickness, rows.start - thickness, columns.stop + thickness, rows.stop + thickness).moved(
+            box.left, box.top
+        )
+        for rows, columns in holes
     ]
 
 
@@ -100,15 +113,18 @@ def shapes_of(part: BoolArray, box: Box, picture: UInt8Array, behind: Float32Arr
     name = colour_of(colour.tolist())
     if (filled & ~part).sum() > _HOLE * filled.sum():
         places = _places_of_rings(part, box)
-        return [Shape("ring", name, one, len(places) > 1 or _is_even(filled, "ring")) for one in places or [place]]
+        if len(places) > 1:
+            are_beside = sum(max(one.width, one.height) for one in places) <= _OVERLAP * max(place.width, place.height)
+            return [Shape("ring", name, one, are_beside and _is_as_high_as_wide(one)) for one in places]
+        return [Shape("ring", name, place, _Outline(filled).is_even("ring"))]
     in_a_row = _in_a_row(filled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], name, place)
     if in_a_row is not None:
         return in_a_row
     is_small = min(place.width, place.height) < _SMALL
     outline = _seen_closely(part, box, picture, behind, colour) if is_small else None
-    outline = filled if outline is None else outline
-    shape = _name_of(outline)
-    return [Shape(shape, name, place, _is_even(outline, shape))]
+    measured = _Outline(filled if outline is None else outline)
+    shape = measured.name()
+    return [Shape(shape, name, place, measured.is_even(shape))]
 
 
 def _in_a_row(filled: BoolArray, colour: str, place: Box) -> list[Shape] | None:
@@ -118,7 +134,7 @@ def _in_a_row(filled: BoolArray, colour: str, place: Box) -> list[Shape] | None:
         return None
     number = round(long / short)
     is_bar = filled.sum() >= _RECTANGLE * filled.size
-    if number > _MOST_IN_A_ROW:
+    if number > _MOST_IN_A_ROW or abs(long / short - number) > _UNEVEN * number:
         return [] if is_bar else None
     goes_down = filled.shape[0] == long
     edges = [round(index * long / number) for index in range(number + 1)]
@@ -128,7 +144,7 @@ def _in_a_row(filled: BoolArray, colour: str, place: Box) -> list[Shape] | None:
         box = Box(0, start, short, end) if goes_down else Box(start, 0, end, short)
         if min(piece.any(0).mean(), piece.any(1).mean()) < _REACH:
             return None
-        name = "square" if is_bar or piece.mean() >= _RECTANGLE else _name_of(piece)
+        name = "square" if is_bar or piece.mean() >= _RECTANGLE else _Outline(piece).name()
         if name not in ("square", "circle"):
             return None
         found.append(Shape(name, colour, box.moved(place.left, place.top)))
@@ -158,60 +174,97 @@ def _seen_closely(
     return np.asarray(ndimage.binary_fill_holes(found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
 
 
-def _name_of(filled: BoolArray) -> str:
-    """The name of a shape without holes, by how much of its hull it fills and how much it is itself upside down."""
-    from scipy.spatial import ConvexHull
+class _Outline:
+    """A shape without holes, measured."""
 
-    rows, columns = np.nonzero(filled)
-    hull = ConvexHull(np.stack([columns, rows], 1))
-    outline = np.stack([columns, rows], 1)[hull.vertices].astype(float)
-    # Pixels of the hull, by those inside of it and on its sides (Pick's theorem): of small shapes many are on a side.
-    steps = np.abs(outline - np.roll(outline, 1, axis=0)).max(axis=1)
-    hull_px = hull.volume + steps.sum() / 2 + 1
-    turned = filled[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    symmetry = (turned & turned[::-1, ::-1]).sum() / (turned | turned[::-1, ::-1]).sum()
-    solidity = len(rows) / hull_px
-    if solidity < 0.87:
-        return "cross" if symmetry > 0.8 else "star" if solidity < 0.76 else "heart"
-    if symmetry < 0.8:
-        return "triangle" if hull_px / _least_rectangle(outline) < 0.66 else "heart"
-    rays = outline - (columns.mean(), rows.mean())
-    lengths = np.sqrt((rays**2).sum(axis=1))
-    if hull_px / (np.pi * (lengths.max() + 0.5) ** 2) > 0.82:
-        return "circle"
-    far = rays[lengths > 0.88 * lengths.max()]
-    angles = np.degrees(np.arctan2(far[:, 1], far[:, 0])) % 90
-    # A square that stands on a corner is a diamond.
-    return "square" if np.median(np.minimum(angles, 90 - angles)) > 24 else "diamond"
+    def __init__(self, filled: BoolArray) -> None:
+        from scipy.spatial import ConvexHull
 
+        rows, columns = np.nonzero(filled)
+        hull = ConvexHull(np.stack([columns, rows], 1))
+        self._filled = filled[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        self._corners = np.stack([columns, rows], 1)[hull.vertices].astype(float)
+        # Pixels of the hull, by those in it and on its sides (Pick's theorem): of small shapes many are on a side.
+        steps = np.abs(self._corners - np.roll(self._corners, 1, axis=0)).max(axis=1)
+        self._hull_px = hull.volume + steps.sum() / 2 + 1
+        self._rays = self._corners - (columns.mean(), rows.mean())
+        self.num_px = len(rows)
+        self.solidity = len(rows) / self._hull_px
 
-def _is_even(filled: BoolArray, name: str) -> bool:
-    """Whether an outline is as symmetric as a shape of this name: when turned in part, or in some mirror."""
-    reaches = _reaches(filled)
-    if name in _TURNS:
-        num_turns, most = _TURNS[name]
+    @cached_property
+    def symmetry(self) -> float:
+        """How much of it is itself upside down."""
+        turned = self._filled[::-1, ::-1]
+        return float((self._filled & turned).sum() / (self._filled | turned).sum())
+
+    @cached_property
+    def roundness(self) -> float:
+        """How much of the smallest circle around its middle its hull fills."""
+        return float(self._hull_px / (np.pi * (np.hypot(*self._rays.T).max() + 0.5) ** 2))
+
+    @cached_property
+    def rectangularity(self) -> float:
+        """How much of the smallest rectangle around it, turned in steps of five degrees, its hull fills."""
+        angles = np.radians(np.arange(0, 90, 5))
+        turns = np.array([[[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] for angle in angles])
+        return float(self._hull_px / min(np.prod(np.ptp(self._corners @ turn, axis=0) + 1) for turn in turns))
+
+    @cached_property
+    def stands_on_a_corner(self) -> bool:
+        """Whether its far corners are above, below and beside its middle."""
+        lengths = np.hypot(*self._rays.T)
+        far = self._rays[lengths > 0.88 * lengths.max()]
+        angles = np.degrees(np.arctan2(far[:, 1], far[:, 0])) % 90
+        return bool(np.median(np.minimum(angles, 90 - angles)) <= 24)
+
+    @cached_property
+    def reaches(self) -> npt.NDArray[np.float64]:
+        """How far it reaches from its middle in all directions, in pixels."""
+        larger = 3 if min(self._filled.shape) < _SMALL else 1
+        rows, columns = np.nonzero(np.kron(self._filled, np.ones((larger, larger), dtype=bool)))
+        down, across = rows - rows.mean(), columns - columns.mean()
+        rays = (np.arctan2(down, across) % (2 * np.pi) / (2 * np.pi) * _NUM_RAYS).astype(int) % _NUM_RAYS
+        reaches = np.zeros(_NUM_RAYS)
+        np.maximum.at(reaches, rays, np.hypot(down, across) + 0.5)
+        return reaches / larger
+
+    def name(self) -> str:
+        """The name of the shape that it is, or is nearest to."""
+        if self.solidity < 0.87:
+            return "cross" if self.symmetry > 0.8 else "star" if self.solidity < 0.76 else "heart"
+        if self.symmetry < 0.8:
+            return "triangle" if self.rectangularity < 0.66 else "heart"
+        if self.roundness > 0.82:
+            return "circle"
+        # A square that stands on a corner is a diamond.
+        return "diamond" if self.stands_on_a_corner else "square"
+
+    def is_even(self, name: str) -> bool:
+        """Whether it is as symmetric as a shape of this name, when turned in part or in some mirror, and as full."""
+        if name in ("circle", "ring") and self.roundness < _LEAST_ROUND:
+            return False
+        if name == "heart" and self.solidity > _MOST_SOLID_HEART:
+            return False
+        if name == "diamond" and self._is_bulgy():
+            return False
+        if name == "triangle" and self.rectangularity > _MOST_FULL_TRIANGLE:
+            return False
+        return self._is_turned(*_TURNS[name]) if name in _TURNS else self._is_mirrored()
+
+    def _is_bulgy(self) -> bool:
+        """Whether it is fuller than a diamond that reaches as far: an ellipse is."""
+        reaches = (self.reaches + np.roll(self.reaches, _NUM_RAYS // 2)) / 2
+        far = int(reaches.argmax())
+        return bool(self.num_px > _MOST_FULL_DIAMOND * reaches[far] * reaches[(far + _NUM_RAYS // 4) % _NUM_RAYS])
+
+    def _is_turned(self, num_turns: int, most: float) -> bool:
         places = np.arange(_NUM_RAYS) + _NUM_RAYS / num_turns
-        others = np.interp(places, np.arange(2 * _NUM_RAYS), np.tile(reaches, 2))
-        return bool(np.abs(others - reaches).mean() <= most * reaches.mean())
-    steps = np.arange(_NUM_RAYS)
-    mirrored = min(np.abs(reaches[(axis + steps) % _NUM_RAYS] - reaches[axis - steps]).mean() for axis in steps)
-    return bool(mirrored <= _MIRRORED * reaches.mean())
+        others = np.interp(places, np.arange(2 * _NUM_RAYS), np.tile(self.reaches, 2))
+        return bool(np.abs(others - self.reaches).mean() <= most * self.reaches.mean())
 
-
-def _reaches(filled: BoolArray) -> npt.NDArray[np.float64]:
-    """How far an outline reaches from the middle of a shape in all directions."""
-    if min(filled.shape) < _SMALL:
-        filled = np.kron(filled, np.ones((3, 3), dtype=bool))
-    rows, columns = np.nonzero(filled)
-    down, across = rows - rows.mean(), columns - columns.mean()
-    rays = (np.arctan2(down, across) % (2 * np.pi) / (2 * np.pi) * _NUM_RAYS).astype(int) % _NUM_RAYS
-    reaches = np.zeros(_NUM_RAYS)
-    np.maximum.at(reaches, rays, np.hypot(down, across) + 0.5)
-    return reaches
-
-
-def _least_rectangle(outline: npt.NDArray[np.float64]) -> float:
-    """The area of the smallest rectangle around an outline, however it is turned, in steps of five degrees."""
-    angles = np.radians(np.arange(0, 90, 5))
-    turns = np.array([[[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] for angle in angles])
-    return float(min(np.prod(np.ptp(outline @ turn, axis=0) + 1) for turn in turns))
+    def _is_mirrored(self) -> bool:
+        steps = np.arange(_NUM_RAYS)
+        differences = [
+            np.abs(self.reaches[(axis + steps) % _NUM_RAYS] - self.reaches[axis - steps]).mean() for axis in steps
+        ]
+        return bool(min(differences) <= _MIRRORED * self.reaches.mean())

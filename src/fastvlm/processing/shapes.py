@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fastvlm.batches import BoolArray, Float32Array, UInt8Array
-from fastvlm.processing.grounds import Labels, colour_of_ground, find_grounds, frame_of
+from fastvlm.processing.grounds import (
+    Labels,
+    are_grounds,
+    colour_of_ground,
+    find_grounds,
+    frame_of,
+    is_even_ground,
+)
 from fastvlm.processing.ink import EIGHT_NEIGHBOURS
 from fastvlm.processing.shape_names import Shape, num_holes, shapes_of
 from fastvlm.processing.text_lines import Box
 
 __all__ = ["Drawing", "Shape", "find_drawing"]
 
-_MAX_SIDE_PX = 1024
-"""Larger pictures are no drawn scenes, or would take long."""
+_MIN_SIDE_PX, _MAX_SIDE_PX = 32, 1024
+"""Smaller pictures show little; larger ones are no drawn scenes, or would take long."""
 
 _STEP, _DIFFERENCE = 14, 20
 """Between neighbours on two sides of an edge, and between a shape and its ground, in the colour that differs most."""
@@ -37,11 +46,16 @@ below which its lines are no parts of a shape.
 _PART = 0.12
 """Of the largest flat part of what hangs together, from which on another one is a shape that touches it."""
 
-_THICK = 3.0
-"""From the middle of a smaller flat part to its nearest edge in pixels, from which on it is one, too."""
+_THICK, _THICK_AREA = 3.0, 25
+"""From the middle of a smaller flat part to its nearest edge in pixels, from which on it is one, too, and its area."""
 
 _LEAST_PLAIN, _MOST_OTHERS = 0.7, 16
-"""Of what is found, how much has a plain outline; and how many specks and parts of lines there are."""
+"""Of what is found, how much has a plain outline, and how much is no shape at all at most."""
+
+_MOST_THIN, _FRAME, _AROUND = 3, 0.04, 2
+"""Pixels of what is a line or a speck; of the picture, how large the frame of a panel is at least; and pixels around a
+shape that may be its edge.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ def find_drawing(picture: UInt8Array) -> Drawing | None:
     """
     from scipy import ndimage
 
-    if max(picture.shape[:2]) > _MAX_SIDE_PX or min(picture.shape[:2]) < 2 * _LEAST_SIDE:
+    if max(picture.shape[:2]) > _MAX_SIDE_PX or min(picture.shape[:2]) < _MIN_SIDE_PX:
         return None
     smooth = ndimage.median_filter(picture, size=(3, 3, 1)).astype(np.float32)
     is_flat = ~_edges(smooth)
@@ -73,20 +87,66 @@ def find_drawing(picture: UInt8Array) -> Drawing | None:
     if is_flat.mean() < _LEAST_FLAT or num_regions > _MOST_REGIONS:
         return None
     grounds = find_grounds(regions, smooth)
-    ground = np.isin(regions, grounds)
-    nearest = ndimage.distance_transform_edt(~ground, return_distances=False, return_indices=True)
-    behind = smooth[tuple(nearest)]
-    differs = np.abs(smooth - behind).max(axis=2) > _DIFFERENCE
-    parts, num_others = _parts(differs, regions)
-    if len(parts) > _MOST_SHAPES or num_others > _MOST_OTHERS:
-        return None
-    found = [shapes_of(part, box, picture, behind) for part, box in parts]
-    num_plain = sum(all(shape.is_plain for shape in shapes) for shapes in found)
-    if num_plain < _LEAST_PLAIN * len(found) or (num_others and not found):
-        return None
-    shapes = [shape for together in found for shape in together]
     frame = frame_of(regions, grounds, picture)
-    return Drawing(tuple(shapes), frame, colour_of_ground(regions, grounds, frame, picture))
+    if not are_grounds(regions, grounds, frame, picture):
+        return None
+    nearest = ndimage.distance_transform_edt(~np.isin(regions, grounds), return_distances=False, return_indices=True)
+    behind = smooth[tuple(nearest)]
+    found = _parts(np.abs(smooth - behind).max(axis=2) > _DIFFERENCE, regions)
+    if found is None:
+        return None
+    parts, num_others = found
+    shapes = [shapes_of(part, box, picture, behind) for part, box in parts]
+    # What is thin, such as small letters, was smoothed away.
+    differs = np.abs(picture - behind).max(axis=2) > 2 * _DIFFERENCE
+    num_thin = _num_thin(differs, [box for _, box in parts], is_empty=not shapes)
+    if num_thin is None or not _are_plain(shapes, num_others + num_thin):
+        return None
+    if not shapes and not is_even_ground(regions, grounds, picture):
+        return None
+    return Drawing(tuple(itertools.chain(*shapes)), frame, colour_of_ground(regions, grounds, frame, picture))
+
+
+def _num_thin(differs: BoolArray, boxes: Sequence[Box], *, is_empty: bool) -> int | None:
+    """How much stands out from the ground outside of some boxes, but for frames and specks.
+
+    None where there is too much for a scene: where it is empty, anything.
+    """
+    from scipy import ndimage
+
+    differs = differs.copy()
+    for box in boxes:
+        top, left = max(0, box.top - _AROUND), max(0, box.left - _AROUND)
+        differs[top : box.bottom + _AROUND, left : box.right + _AROUND] = False
+    labels, _ = ndimage.label(differs, EIGHT_NEIGHBOURS)
+    areas = np.bincount(labels.ravel())[1:]
+    number = 0
+    for area, (rows, columns) in zip(areas, ndimage.find_objects(labels), strict=True):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        if min(height, width) > _MOST_THIN and not _is_frame(int(area), height * width, differs.size):
+            number += 1
+        elif is_empty and max(height, width) > _LEAST_SIDE and not _is_frame(int(area), height * width, differs.size):
+            return None
+    return None if number > _MOST_OTHERS else number
+
+
+def _is_frame(area: int, extent: int, whole: int) -> bool:
+    """Whether what hangs together is the frame of a panel."""
+    return extent >= _FRAME * whole and area < 0.1 * extent
+
+
+def _are_plain(shapes: Sequence[Sequence[Shape]], num_others: int) -> bool:
+    """Whether most of what was found are plain shapes, none of which is drawn around another one."""
+    num_plain = sum(bool(together) and all(shape.is_plain for shape in together) for together in shapes)
+    alone = list(itertools.chain(*shapes))
+    rings = [shape for shape in alone if shape.name == "ring"]
+    are_apart = not any(_is_inside(shape.box, ring.box) for ring in rings for shape in alone if shape is not ring)
+    return are_apart and num_plain >= _LEAST_PLAIN * (len(shapes) + num_others)
+
+
+def _is_inside(box: Box, other: Box) -> bool:
+    is_across = other.left <= box.left and box.right <= other.right
+    return is_across and other.top <= box.top and box.bottom <= other.bottom
 
 
 def _edges(smooth: Float32Array) -> BoolArray:
@@ -100,24 +160,36 @@ def _edges(smooth: Float32Array) -> BoolArray:
     return edges
 
 
-def _parts(differs: BoolArray, regions: Labels) -> tuple[list[tuple[BoolArray, Box]], int]:
-    """What hangs together, with its box, a shape that touches another by itself; and how many specks and lines."""
+def _parts(differs: BoolArray, regions: Labels) -> tuple[list[tuple[BoolArray, Box]], int] | None:
+    """What hangs together, with its box, a shape that touches another by itself, and how much else there is.
+
+    Lines, frames and specks do not count. None for a picture with too much for a scene.
+    """
     from scipy import ndimage
 
     found: list[tuple[BoolArray, Box]] = []
     num_others = 0
     labels, _ = ndimage.label(differs, EIGHT_NEIGHBOURS)
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        box = Box(columns.start, rows.start, columns.stop, rows.stop)
+    boxes = [
+        (number, Box(columns.start, rows.start, columns.stop, rows.stop))
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1)
+    ]
+    thick_boxes = [(number, box) for number, box in boxes if min(box.width, box.height) > _MOST_THIN]
+    if len(thick_boxes) > _MOST_SHAPES:
+        return None
+    for number, box in thick_boxes:
+        whole = labels[box.top : box.bottom, box.left : box.right] == number
         parts = [
             (part, place)
-            for whole, place in _without_lines(labels[rows, columns] == number, box)
-            if min(whole.shape) >= _LEAST_SIDE and whole.sum() >= max(_LEAST_AREA, 0.1 * whole.size)
-            for part in _apart(whole, regions[place.top : place.bottom, place.left : place.right])
+            for thick, place in _without_lines(whole, box)
+            if min(thick.shape) >= _LEAST_SIDE and thick.sum() >= max(_LEAST_AREA, 0.1 * thick.size)
+            for part in _apart(thick, regions[place.top : place.bottom, place.left : place.right])
             if ndimage.distance_transform_edt(np.pad(part, 1)).max() >= _LEAST_THICKNESS
         ]
         found += parts
-        num_others += not parts
+        num_others += not parts and not _is_frame(int(whole.sum()), whole.size, differs.size)
+        if len(found) > _MOST_SHAPES or num_others > _MOST_OTHERS:
+            return None
     return found, num_others
 
 
@@ -148,8 +220,11 @@ def _apart(whole: BoolArray, regions: Labels) -> list[BoolArray]:
     numbers, amounts = np.unique(regions[whole & (regions > 0)], return_counts=True)
     if not len(numbers):
         return [whole]
-    are_large = amounts >= max(_LEAST_AREA / 2, _PART * amounts.max())
-    are_shapes = [large or _is_thick(regions == number) for number, large in zip(numbers, are_large, strict=True)]
+    least = max(_LEAST_AREA / 2, _PART * amounts.max())
+    are_shapes = [
+        amount >= least or (amount >= _THICK_AREA and _is_thick(regions == number))
+        for number, amount in zip(numbers, amounts, strict=True)
+    ]
     numbers = numbers[are_shapes]
     seeds = np.where(whole & np.isin(regions, numbers), regions, 0)
     nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
