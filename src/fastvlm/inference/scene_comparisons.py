@@ -22,8 +22,8 @@ ASKS_WHAT = any_of(
     "what", "which", "name", "identify", "describe", "description", "pick", "something", "like", "object", "notice"
 )
 CLAIM = any_of(
-    "true", "correct", "(?<!the )right", "agree", "claim", "claimed", "statement", "whether", "check", "verify", "holds?",
-    "think", "say yes", "find out",
+    "true", "correct", "(?<!the )right", "agree", "claim", "claimed", "statement", "whether", "check", "verify",
+    "holds?", "think", "say yes", "find out",
 )  # fmt: skip
 """Words around a claim, which do not change it."""
 
@@ -42,9 +42,10 @@ _AMOUNT = any_of(
 _MORE, _FEWER = any_of("more", "exceeds?", "outnumbers?", "majority", "often"), any_of("fewer", "less", "outnumbered")
 _HIGHER, _LOWER = any_of("larger", "bigger", "greater", "higher", "above"), any_of("smaller", "lower", "below")
 _SAYS_MORE = any_of(
-    "more", "fewer", "less", "than", "number", "count", "counting", "total", "numerous", "quantity", "group", "frequent",
-    "often", "exceeds?", "majority", "first", "outnumber(?:s|ed)?", "compared?", "comparing", "between", "larger",
-    "bigger", "greater", "higher", "above", "smaller", "lower", "below", "get", "other", "or", "form", "appears?",
+    "more", "fewer", "less", "than", "number", "count", "counting", "total", "numerous", "quantity", "group",
+    "frequent", "often", "exceeds?", "majority", "first", "outnumber(?:s|ed)?", "compared?", "comparing", "between",
+    "larger", "bigger", "greater", "higher", "above", "smaller", "lower", "below", "get", "other", "or", "form",
+    "appears?",
 )  # fmt: skip
 _LARGER, _SMALLER = any_of("larger", "bigger"), any_of("smaller")
 _SAYS_LARGER = any_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from fastvlm.inference.questions import asks_for_number
 from fastvlm.inference.scene_comparisons import (
@@ -98,6 +99,7 @@ def look_up_in_scene(question: str, drawing: Drawing) -> str | None:
     return None if found is None else _spelled(found, question)
 
 
+@lru_cache(maxsize=64)
 def _understood(question: str) -> tuple[SceneQuestion, Answers] | None:
     asked = understood_words(question)
     if asked is None:
@@ -180,19 +182,9 @@ def _how_counted(asked: SceneQuestion) -> Answers | None:
 def _claims_number(asked: SceneQuestion) -> bool:
     """Whether a number of some shapes is claimed, and nothing else of them."""
     is_of_one = len({mention.key for mention in asked.mentions}) == 1
-    patterns = (
-        _EXACTLY,
-        _AT_LEAST,
-        _AT_MOST,
-        _MORE_THAN,
-        _FEWER_THAN,
-        NUMBER,
-        _SAYS_NUMBER,
-        _EXISTS,
-        _SAYS_EXISTS,
-        CLAIM,
-    )
-    return is_of_one and len(NUMBER.findall(_EXACTLY.sub(" ", asked.between))) == 1 and asked.says_only(*patterns)
+    bounds = (_EXACTLY, _AT_LEAST, _AT_MOST, _MORE_THAN, _FEWER_THAN)
+    says_so = asked.says_only(*bounds, NUMBER, _SAYS_NUMBER, _EXISTS, _SAYS_EXISTS, CLAIM)
+    return is_of_one and says_so and len(NUMBER.findall(_EXACTLY.sub(" ", asked.between))) == 1
 
 
 def _how_attributed(asked: SceneQuestion) -> Answers | None:
@@ -216,10 +208,8 @@ def _how_attributed(asked: SceneQuestion) -> Answers | None:
 def _how_claimed(asked: SceneQuestion) -> Answers | None:
     """How a claim about the colour or size of some shapes, or that there are any, is answered."""
     if asked.has(_NONE_OTHER):
-        says_so = (
-            asked.says_only(_NONE_OTHER, _ALL, CLAIM, COLOUR) and len(asked.colours) == 1 and len(asked.groups) == 1
-        )
-        return _all_are if says_so else None
+        is_one = len(asked.colours) == 1 and len(asked.groups) == 1
+        return _all_are if is_one and asked.says_only(_NONE_OTHER, _ALL, CLAIM, COLOUR) else None
     if asked.has(_ALL):
         return _all_are if asked.says_only(_ALL, CLAIM, COLOUR, _SAYS_SHARED) and _claims_of_all(asked) else None
     if _claims_colour(asked):

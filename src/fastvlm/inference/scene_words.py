@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from fastvlm.inference.questions import ASIDES
 from fastvlm.processing.shape_names import SHAPES
@@ -138,7 +137,6 @@ class Mention:
         return " ".join(word for word in (size, self.colour, self.shape or "object") if word)
 
 
-@lru_cache(maxsize=64)
 def plain_text(question: str) -> str | None:
     """The words of a question in lower case with single spaces, spelled one way; None where some are not known."""
     words = []
