@@ -23,6 +23,9 @@ COLOURS = {
 }  # fmt: skip
 
 
+BADGE_FONT = ImageFont.load_default(26)
+
+
 def scene(
     *shapes: tuple[str, tuple[int, int, int], float, float, float],
     ground: tuple[int, int, int] = (200, 210, 220),
@@ -108,7 +111,10 @@ def test_shapes_of_one_colour_in_a_row_have_places_of_their_own(name: str, goes_
     for place in range(3):
         x, y = (50, 30 + 28 * place) if goes_down else (30 + 28 * place, 50)
         (draw.ellipse if name == "circle" else draw.rectangle)((x, y, x + 28, y + 28), fill="blue")
-    shapes = drawing(np.asarray(image)).shapes
+    if name == "square":
+        assert find_drawing(np.asarray(image)) is None  # it may be a rectangle
+    draw.rectangle((150, 150, 178, 178), fill="red")
+    shapes = [shape for shape in drawing(np.asarray(image)).shapes if shape.colour == "blue"]
     assert [shape.name for shape in shapes] == [name] * 3
     starts = [shape.box.top if goes_down else shape.box.left for shape in shapes]
     assert starts == pytest.approx([30, 58, 86], abs=2)
@@ -207,23 +213,29 @@ def test_words_beside_shapes_are_no_scene() -> None:
     "drawn",
     [
         lambda draw: draw.rectangle((20, 20, 160, 80), fill="blue"),
+        lambda draw: draw.rectangle((100, 80, 160, 100), fill="red"),
         lambda draw: draw.rectangle((0, 0, 300, 66), fill="black") or draw.rectangle((0, 134, 300, 200), fill="gold"),
         lambda draw: draw.rectangle((20, 20, 150, 150), fill="red") or draw.ellipse((60, 60, 110, 110), fill="blue"),
         lambda draw: draw.ellipse((60, 10, 240, 190), fill="red"),
         lambda draw: draw.regular_polygon((150, 100, 30), 6, fill="green"),
+        lambda draw: draw.regular_polygon((150, 100, 40), 8, fill="red"),
         lambda draw: draw.regular_polygon((150, 100, 30), 5, fill="green"),
         lambda draw: draw.ellipse((100, 70, 200, 130), fill="green"),
         lambda draw: draw.pieslice((100, 50, 200, 150), 0, 180, fill="green"),
         lambda draw: draw.ellipse((100, 60, 170, 130), fill="red", outline="black", width=8),
+        lambda draw: draw.ellipse((100, 60, 170, 130), fill="red") or draw.rectangle((110, 88, 160, 102), fill="white"),
+        lambda draw: draw.ellipse((100, 60, 160, 120), fill="red") or draw.text((121, 76), "3", "white", BADGE_FONT),
+        lambda draw: draw.rectangle((100, 60, 150, 110), outline="black", width=2),
+        lambda draw: draw.line([(20, 20), (120, 90), (260, 40)], fill="black", width=3),
+        lambda draw: (
+            draw.rectangle((110, 50, 135, 150), fill="black") or draw.rectangle((165, 50, 190, 150), fill="black")
+        ),
     ],
-    ids=["rectangle", "flag", "on a panel", "large", "hexagon", "pentagon", "ellipse", "half a circle", "outlined"],
 )
 def test_what_is_no_such_shape_or_not_on_a_ground_is_left_alone(drawn: Callable[[ImageDraw.ImageDraw], None]) -> None:
     image = Image.new("RGB", (300, 200), "white")
     drawn(ImageDraw.Draw(image))
-    found = find_drawing(np.asarray(image))
-    assert found is None or found.shapes == drawing(np.asarray(image)).shapes != ()
-    assert found is None or [shape.name for shape in found.shapes] == ["circle"]
+    assert find_drawing(np.asarray(image)) is None
 
 
 def test_a_blurred_photo_is_no_empty_scene() -> None:

@@ -22,8 +22,8 @@ ASKS_WHAT = any_of(
     "what", "which", "name", "identify", "describe", "description", "pick", "something", "like", "object", "notice"
 )
 CLAIM = any_of(
-    "true", "correct", "(?<!the )right", "agree", "claim", "claimed", "statement", "whether", "check", "verify",
-    "holds?", "think", "say yes", "find out",
+    "true", "correct", "am i right", "is (?:this|that|it) right", "right wrong", "(?<![hertu] )right$", "agree",
+    "claim", "claimed", "statement", "whether", "check", "verify", "holds?", "think", "say yes", "find out",
 )  # fmt: skip
 """Words around a claim, which do not change it."""
 
@@ -34,12 +34,12 @@ _SAYS_SAME = any_of("same", "identical", "alike", "shares?", "match(?:es)?", "ag
 _AS_MANY = any_of("as (?:many|numerous)", "equally many", "equals?", "same", "identical", "match(?:es)?")
 _SAYS_AS_MANY = any_of(
     "just", "exactly", "equally", "many", "numerous", "equals?", "same", "identical", "match(?:es)?", "number", "count",
-    "total", "comparing", "compare", "come", "get",
+    "total", "comparing", "compare", "come", "get", "as", "for",
 )  # fmt: skip
 _AMOUNT = any_of(
-    "number", "many", "count", "counting", "total", "numerous", "quantity", "group", "frequent", "often", "majority"
+    "number", "many", "count", "counting", "total", "numerous", "quantity", "group", "frequent", "majority"
 )
-_MORE, _FEWER = any_of("more", "exceeds?", "outnumbers?", "majority", "often"), any_of("fewer", "less", "outnumbered")
+_MORE, _FEWER = any_of("more", "exceeds?", "outnumbers?", "majority"), any_of("fewer", "less", "outnumbered")
 _HIGHER, _LOWER = any_of("larger", "bigger", "greater", "higher", "above"), any_of("smaller", "lower", "below")
 _SAYS_MORE = any_of(
     "more", "fewer", "less", "than", "number", "count", "counting", "total", "numerous", "quantity", "group",
@@ -47,10 +47,12 @@ _SAYS_MORE = any_of(
     "larger", "bigger", "greater", "higher", "above", "smaller", "lower", "below", "get", "other", "or", "form",
     "appears?",
 )  # fmt: skip
+_OF_PLACES, _NUMBER = any_of("higher", "above", "lower", "below"), any_of("number", "count", "total", "quantity")
 _LARGER, _SMALLER = any_of("larger", "bigger"), any_of("smaller")
 _SAYS_LARGER = any_of(
     "larger", "bigger", "smaller", "than", "size", "compared?", "first", "second", "two", "next", "put", "appear"
 )
+_COMPARES = any_of("than", "compared?", "first", "second", "would it be")
 _COMPARED_WITH = re.compile(r"\b(?:compared (?:with|to)|regarding|than) (?:the )?$")
 _IS_ABOUT_SECOND = any_of("is the second", "second .*first")
 _ASKS_WHERE = any_of("where", "whereabouts", "position", "location")
@@ -63,6 +65,7 @@ _SEEN_FROM = re.compile(
     r"\b(?:relative to|compared (?:with|to)|from|relation to|respect to|regarding|side of) (?:the )?$"
 )
 _SIDE_OF_IT, _OF_IT = any_of("side of it"), re.compile(r" it\b")
+_IS_INSIDE = any_of("something", "anything")
 _SAYS_TOWARDS = any_of("compared", "first", "second", "appears?", "put", "standing", "situated")
 
 
@@ -83,7 +86,8 @@ def how_compared(asked: SceneQuestion) -> Answers | None:
     if all(mention.is_plural for mention in asked.groups):
         return _numbers_compared(asked)
     if asked.has(_LARGER) is not asked.has(_SMALLER):
-        return _is_larger if asked.says_only(_SAYS_LARGER, CLAIM) and not asked.is_open else None
+        says_so = asked.has(_COMPARES) and asked.says_only(_SAYS_LARGER, CLAIM)
+        return _is_larger if says_so and not asked.is_open else None
     return _places_compared(asked)
 
 
@@ -99,8 +103,12 @@ def what_is_missing(mention: Mention, facts: SceneFacts) -> str | None:
 
 def _numbers_compared(asked: SceneQuestion) -> Answers | None:
     # `Are the circles larger than the squares?` does not ask for their numbers.
-    is_of_numbers = asked.has(_MORE) or asked.has(_FEWER) or asked.has(_AMOUNT)
+    is_of_places = asked.has(_OF_PLACES) and not asked.has(_NUMBER)
+    is_of_numbers = asked.has(_MORE) or asked.has(_FEWER) or (asked.has(_AMOUNT) and not is_of_places)
     if not is_of_numbers or not asked.says_only(_SAYS_MORE, OPEN, CLAIM) or _is_more(asked) is None:
+        return None
+    # `More circles above the squares` are other ones, and `blue ones` are of the shape that was named before.
+    if (asked.has(_MORE) and asked.directions) or any(mention.noun == "ones" for mention in asked.groups):
         return None
     one, other = asked.groups
     if " or " in asked.text[one.end : other.start] or asked.is_open:
@@ -119,7 +127,9 @@ def _is_more(asked: SceneQuestion) -> bool | None:
 def _places_compared(asked: SceneQuestion) -> Answers | None:
     if asked.has(_WHICH_SIDE) or (asked.has(_ASKS_WHERE) and not asked.directions):
         return _on_which_side if asked.says_only(DIRECTION, _SAYS_WHERE, OPEN) else None
-    says_so = len(asked.directions) == 1 and asked.says_only(DIRECTION, _SAYS_TOWARDS, CLAIM)
+    says_so = (
+        len(asked.directions) == 1 and not asked.has(_IS_INSIDE) and asked.says_only(DIRECTION, _SAYS_TOWARDS, CLAIM)
+    )
     return _is_towards if says_so and not asked.is_open else None
 
 
@@ -181,7 +191,8 @@ def _is_towards(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     if direction.start < one.start or is_of_first or asked.has(_IS_ABOUT_SECOND):
         one, other = other, one
     shape, reference = facts.only(one), facts.only(other)
-    return None if shape is None or reference is None else yes(so=is_towards(shape, direction.name, reference))
+    so = None if shape is None or reference is None else is_towards(shape, direction.name, reference)
+    return None if so is None else yes(so=so)
 
 
 def _what_is_towards(asked: SceneQuestion, facts: SceneFacts) -> str | None:

@@ -19,8 +19,10 @@ _SMALL_BELOW, _LARGE_FROM = 0.158, 0.278
 _LEAST_RATIO, _LEAST_OFFSET_PX = 1.15, 3
 """Of two sizes, and between two places, that people tell apart."""
 
-_TOWARDS = 0.4
-"""Of the sum of two shapes' sizes, how far one is to a side of the other at least for people to say so."""
+_TOWARDS, _BESIDE = 0.4, 0.2
+"""Of the sum of two shapes' sizes, how far one is to a side of the other at least for people to say so; and below which
+they would not say that it isn't.
+"""
 
 _PLACES = (("top left", "top", "top right"), ("left", "centre", "right"), ("bottom left", "bottom", "bottom right"))
 _MOST_GROUPS = 4
@@ -92,9 +94,10 @@ class SceneFacts:
         return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def is_towards(shape: Shape, direction: str, other: Shape) -> bool:
-    """Whether a shape is on one side of another, by their middles."""
-    return _offset(shape, direction, other) > 0
+def is_towards(shape: Shape, direction: str, other: Shape) -> bool | None:
+    """Whether a shape is on one side of another, by their middles; None where it hardly is on either."""
+    offset = _offset(shape, direction, other)
+    return None if abs(offset) < _BESIDE * (_side(shape) + _side(other)) else offset > 0
 
 
 def main_direction(shape: Shape, other: Shape) -> str:

@@ -25,8 +25,9 @@ from fastvlm.processing.shapes import Drawing, Shape
 
 _PICTURE = "(?:the |this )?(?:picture|image|scene|drawing)"
 _DESCRIBE = any_of(
-    f"describe (?:what (?:you see|{_PICTURE} shows?)|{_PICTURE})", f"(?:short )?description of {_PICTURE}", "caption",
-    f"summarise(?: what you see| {_PICTURE})?", "list (?:all )?(?:the )?objects", "write down",
+    f"describe (?:what (?:you see|{_PICTURE} shows?)|{_PICTURE})", f"(?:short )?description of {_PICTURE}",
+    f"(?:give(?: me)?|write|make|suggest) (?:an? |one )?(?:short )?caption(?: (?:for|of) {_PICTURE})?",
+    f"summarise(?: what you see| {_PICTURE})?", "list (?:all )?(?:the )?objects", "write down (?=what)",
     "what (?:can |do )?(?:you |we |i )?see", f"what (?:is |s )?(?:in {_PICTURE}|shown|here)",
     f"what (?:does |do )?{_PICTURE} shows?", "which objects (?:are )?in", "what did they draw",
 )  # fmt: skip
@@ -41,13 +42,33 @@ _ALL = any_of("all", "every", "each", "(?:without|with no) exception", "of no ot
 _NONE_OTHER = re.compile(r"\b(?:no|not one) (?:of the )?(?=\|).*\b(?:an)?other (?:colour )?than\b")
 _SIZE = any_of("size", "how (?:large|big|small)", "small (?:or )?medium (?:or )?large")
 _SIZE_WORD = any_of(*SIZES)
+_COUNT_KINDS = any_of(
+    "(?:how many|count|number of|total of|quantity of) (?:the |all )?(?:different|distinct|kinds?|sorts?|types?)"
+)
+_ASKS_WHETHER = re.compile(r"^(?:is|are|does|did|has|have|do(?! you))\b")
+_PLACE_OF = re.compile(rf"(?:{PLACE.pattern}) of (?:the |an? )?\|")
+_ANY = any_of("any", "some", "there")
+_ASKS_TO_GIVE = re.compile(
+    r"^(?:give|name) (?:(?:the|an?) )?(?!.*\b(?:colours?|shapes?|form|size|position|place) of\b)"
+)
+_OF_SOME = re.compile(r"\b(?:one|some|any|none|most|many|half|two|either|both|neither) of the $")
+_AMONG = any_of("among", "is there", "are there", "there is", "there are")
+_ASKS_TO_FIND = re.compile(r"^(?:please )?(?:(?:can|could|do) (?:you|i|we|one)|find)\b")
 _KINDS = any_of("different", "distinct", "(?:kinds?|sorts?|types?)(?: of)?")
 _COUNT = re.compile(
     r"\b(?:how many|(?:total )?(?:number|quantity|count|total) of|count(?: up)?)(?: all)?(?: of)?(?: the)? "
     r"(?=\||different|kinds)|(?<=\|) how many\b|\b(?:what|the) (?:number|quantity|total) of\b"
 )
 _SAYS_COUNT = any_of(
-    "total", "number", "quantity", "count", "visible", "appear", "many", "get", "when", "them", "altogether", "present"
+    "total",
+    "number",
+    "quantity",
+    "do you get when you count(?: them)?",
+    "count",
+    "visible",
+    "appear",
+    "many",
+    "present",
 )
 _EXACTLY = any_of("no more and no (?:fewer|less)", "exactly")
 _AT_LEAST = any_of("at least", "(?:no|not) (?:fewer|less) than", "not below", "(?:or|if not) more")
@@ -56,12 +77,13 @@ _MORE_THAN, _FEWER_THAN = any_of("more than"), any_of("(?:fewer|less) than")
 _SAYS_NUMBER = any_of("number", "count", "counting", "total", "quantity", "when", "get", "gives")
 _EXISTS = any_of(
     "is there", "are there", "there is", "there are", "see", "sees", "seen", "spot", "notice", "expect", "visible",
-    "present", "shown", "drawn", "appears?", "contains?", "shows?", "have", "has", "got", "among", "finds?", "found",
-    "any", "here", "there", "make out",
+    "present", "shown", "drawn", "appears?", "contains?", "shows?",
+    "(?:picture|image|scene|drawing|it|we) (?:have|has)",
+    "got", "among", "finds?", "found", "any", "here", "there", "make out",
 )  # fmt: skip
 _SAYS_EXISTS = any_of(
     "any", "some", "anything", "something", "anyone", "anybody", "somebody", "whoever", "at least one", "at least",
-    "try", "trying", "put", "all",
+    "try", "trying", "put", "with all",
 )  # fmt: skip
 _ANYTHING = any_of("anything", "something")
 _NONE = re.compile(
@@ -70,13 +92,26 @@ _NONE = re.compile(
 )
 _DEFINITE = re.compile(r"\bthe $")
 _OF_ANOTHER = re.compile(
-    r"\b(?:in|into|on|as|like|of|with|than|around|under|inside|from|the|all|every|each|another) (?:an? |the )?$"
+    r"\b(?:in|into|on|as|by|to|like|of|with|than|around|under|inside|from|the|all|every|each|another) (?:an? |the )?$"
 )
 _IS_ONE = re.compile(r"\b(?:is|are) (?:an? )?$")
 _IS_NOT = any_of("(?:is|are) not")
 _SAYS_CLAIMED = any_of("whoever", "looks", "has", "share", "common", "of")
 _COLOURED = any_of("colours?", "coloured", "painted")
-_SAYS_SHARED = any_of("share", "common", "same", "call", "called", "each", "all", "like", "kind of", "comes?", "of")
+_SAYS_SHARED = any_of(
+    "share(?: the same)?",
+    "common",
+    "have the same",
+    "call",
+    "called",
+    "each",
+    "all",
+    "shaped like",
+    "like what",
+    "kind of",
+    "comes?",
+    "for",
+)
 _ASKS_WHICH = any_of(
     "what", "which", "name", "identify", "describe", "description", "pick", "among", "like", "objects?", "all",
     "compare",
@@ -140,38 +175,47 @@ def _how_all_answered(asked: SceneQuestion) -> Answers | None:
     if asked.has(_BACKGROUND):
         says_so = asked.says_only(_BACKGROUND, COLOUR, *((CLAIM,) if asked.colours else (OPEN,)))
         is_of_colour = bool(asked.colours) is not asked.is_open and (asked.has(COLOUR) or len(asked.colours) == 1)
-        return _background if says_so and is_of_colour else None
+        return _background if says_so and is_of_colour and len(asked.colours) < 2 else None
     if _DESCRIBE.search(asked.text):
         rest = SceneQuestion(_DESCRIBE.sub(" ", asked.text))
         return _caption if not rest.mentions and rest.says_only(OPEN) else None
     if asked.has(_MOST) and asked.has(COLOUR) is not asked.has(SHAPE) and not asked.colours:
         says_so = asked.says_only(_SAYS_MOST, COLOUR, SHAPE, OPEN)
-        return _most_common if says_so and (asked.is_open or not asked.text.startswith(("is ", "are "))) else None
+        return _most_common if says_so and not _ASKS_WHETHER.search(asked.text) else None
     return None
 
 
 def _how_placed(asked: SceneQuestion) -> Answers | None:
-    if asked.directions:
+    is_of_one = len(PLACE.findall(asked.between)) == 1 and not asked.has(_PLACE_OF) and not asked.has(_ANYTHING)
+    if asked.directions or not is_of_one:
         return None
     if not asked.is_open:
-        says_so = asked.says_only(PLACE, _EXISTS, _SAYS_EXISTS, CLAIM)
-        return _is_at if says_so and asked.mentions and len(asked.colours) < 2 else None
+        # `Are the stars at the top left?` asks for all of them.
+        is_of_all = any(mention.is_plural for mention in asked.mentions) and not asked.has(_ANY)
+        says_so = asked.says_only(PLACE, _EXISTS, _SAYS_EXISTS, CLAIM) and len(asked.named) < 2 and not is_of_all
+        is_request = asked.text.startswith("find ") and not asked.has(CLAIM)
+        return _is_at if says_so and asked.mentions and len(asked.colours) < 2 and not is_request else None
     says_what = asked.has(ASKS_WHAT) and asked.says_only(PLACE, ASKS_WHAT, OPEN, COLOUR, SHAPE, _EXISTS)
-    return _what_is_at if says_what and not asked.named and not asked.colours else None
+    is_plain = not asked.named and not asked.colours and not (asked.has(COLOUR) and asked.has(SHAPE))
+    return _what_is_at if says_what and is_plain else None
 
 
 def _says_kinds(asked: SceneQuestion) -> bool:
     """Whether the number of colours or shapes is asked for."""
     is_of_one = asked.has(COLOUR) is not asked.has(SHAPE) or (not asked.has(COLOUR) and bool(asked.mentions))
+    # `How many kinds of circles` there are is not told by the names of shapes.
+    is_of_one = is_of_one and (asked.has(COLOUR) or not any(mention.shape for mention in asked.named))
     says_so = asked.says_only(_COUNT, _KINDS, COLOUR, SHAPE, OPEN, _SAYS_COUNT)
-    return asked.has(_KINDS) and is_of_one and says_so and len(asked.groups) < 2 and not asked.colours
+    return asked.has(_COUNT_KINDS) and is_of_one and says_so and len(asked.groups) < 2 and not asked.colours
 
 
 def _how_counted(asked: SceneQuestion) -> Answers | None:
     if asked.has(_KINDS):
         return _count if _says_kinds(asked) else None
-    says_so = asked.has(_COUNT) and asked.says_only(_COUNT, OPEN, _SAYS_COUNT)
-    if not says_so or len({mention.key for mention in asked.named}) > 1 or len(asked.colours) > 1:
+    says_so = asked.has(_COUNT) and asked.says_only(_COUNT, OPEN, _SAYS_COUNT) and not _ASKS_WHETHER.search(asked.text)
+    # `How many objects are in the ring?` asks for others than the ring.
+    is_of_two = bool(asked.named) and any(mention.is_plain for mention in asked.mentions)
+    if not says_so or is_of_two or len({mention.key for mention in asked.named}) > 1 or len(asked.colours) > 1:
         return None
     if not asked.groups or not asked.colours:
         return _count
@@ -184,6 +228,8 @@ def _claims_number(asked: SceneQuestion) -> bool:
     is_of_one = len({mention.key for mention in asked.mentions}) == 1
     bounds = (_EXACTLY, _AT_LEAST, _AT_MOST, _MORE_THAN, _FEWER_THAN)
     says_so = asked.says_only(*bounds, NUMBER, _SAYS_NUMBER, _EXISTS, _SAYS_EXISTS, CLAIM)
+    # `Can you find two stars?` means two or more.
+    is_of_one = is_of_one and (any(asked.has(bound) for bound in bounds) or not _ASKS_TO_FIND.search(asked.text))
     return is_of_one and says_so and len(NUMBER.findall(_EXACTLY.sub(" ", asked.between))) == 1
 
 
@@ -200,7 +246,8 @@ def _how_attributed(asked: SceneQuestion) -> Answers | None:
     asks_for = [(answers, patterns) for words, answers, patterns in attributes if asked.has(words)]
     if asks_for:
         answers, patterns = asks_for[0]
-        return answers if len(asks_for) == 1 and asked.says_only(*patterns, OPEN) else None
+        is_request = _ASKS_TO_GIVE.search(asked.text) is not None
+        return answers if len(asks_for) == 1 and not is_request and asked.says_only(*patterns, OPEN) else None
     is_extreme = asked.groups[0].extreme is not None and asked.has(_ASKS_WHICH)
     return _which_is_extreme if is_extreme and asked.says_only(_ASKS_WHICH, OPEN) else None
 
@@ -211,7 +258,8 @@ def _how_claimed(asked: SceneQuestion) -> Answers | None:
         is_one = len(asked.colours) == 1 and len(asked.groups) == 1
         return _all_are if is_one and asked.says_only(_NONE_OTHER, _ALL, CLAIM, COLOUR) else None
     if asked.has(_ALL):
-        return _all_are if asked.says_only(_ALL, CLAIM, COLOUR, _SAYS_SHARED) and _claims_of_all(asked) else None
+        shared = (COLOUR, _SAYS_SHARED) if asked.colours else ()
+        return _all_are if asked.says_only(_ALL, CLAIM, *shared) and _claims_of_all(asked) else None
     if _claims_colour(asked):
         return _is_of_colour
     if asked.has(_SIZE) and len(asked.groups) == 1 and not asked.colours:
@@ -225,7 +273,8 @@ def _how_claimed(asked: SceneQuestion) -> Answers | None:
 def _claims_of_all(asked: SceneQuestion) -> bool:
     if asked.colours:
         return len(asked.colours) == 1 and len(asked.groups) == 1
-    return len(asked.named) == 1 and len(asked.mentions) == 2 and asked.mentions[0].is_plain
+    is_inside = _OF_ANOTHER.search(asked.text[: asked.named[-1].start]) is not None if asked.named else True
+    return len(asked.named) == 1 and len(asked.mentions) == 2 and asked.mentions[0].is_plain and not is_inside
 
 
 def _claims_colour(asked: SceneQuestion) -> bool:
@@ -241,8 +290,8 @@ def _claims_colour(asked: SceneQuestion) -> bool:
 
 
 def _is_definite(asked: SceneQuestion) -> bool:
-    is_named = asked.groups[0].extreme is not None
-    return is_named or _DEFINITE.search(asked.text[: asked.groups[0].start]) is not None
+    is_named, before = asked.groups[0].extreme is not None, asked.text[: asked.groups[0].start]
+    return is_named or (_DEFINITE.search(before) is not None and _OF_SOME.search(before) is None)
 
 
 def _claims_existence(asked: SceneQuestion) -> bool:
@@ -252,6 +301,10 @@ def _claims_existence(asked: SceneQuestion) -> bool:
         return False
     before = asked.text[: kept[0].start]
     is_inside = _OF_ANOTHER.search(before) is not None and not _NONE.search(asked.between)
+    is_of_all = any(mention.start < kept[0].start for mention in asked.mentions) and not asked.has(_AMONG)
+    is_request = asked.text.startswith("find ") and not asked.has(CLAIM)
+    if (is_of_all and not asked.has(_NONE)) or is_request or len(_NONE.findall(asked.between)) > 1:
+        return False
     return asked.has(_EXISTS) and not is_inside and asked.says_only(_NONE, _EXISTS, _SAYS_EXISTS, CLAIM)
 
 
@@ -320,12 +373,16 @@ def _is_of_colour(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     meant = facts.meant(asked.groups[0])
     if not meant:
         return yes(so=False) if facts.is_missing(asked.groups[0]) else None
-    return yes(so=all(shape.colour == colour for shape in meant) is not asked.has(_IS_NOT))
+    num_so = sum(shape.colour == colour for shape in meant)
+    # `The star` is one of them, and of some that are so and some that aren't neither is told.
+    is_clear = len(meant) == 1 or (asked.groups[0].is_plural and not (asked.has(_IS_NOT) and 0 < num_so < len(meant)))
+    return yes(so=(num_so == len(meant)) is not asked.has(_IS_NOT)) if is_clear else None
 
 
 def _is_of_size(asked: SceneQuestion, facts: SceneFacts) -> str | None:
     meant = facts.meant(asked.groups[0])
-    return yes(so=all(facts.size(shape) == asked.size for shape in meant)) if meant else None
+    is_clear = len(meant) == 1 or (bool(meant) and asked.groups[0].is_plural)
+    return yes(so=all(facts.size(shape) == asked.size for shape in meant)) if is_clear else None
 
 
 def _colour_of(asked: SceneQuestion, facts: SceneFacts) -> str | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from fastvlm.inference.questions import ASIDES
 from fastvlm.inference.scene_words import NUMBERS, SIZES, Mention, find_mentions, plain_text
 
 _MIDDLE = r"(?:middle|centre)"
@@ -18,9 +17,9 @@ _PLACES = {
     "bottom right": r"(?:bottom|lower) right",
     "top": rf"top (?:(?:in )?(?:the )?{_MIDDLE}|halfway across)",
     "bottom": rf"bottom (?:(?:in )?(?:the )?{_MIDDLE}|halfway across)",
-    "left": rf"left (?:(?:in )?(?:the )?{_MIDDLE}|halfway (?:up|down))",
-    "right": rf"right (?:(?:in )?(?:the )?{_MIDDLE}|halfway (?:up|down))",
-    "centre": rf"(?:at|in) (?:the )?{_MIDDLE}|^(?:look at )?(?:the )?{_MIDDLE}",
+    "left": rf"left (?:(?:in )?(?:the )?{_MIDDLE}|halfway (?:up|down))|{_MIDDLE} left",
+    "right": rf"right (?:(?:in )?(?:the )?{_MIDDLE}|halfway (?:up|down))|{_MIDDLE} right",
+    "centre": rf"(?:(?:at|in)|^(?:look at )?) ?(?:the )?{_MIDDLE}(?! (?:left|right))",
 }
 PLACE = re.compile(
     "|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b(?: corner\b)?)" for name, words in _PLACES.items())
@@ -38,22 +37,36 @@ OPEN = re.compile(
     r"^(?:the )?(?:colour|shape|form|size|position) of\b(?!.* (?:is|are)\b)"
 )
 NUMBER = re.compile(rf"\b(\d+|{'|'.join(NUMBERS[1:])})\b")
+_BEFORE_A_MENTION = re.compile(r" (?:or (?:more|fewer|less) )?(?:different )?(?=\||kinds?\b|colours?\b|shapes?\b)")
 _BEFORE_A_NUMBER = re.compile(r"\b(?:is|are|least|most|exactly|than|exceed|above|below|gives|get) $")
 _AMOUNT = re.compile(r"\b(?:number|count|counting|total)\b")
 
 _SAYS_NOTHING = """
-a advance am an and are as ask asked asking asks at be been being brief briefly by can closely could curious d did
-do does drawn exactly find for found friend from give gives had has have here i if in into is it its keep let lie lies
-located look looking looks m may me might my of on one out painted picture place placed please position positioned
-question quick regarding s say scene see seem seems seen sees should show shown shows sit sits so sorry state stated
-tell thank thanks that the their them there these they this those to up use used ve view want was way we were will with
-wonder would write you your
+a advance altogether am an and answer are at be been being brief briefly by can closely could curious d did do does
+drawing drawn find found friend from give gives good had has have hello help here hey hi i if image in into is it its
+keep let lie lies located look looking looks m may me might morning my now of ok on one out painted picture placed
+please position positioned quick regarding s say scene see seem seems seen sees short show shown shows sit sits so
+sorry state stated tell thank thanks that the their them there these they this those to use used ve view was way we
+well were will with wonder write you your
 """
-_FILLERS = ASIDES | frozenset(_SAYS_NOTHING.split())
+_FILLERS = frozenset(_SAYS_NOTHING.split())
 _PHRASES = re.compile(
-    r"\b(?:did|do|has|have) (?:they|you|we|somebody|someone) (?:draw|paint|put|placed?|got)\b|\bput (?:in )?here\b"
+    r"\b(?:did|do|has|have) (?:they|you|we|somebody|someone) (?:draw|paint|put|placed?|got)\b|\bput (?:in )?here\b|"
+    r"\b(?:would|might|should) (?:you|i|one|we) (?:say|call|find|see|locate|expect)\b|\bi (?:would|d) expect\b|"
+    r"\b(?:look|looking|asks?|asking|wait|try|trying to|searching) (?:for|find)\b|^for (?=(?:all )?(?:the )?\|)|"
+    r"\bi (?:want|need) (?:a number|to know)\b|\b(?:drawn|shaped) as\b|\blook up\b|\bi need the\b|"
+    r"\bmight there\b|\bwould (?:it|they) be\b"
 )
 """What says nothing of its own, whatever else is asked."""
+
+_QUESTION_WORD = re.compile(r"\b(?:what|which|where|how)\b")
+_IS_NO_QUESTION = re.compile(
+    r"^(?:please )?(?:put|place|show|do not|have an?|here have|let me see|paint|add|draw)\b|\b(?:why|who)\b|"
+    r"\b(?:can|could|may) .*be (?:drawn|placed|put|added|painted)\b|\b(?:you|i|we|they) colour\b|"
+    r"\bform(?:ed by)? (?:an? |the )?\||"
+    r"\| form(?:ed)?\b"
+)
+"""What asks for something to be done, or for what no picture tells."""
 
 
 def any_of(*phrases: str) -> re.Pattern[str]:
@@ -82,7 +95,7 @@ class SceneQuestion:
     def says_only(self, *patterns: re.Pattern[str]) -> bool:
         """Whether nothing else is said than what is mentioned, what patterns find, and words that ask for nothing."""
         text = self.between
-        for pattern in (*patterns, _PHRASES):
+        for pattern in (_PHRASES, *patterns):
             text = pattern.sub(" ", text)
         return all(word in _FILLERS for word in text.replace("|", " ").split())
 
@@ -141,25 +154,17 @@ class SceneQuestion:
 
     @cached_property
     def number(self) -> int | None:
-        """The number that a claim tells."""
+        """The number of shapes that a claim tells: `four stars`, or `the number of stars is four`."""
         for match in NUMBER.finditer(self.between):
-            if self.text[: match.start()].endswith("of the "):
-                continue
-            if match[1] != "one" or self._is_number(match):
+            before, after = self.between[: match.start()], self.between[match.end() :]
+            is_before = _BEFORE_A_MENTION.match(after) is not None and not before.endswith(("not ", "of the "))
+            if is_before or (self.has(_AMOUNT) and _BEFORE_A_NUMBER.search(before)):
                 return int(match[1]) if match[1].isdigit() else NUMBERS.index(match[1])
         return None
-
-    def _is_number(self, one: re.Match[str]) -> bool:
-        """Whether a `one` counts, as in `one star` and `the number is one`, and does not stand for something."""
-        before = self.text[: one.start()]
-        if before.endswith("not "):
-            return False
-        if any(mention.start == one.end() + 1 for mention in self.mentions):
-            return True
-        return self.has(_AMOUNT) and _BEFORE_A_NUMBER.search(before) is not None
 
 
 def understood_words(question: str) -> SceneQuestion | None:
     """A question all of whose words may be about a drawn scene; None of others."""
     text = plain_text(question)
-    return SceneQuestion(text) if text else None
+    asked = SceneQuestion(text) if text else None
+    return None if asked is None or asked.has(_IS_NO_QUESTION) or len(_QUESTION_WORD.findall(asked.text)) > 1 else asked

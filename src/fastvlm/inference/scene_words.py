@@ -71,13 +71,18 @@ _WORDS = (
 
 _ASIDE = re.compile(
     r"\b(?:one more thing|another thing|yes or no|(?:true|right) or (?:false|wrong|not)|or not|let me ask|"
-    r"tell me(?=[:,])|"
-    r"(?:an?|another|my|one|quick) question(?: is\b| about the (?:image|picture|scene))?|"
-    r"about (?:this|the) (?:picture|image|scene|drawing))"
+    r"tell me(?=[:,])|(?:an?|another|my|one|quick) question(?: is\b| about the (?:image|picture|scene))?|question(?=:)|"
+    r"about (?:this|the) (?:picture|image|scene|drawing)|when you look at the (?:drawing|picture|image)|"
+    r"answer briefly|be brief|keep it short|thank you|thanks(?: in advance)?)"
 )
 """What says nothing about shapes, though its words might."""
 
-_ASKED_NEGATIVELY = re.compile(r"((?:^|[.,:;!?])\s*)(is|are|was|were|do|does|did|has|have|ca|could|would)n't(?=\s)")
+_ASKED_NEGATIVELY = re.compile(
+    r"((?:^|[.,:;!?])\s*)((?:is|are|was|were|does|did|has|have|ca|could|would)n't(?=\s)|don't(?=\s(?:you|they|we|i|the)\b))"
+)
+_TAG = re.compile(r"(?:n't|\bno|\bnot)\b.*,\s*(?:is|are|can|do|does|has|have)\s+(?:it|there|they|you|we)\s*\?*\s*$")
+"""`The star isn't red, is it?` is answered with yes or no by either that means it."""
+
 """`Isn't there a star?` asks whether there is one."""
 
 _LEAST_SWAPPED = 4
@@ -141,7 +146,13 @@ def plain_text(question: str) -> str | None:
     """The words of a question in lower case with single spaces, spelled one way; None where some are not known."""
     words = []
     text = _ASIDE.sub(" ", question.lower().replace("’", "'"))
-    text = _ASKED_NEGATIVELY.sub(r"\1\2", text).replace("can't", "cannot").replace("n't", " not")
+    if _TAG.search(text):
+        return None
+    text = (
+        _ASKED_NEGATIVELY.sub(lambda match: match[1] + match[2][:-3], text)
+        .replace("can't", "cannot")
+        .replace("n't", " not")
+    )
     for word in re.findall(r"\w+|[&%+=<>]", text.replace("can not", "cannot")):
         known = word if word in _WORDS or word.isdecimal() else _with_letters_swapped_back(word)
         if known is None:

@@ -32,6 +32,9 @@ _EDGE, _BESIDE, _GREYS = 1, 0.4, frozenset(("white", "grey", "black"))
 ground may have several.
 """
 
+_EVEN = 2.5
+"""Standard deviation of the levels of an even ground, with what noise is left of it."""
+
 _MOST_PADDING, _NOISE, _PLAIN = 0.3, 6.0, 2
 """Of the picture, how wide a plain strip along one of its sides is at most that was put there to fill it; the standard
 deviation of its levels at most; and how far apart those of two strips of one colour are.
@@ -126,9 +129,9 @@ def are_grounds(regions: Labels, grounds: Sequence[int], frame: Box, picture: UI
     return bool(is_around and (len(names) < 2 or names <= _GREYS))
 
 
-def is_even_ground(regions: Labels, grounds: Sequence[int], picture: UInt8Array) -> bool:
+def is_even_ground(regions: Labels, grounds: Sequence[int], smooth: Float32Array) -> bool:
     """Whether the ground does not change along the picture, as that of a photo of nothing does."""
-    return all(picture[regions == number].std(axis=0).max() <= _NOISE for number in grounds)
+    return all(smooth[regions == number].std(axis=0).max() <= _EVEN for number in grounds)
 
 
 def colour_of_ground(regions: Labels, grounds: Sequence[int], frame: Box, picture: UInt8Array) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -25,6 +26,9 @@ _LONG, _MOST_IN_A_ROW, _UNEVEN = 1.75, 5, 0.08
 that ratio is: others are bars.
 """
 
+_LEAST_FULL, _WITHIN = 0.65, 0.02
+"""Of its box, how much the hole of a ring fills, for a circle fills 0.785; and of another shape, what holes it has."""
+
 _ROUND_RATIO, _OVERLAP = 1.2, 1.12
 """Between the sides of a ring, and between those of rings in a row and their row: those of an 8 are no rings."""
 
@@ -36,6 +40,9 @@ _NUM_RAYS = 72
 
 _TURNS = {"circle": (5, 0.045), "ring": (5, 0.06), "square": (4, 0.1), "cross": (4, 0.1), "star": (5, 0.15)}
 """Into how many parts a full turn goes, each of which leaves the outline as it is, but for so much of its size."""
+
+_LARGE, _ROUND = 40, 0.92
+"""Pixels from which on a circle is told from a polygon of many sides, and how round it is then."""
 
 _LEAST_ROUND, _MOST_SOLID_HEART, _MOST_FULL_DIAMOND, _MOST_FULL_TRIANGLE = 0.86, 0.955, 2.45, 0.62
 """Of circles, as `_Outline` measures it, for a hexagon has 0.83; of hearts, that have a notch; of diamonds, by how far
@@ -79,6 +86,14 @@ def _holes(part: BoolArray) -> list[tuple[slice, slice]]:
     return [place for place, area in zip(places, areas, strict=True) if area > _HOLE * filled.sum() / 2]
 
 
+def _are_round(holes: Sequence[tuple[slice, slice]], num_px: int) -> bool:
+    """Whether a ring has one hole, which is a circle."""
+    if len(holes) != 1:
+        return False
+    height, width = (side.stop - side.start for side in holes[0])
+    return bool(1 / _ROUND_RATIO <= width / height <= _ROUND_RATIO and num_px >= _LEAST_FULL * width * height)
+
+
 def _is_as_high_as_wide(box: Box) -> bool:
     return 1 / _ROUND_RATIO <= box.width / box.height <= _ROUND_RATIO
 
@@ -111,12 +126,13 @@ def shapes_of(part: BoolArray, box: Box, picture: UInt8Array, behind: Float32Arr
     place = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1).moved(box.left, box.top)
     filled = ndimage.binary_fill_holes(part)
     name = colour_of(colour.tolist())
-    if (filled & ~part).sum() > _HOLE * filled.sum():
+    num_within = (filled & ~part).sum()
+    if num_within > _HOLE * filled.sum():
         places = _places_of_rings(part, box)
         if len(places) > 1:
             are_beside = sum(max(one.width, one.height) for one in places) <= _OVERLAP * max(place.width, place.height)
             return [Shape("ring", name, one, are_beside and _is_as_high_as_wide(one)) for one in places]
-        return [Shape("ring", name, place, _Outline(filled).is_even("ring"))]
+        return [Shape("ring", name, place, _Outline(filled).is_even("ring") and _are_round(_holes(part), num_within))]
     in_a_row = _in_a_row(filled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], name, place)
     if in_a_row is not None:
         return in_a_row
@@ -124,7 +140,8 @@ def shapes_of(part: BoolArray, box: Box, picture: UInt8Array, behind: Float32Arr
     outline = _seen_closely(part, box, picture, behind, colour) if is_small else None
     measured = _Outline(filled if outline is None else outline)
     shape = measured.name()
-    return [Shape(shape, name, place, measured.is_even(shape))]
+    # What stands within a shape is not told.
+    return [Shape(shape, name, place, measured.is_even(shape) and num_within <= _WITHIN * filled.sum())]
 
 
 def _in_a_row(filled: BoolArray, colour: str, place: Box) -> list[Shape] | None:
@@ -147,7 +164,8 @@ def _in_a_row(filled: BoolArray, colour: str, place: Box) -> list[Shape] | None:
         name = "square" if is_bar or piece.mean() >= _RECTANGLE else _Outline(piece).name()
         if name not in ("square", "circle"):
             return None
-        found.append(Shape(name, colour, box.moved(place.left, place.top)))
+        # A full rectangle may be one.
+        found.append(Shape(name, colour, box.moved(place.left, place.top), is_plain=not is_bar))
     return found
 
 
@@ -241,7 +259,9 @@ class _Outline:
 
     def is_even(self, name: str) -> bool:
         """Whether it is as symmetric as a shape of this name, when turned in part or in some mirror, and as full."""
-        if name in ("circle", "ring") and self.roundness < _LEAST_ROUND:
+        if name in ("circle", "ring") and self.roundness < (
+            _LEAST_ROUND if min(self._filled.shape) < _LARGE else _ROUND
+        ):
             return False
         if name == "heart" and self.solidity > _MOST_SOLID_HEART:
             return False

@@ -52,9 +52,12 @@ _THICK, _THICK_AREA = 3.0, 25
 _LEAST_PLAIN, _MOST_OTHERS = 0.7, 16
 """Of what is found, how much has a plain outline, and how much is no shape at all at most."""
 
-_MOST_THIN, _FRAME, _AROUND = 3, 0.04, 2
-"""Pixels of what is a line or a speck; of the picture, how large the frame of a panel is at least; and pixels around a
-shape that may be its edge.
+_AS_LARGE = 0.08
+"""Of the side of a square, how much larger or smaller others are that it is built together with."""
+
+_MOST_THIN, _FRAME, _FRAMED, _HOLLOW, _AROUND = 3, 0.04, 0.7, 0.15, 2
+"""Pixels of what is a line or a speck; of the picture, how large the frame of a panel is at least, how much of three of
+its sides is there, and how much of its inside it covers at most; and pixels around a shape that may be its edge.
 """
 
 
@@ -102,9 +105,10 @@ def find_drawing(picture: UInt8Array) -> Drawing | None:
     num_thin = _num_thin(differs, [box for _, box in parts], is_empty=not shapes)
     if num_thin is None or not _are_plain(shapes, num_others + num_thin):
         return None
-    if not shapes and not is_even_ground(regions, grounds, picture):
+    ground = colour_of_ground(regions, grounds, frame, picture)
+    if not shapes and (ground is None or not is_even_ground(regions, grounds, smooth)):
         return None
-    return Drawing(tuple(itertools.chain(*shapes)), frame, colour_of_ground(regions, grounds, frame, picture))
+    return Drawing(tuple(itertools.chain(*shapes)), frame, ground)
 
 
 def _num_thin(differs: BoolArray, boxes: Sequence[Box], *, is_empty: bool) -> int | None:
@@ -119,29 +123,40 @@ def _num_thin(differs: BoolArray, boxes: Sequence[Box], *, is_empty: bool) -> in
         top, left = max(0, box.top - _AROUND), max(0, box.left - _AROUND)
         differs[top : box.bottom + _AROUND, left : box.right + _AROUND] = False
     labels, _ = ndimage.label(differs, EIGHT_NEIGHBOURS)
-    areas = np.bincount(labels.ravel())[1:]
     number = 0
-    for area, (rows, columns) in zip(areas, ndimage.find_objects(labels), strict=True):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        if min(height, width) > _MOST_THIN and not _is_frame(int(area), height * width, differs.size):
-            number += 1
-        elif is_empty and max(height, width) > _LEAST_SIDE and not _is_frame(int(area), height * width, differs.size):
+    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        whole = labels[rows, columns] == index
+        if is_empty and max(whole.shape) > _LEAST_SIDE:
             return None
+        number += min(whole.shape) > _MOST_THIN and not _is_frame(whole, differs.size)
     return None if number > _MOST_OTHERS else number
 
 
-def _is_frame(area: int, extent: int, whole: int) -> bool:
-    """Whether what hangs together is the frame of a panel."""
-    return extent >= _FRAME * whole and area < 0.1 * extent
+def _is_frame(part: BoolArray, num_px: int) -> bool:
+    """Whether what hangs together is the frame of a panel in a picture of so many pixels, and maybe what touches it."""
+    sides = (part[:2].any(0), part[-2:].any(0), part[:, :2].any(1), part[:, -2:].any(1))
+    # One side may be that of the picture, or behind a shape.
+    is_around = sorted(side.mean() for side in sides)[1] >= _FRAMED
+    return bool(part.size >= _FRAME * num_px and part.sum() < _HOLLOW * part.size and is_around)
 
 
 def _are_plain(shapes: Sequence[Sequence[Shape]], num_others: int) -> bool:
     """Whether most of what was found are plain shapes, none of which is drawn around another one."""
-    num_plain = sum(bool(together) and all(shape.is_plain for shape in together) for together in shapes)
     alone = list(itertools.chain(*shapes))
+    sides = [shape.box.width for shape in alone if shape.is_plain and shape.name in ("square", "circle")]
+    num_plain = sum(_is_plain(together, sides) for together in shapes)
     rings = [shape for shape in alone if shape.name == "ring"]
     are_apart = not any(_is_inside(shape.box, ring.box) for ring in rings for shape in alone if shape is not ring)
     return are_apart and num_plain >= _LEAST_PLAIN * (len(shapes) + num_others)
+
+
+def _is_plain(together: Sequence[Shape], sides: Sequence[int]) -> bool:
+    """Whether shapes that hang together are plain; a rectangle is a row of squares where others are as large."""
+    if not together or all(shape.is_plain for shape in together):
+        return bool(together)
+    are_squares = len(together) > 1 and all(shape.name == "square" for shape in together)
+    side = max(together[0].box.width, together[0].box.height)
+    return are_squares and any(abs(side - other) <= _AS_LARGE * side for other in sides)
 
 
 def _is_inside(box: Box, other: Box) -> bool:
@@ -187,7 +202,7 @@ def _parts(differs: BoolArray, regions: Labels) -> tuple[list[tuple[BoolArray, B
             if ndimage.distance_transform_edt(np.pad(part, 1)).max() >= _LEAST_THICKNESS
         ]
         found += parts
-        num_others += not parts and not _is_frame(int(whole.sum()), whole.size, differs.size)
+        num_others += not parts and not _is_frame(whole, differs.size)
         if len(found) > _MOST_SHAPES or num_others > _MOST_OTHERS:
             return None
     return found, num_others
