@@ -26,7 +26,7 @@ _LONG, _MOST_IN_A_ROW, _UNEVEN = 1.75, 5, 0.08
 that ratio is: others are bars.
 """
 
-_LEAST_FULL, _WITHIN = 0.65, 0.02
+_LEAST_FULL, _WITHIN = 0.65, 0.01
 """Of its box, how much the hole of a ring fills, for a circle fills 0.785; and of another shape, what holes it has."""
 
 _ROUND_RATIO, _OVERLAP = 1.2, 1.12
