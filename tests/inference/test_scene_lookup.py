@@ -10,6 +10,9 @@ import fastvlm
 from fastvlm.batches import UInt8Array
 from fastvlm.inference.reading import read_text
 from fastvlm.inference.scene_lookup import asks_about_shapes, look_up_in_scene
+from fastvlm.inference.settings import GenerationSettings
+from fastvlm.inference.timings import Stopwatch
+from fastvlm.messages import ImagePart, user
 from fastvlm.processing import shapes
 from fastvlm.processing.shapes import Drawing, find_drawing
 
@@ -64,6 +67,9 @@ def checked(question: str, picture: UInt8Array) -> str | None:
         ("What is the number of green triangles?", "1"),
         ("How many circles are red?", "9"),
         ("How many of the objects are blue?", "3"),
+        ("How many of the objects are red circles?", "9"),
+        ("How many circles are there in all?", "11"),
+        ("If you count the blue objects, how many do you get?", "3"),
         ("There are exactly nine red circles.", "yes"),
         ("The number of circles is 12. Is that true?", "no"),
         ("Are there at least 4 blue objects?", "no"),
@@ -397,6 +403,16 @@ def test_the_assistant_tells_shapes_with_a_closer_look_and_guesses_without() -> 
     first = fastvlm.load(closer_look=False).ask(question, images=row_of_circles())
     assert answer.usage == first.usage
     assert answer.timings.total_ms > 0
+
+
+def test_yes_and_no_are_hardly_an_answer_to_how_many() -> None:
+    looks = fastvlm.load().closer_look
+    assert looks is not None
+    sure = fastvlm.load(closer_look=False).ask("Is there a red circle?", images=row_of_circles())
+    assert sure.text == "yes" and not sure.is_unsure
+    for question, is_unsure in (("How many circles touch the square?", True), ("Do circles touch the square?", False)):
+        messages = [user(ImagePart(row_of_circles()), question)]
+        assert looks(messages, GenerationSettings(), sure, Stopwatch()).is_unsure is is_unsure
 
 
 def test_shapes_and_empty_pages_have_no_text() -> None:

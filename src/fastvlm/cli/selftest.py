@@ -18,7 +18,7 @@ from fastvlm.errors import GenerationError
 def selftest_command(as_json: bool, **options: Unpack[ModelOptions]) -> None:
     """Check that the embedded model answers here as it should.
 
-    It is asked 200 frozen questions about generated scenes and documents, some seconds' work. The share of right
+    It is asked 200 frozen questions about generated scenes and documents, about a minute's work. The share of right
     answers has to lie in the 95 % interval of the one that its weights were measured with; other engines and precisions
     answer a few questions otherwise. The exit code is 1 where it does not.
     """
@@ -26,6 +26,11 @@ def selftest_command(as_json: bool, **options: Unpack[ModelOptions]) -> None:
         raise click.UsageError(
             "The questions are for the embedded model: leave --model out.", click.get_current_context()
         )
+    given = {name: options[name] for name in ("at_once", "max_ttft", "image_mode", "template")}
+    changed = [name for name, value in given.items() if value]
+    if changed:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise click.UsageError(f"The expected score is one without {names}.", click.get_current_context())
     from fastvlm.evaluation.runner import AssistantAnswerer
     from fastvlm.evaluation.selftest import run_selftest
 

@@ -63,6 +63,9 @@ _SURE_OF_TEXT = 0.7
 _SURE_OF_SHAPES = 0.95
 """How often the shapes of a drawn scene tell the right answer, by about."""
 
+_ASKS_FOR_SOMETHING, _HARDLY_RIGHT = re.compile(r"\s*(?:how|what|which|where|when|who)\b", re.I), 0.01
+"""How a question begins that is not answered by yes or no, and how likely such an answer to it is right."""
+
 _MOST_ALIKE = 2
 """Letters that rings and crosses may be read as."""
 
@@ -114,6 +117,7 @@ class CloserLook:
         if asked is None or not is_short:
             return first
         source, question = asked
+        first = _doubted(first, question)
         try:
             looked = self._look(source, question, first, clock)
         except ImageError:
@@ -291,6 +295,14 @@ class _LookedUp(NamedTuple):
     text: str
     confidence: float
     box: Box | None
+
+
+def _doubted(first: Answer, question: str) -> Answer:
+    """An answer by yes or no to a question for something else is hardly right, however sure a model was of it."""
+    is_of_other_kind = _ASKS_FOR_SOMETHING.match(question) is not None and not is_yes_or_no(question)
+    if not is_of_other_kind or first.text.strip(" .").lower() not in ("yes", "no"):
+        return first
+    return replace(first, confidence=min(first.confidence, _HARDLY_RIGHT), is_unsure=True)
 
 
 def _key_of(picture: UInt8Array) -> str:

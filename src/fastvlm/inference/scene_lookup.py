@@ -51,25 +51,21 @@ _ANY = any_of("any", "some", "there")
 _ASKS_TO_GIVE = re.compile(
     r"^(?:give|name) (?:(?:the|an?) )?(?!.*\b(?:colours?|shapes?|form|size|position|place) of\b)"
 )
+_ARE = re.compile(r"\| (?:here |there |shown )?(?:are|is) (?:an? )?\|")
 _OF_SOME = re.compile(r"\b(?:one|some|any|none|most|many|half|two|either|both|neither) of the $")
 _AMONG = any_of("among", "is there", "are there", "there is", "there are")
 _ASKS_TO_FIND = re.compile(r"^(?:please )?(?:(?:can|could|do) (?:you|i|we|one)|find)\b")
 _KINDS = any_of("different", "distinct", "(?:kinds?|sorts?|types?)(?: of)?")
 _COUNT = re.compile(
-    r"\b(?:how many|(?:total )?(?:number|quantity|count|total) of|count(?: up)?)(?: all)?(?: of)?(?: the)? "
-    r"(?=\||different|kinds)|(?<=\|) how many\b|\b(?:what|the) (?:number|quantity|total) of\b"
+    r"\b(?:how (?:many|numerous|often)(?: (?:are|is))?|(?:total )?(?:number|quantity|amount|count|total) of|"
+    r"count(?: up)?)(?: all)?(?: of)?(?: the)? (?=\||different|kinds)|(?<=\|) how many\b|"
+    r"\b(?:what|the) (?:number|quantity|total) of\b"
 )
 _SAYS_COUNT = any_of(
-    "total",
-    "number",
-    "quantity",
-    "do you get when you count(?: them)?",
-    "count",
-    "visible",
-    "appear",
-    "many",
-    "present",
-)
+    "total", "number", "quantity", "(?:do )?(?:you|i|we) (?:get|arrive at)", "(?:when|if) (?:you|i|we) count(?: them)?",
+    "in all", "all together", "all told", "(?:add|count)(?:ing)?(?: them)?(?: all)? up", "count", "counting", "visible",
+    "appear", "many", "present",
+)  # fmt: skip
 _EXACTLY = any_of("no more and no (?:fewer|less)", "exactly")
 _AT_LEAST = any_of("at least", "(?:no|not) (?:fewer|less) than", "not below", "(?:or|if not) more")
 _AT_MOST = any_of("at most", "(?:no|not) more than", "(?:or|if not) (?:fewer|less)", "(?:does )?not (?:exceed|above)")
@@ -99,19 +95,9 @@ _IS_NOT = any_of("(?:is|are) not")
 _SAYS_CLAIMED = any_of("whoever", "looks", "has", "share", "common", "of")
 _COLOURED = any_of("colours?", "coloured", "painted")
 _SAYS_SHARED = any_of(
-    "share(?: the same)?",
-    "common",
-    "have the same",
-    "call",
-    "called",
-    "each",
-    "all",
-    "shaped like",
-    "like what",
-    "kind of",
-    "comes?",
-    "for",
-)
+    "share(?: the same)?", "common", "have the same", "call", "called", "each", "all", "shaped like", "like what",
+    "kind of", "comes?", "for",
+)  # fmt: skip
 _ASKS_WHICH = any_of(
     "what", "which", "name", "identify", "describe", "description", "pick", "among", "like", "objects?", "all",
     "compare",
@@ -214,7 +200,7 @@ def _how_counted(asked: SceneQuestion) -> Answers | None:
         return _count if _says_kinds(asked) else None
     says_so = asked.has(_COUNT) and asked.says_only(_COUNT, OPEN, _SAYS_COUNT) and not _ASKS_WHETHER.search(asked.text)
     # `How many objects are in the ring?` asks for others than the ring.
-    is_of_two = bool(asked.named) and any(mention.is_plain for mention in asked.mentions)
+    is_of_two = bool(asked.named) and any(mention.is_plain for mention in asked.mentions) and not asked.has(_ARE)
     if not says_so or is_of_two or len({mention.key for mention in asked.named}) > 1 or len(asked.colours) > 1:
         return None
     if not asked.groups or not asked.colours:
