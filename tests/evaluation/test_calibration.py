@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.save import save_checkpoint
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.errors import DataError
+from fastvlm.evaluation import calibration
 from fastvlm.evaluation.calibration import MOST_FALSE_REFUSALS, FirstScores, calibrate, chosen_bias, unsure_below
 from fastvlm.evaluation.suite import question_set
 from fastvlm.inference.loading import load
@@ -80,15 +82,25 @@ def test_a_model_is_measured_and_says_so_in_its_configuration(tmp_path: Path) ->
     assert any(answer.is_unsure for answer in answers)
 
 
-def test_a_closer_look_is_measured_where_there_is_one(tmp_path: Path) -> None:
+def test_a_closer_look_is_measured_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "model"
     shutil.copytree(resolve(None), folder)
     path = folder / CONFIG_FILE
     described = json.loads(path.read_text())
     described["calibration"]["found_unsure_below"] = 0.0
     path.write_text(json.dumps(described))
+    judged: list[list[tuple[float, bool]]] = []
+
+    def tenth_of(outcomes: Iterable[tuple[float, bool]]) -> float:
+        judged.append(list(outcomes))
+        return len(judged) / 10  # how sure a model is of few answers depends on the machine
+
+    monkeypatch.setattr(calibration, "unsure_below", tenth_of)
     found = calibrate(folder, limit_per_family=6)
     assert found.line_question == described["calibration"]["line_question"]  # of the calibration before
-    assert 0 < found.found_unsure_below <= 1
-    assert json.loads(path.read_text())["calibration"]["found_unsure_below"] == found.found_unsure_below
+    assert (found.unsure_below, found.found_unsure_below) == (0.1, 0.2)
+    at_once, looked_up = judged
+    assert 0 < len(looked_up) < len(at_once)
+    assert {is_right for _, is_right in looked_up} == {False, True}
+    assert json.loads(path.read_text())["calibration"]["found_unsure_below"] == 0.2
     assert calibrate(folder, limit_per_family=1, line_question="Line?").line_question == "Line?"

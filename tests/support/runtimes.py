@@ -96,5 +96,5 @@ def node_kinds(compiled: Compiled, *, precision: str = "") -> Counter[str]:
     """What OpenVINO's plugin made of a graph: nodes by kind, those alone whose kernels compute in `precision`."""
     nodes = (node.get_rt_info() for node in compiled.model.get_runtime_model().get_ops())
     return Counter(
-        info["layerType"].astype(str) for info in nodes if info["primitiveType"].astype(str).endswith(precision)
+        info["layerType"].astype(str) for info in nodes if info["primitiveType"].astype(str).lower().endswith(precision)
     )

@@ -86,7 +86,8 @@ def write_examples(folder: Path) -> None:
         "# Documents",
         "",
         "Of the test split, which no model was trained on, and chosen to be easy. Made by "
-        "`python -m fastvlm.data.synthetic.documents.examples`; every answer is what is true of the picture.",
+        "`python -m fastvlm.data.synthetic.documents.examples`; every answer is what is true of the picture; "
+        "the embedded model gets some of them wrong.",
     ]
     for example in EXAMPLES:
         name = f"{example.kind}.png"
