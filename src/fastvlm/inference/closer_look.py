@@ -66,8 +66,8 @@ _SURE_OF_SHAPES = 0.95
 _ASKS_FOR_SOMETHING, _HARDLY_RIGHT = re.compile(r"\s*(?:how|what|which|where|when|who)\b", re.I), 0.01
 """How a question begins that is not answered by yes or no, and how likely such an answer to it is right."""
 
-_MOST_ALIKE = 2
-"""Letters that rings and crosses may be read as."""
+_LETTERS_OF_SHAPES = 2
+"""As many letters at most as rings and crosses are read as."""
 
 _FORM, _MISTAKEN_FOR_FORM = "a form", "a receipt"
 """Scans of receipts look like forms at one look, however sure it is."""
@@ -219,11 +219,11 @@ class CloserLook:
         Raises ImageError.
         """
         picture = read_image(source)
-        if self._drawing_of(picture) is None:
-            return None
         lines = self.read(picture).lines
-        may_have_some = any(len(line.text) > _MOST_ALIKE and not self.is_unsure(line.confidence) for line in lines)
-        return None if may_have_some else _SURE_OF_SHAPES
+        # Of a page with text shapes are not searched for, and its lines are wanted anyway.
+        if any(len(line.text) > _LETTERS_OF_SHAPES and not self.is_unsure(line.confidence) for line in lines):
+            return None
+        return None if self._drawing_of(picture) is None else _SURE_OF_SHAPES
 
     def is_unsure(self, confidence: float) -> bool:
         """Whether what was found with so much confidence was more often wrong than right."""

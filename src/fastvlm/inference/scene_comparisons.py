@@ -30,7 +30,7 @@ CLAIM = any_of(
 _IS_SAME = any_of(
     "same", "identical", "alike", "shares?", "match(?:es)?", "agree", "equals?", "has (?:the )?(?:colour|shape) of"
 )
-_SAYS_SAME = any_of("same", "identical", "alike", "shares?", "match(?:es)?", "agree", "equals?", "to", "as", "compare")
+_SAYS_SAME = any_of("to", "as", "compare")
 _AS_MANY = any_of("as (?:many|numerous)", "equally many", "equals?", "same", "identical", "match(?:es)?")
 _SAYS_AS_MANY = any_of(
     "just", "exactly", "equally", "many", "numerous", "equals?", "same", "identical", "match(?:es)?", "number", "count",
@@ -79,9 +79,8 @@ def how_compared(asked: SceneQuestion) -> Answers | None:
     if asked.has(_AS_MANY) and asked.has(_AMOUNT):
         return _are_as_many if asked.says_only(_SAYS_AS_MANY, CLAIM) and not asked.is_open else None
     if asked.has(_IS_SAME) and (asked.has(COLOUR) or asked.has(SHAPE)):
-        says_so = asked.says_only(_IS_SAME, _SAYS_SAME, COLOUR, SHAPE, CLAIM) and asked.has(COLOUR) is not asked.has(
-            SHAPE
-        )
+        is_of_one = asked.has(COLOUR) is not asked.has(SHAPE)
+        says_so = is_of_one and asked.says_only(_IS_SAME, _SAYS_SAME, COLOUR, SHAPE, CLAIM)
         return _have_same if says_so and not asked.is_open else None
     if all(mention.is_plural for mention in asked.groups):
         return _numbers_compared(asked)
@@ -127,10 +126,8 @@ def _is_more(asked: SceneQuestion) -> bool | None:
 def _places_compared(asked: SceneQuestion) -> Answers | None:
     if asked.has(_WHICH_SIDE) or (asked.has(_ASKS_WHERE) and not asked.directions):
         return _on_which_side if asked.says_only(DIRECTION, _SAYS_WHERE, OPEN) else None
-    says_so = (
-        len(asked.directions) == 1 and not asked.has(_IS_INSIDE) and asked.says_only(DIRECTION, _SAYS_TOWARDS, CLAIM)
-    )
-    return _is_towards if says_so and not asked.is_open else None
+    is_of_two = len(asked.directions) == 1 and not asked.has(_IS_INSIDE) and not asked.is_open
+    return _is_towards if is_of_two and asked.says_only(DIRECTION, _SAYS_TOWARDS, CLAIM) else None
 
 
 def _are_as_many(asked: SceneQuestion, facts: SceneFacts) -> str | None:

@@ -48,9 +48,7 @@ _COUNT_KINDS = any_of(
 _ASKS_WHETHER = re.compile(r"^(?:is|are|does|did|has|have|do(?! you))\b")
 _PLACE_OF = re.compile(rf"(?:{PLACE.pattern}) of (?:the |an? )?\|")
 _ANY = any_of("any", "some", "there")
-_ASKS_TO_GIVE = re.compile(
-    r"^(?:give|name) (?:(?:the|an?) )?(?!.*\b(?:colours?|shapes?|form|size|position|place) of\b)"
-)
+_ASKS_TO_GIVE = re.compile(r"^(?:give|name) (?!.*\b(?:colours?|shapes?|form|size|position|place) of\b)")
 _ARE = re.compile(r"\| (?:here |there |shown )?(?:are|is) (?:an? )?\|")
 _OF_SOME = re.compile(r"\b(?:one|some|any|none|most|many|half|two|either|both|neither) of the $")
 _AMONG = any_of("among", "is there", "are there", "there is", "there are")
@@ -93,7 +91,6 @@ _OF_ANOTHER = re.compile(
 _IS_ONE = re.compile(r"\b(?:is|are) (?:an? )?$")
 _IS_NOT = any_of("(?:is|are) not")
 _SAYS_CLAIMED = any_of("whoever", "looks", "has", "share", "common", "of")
-_COLOURED = any_of("colours?", "coloured", "painted")
 _SAYS_SHARED = any_of(
     "share(?: the same)?", "common", "have the same", "call", "called", "each", "all", "shaped like", "like what",
     "kind of", "comes?", "for",
@@ -179,11 +176,16 @@ def _how_placed(asked: SceneQuestion) -> Answers | None:
         # `Are the stars at the top left?` asks for all of them.
         is_of_all = any(mention.is_plural for mention in asked.mentions) and not asked.has(_ANY)
         says_so = asked.says_only(PLACE, _EXISTS, _SAYS_EXISTS, CLAIM) and len(asked.named) < 2 and not is_of_all
-        is_request = asked.text.startswith("find ") and not asked.has(CLAIM)
-        return _is_at if says_so and asked.mentions and len(asked.colours) < 2 and not is_request else None
+        is_claim = bool(asked.mentions) and len(asked.colours) < 2 and not _is_request(asked)
+        return _is_at if says_so and is_claim else None
     says_what = asked.has(ASKS_WHAT) and asked.says_only(PLACE, ASKS_WHAT, OPEN, COLOUR, SHAPE, _EXISTS)
     is_plain = not asked.named and not asked.colours and not (asked.has(COLOUR) and asked.has(SHAPE))
     return _what_is_at if says_what and is_plain else None
+
+
+def _is_request(asked: SceneQuestion) -> bool:
+    """Whether something is to be found, as in `find a star`, and nothing is asked."""
+    return asked.text.startswith("find ") and not asked.has(CLAIM)
 
 
 def _says_kinds(asked: SceneQuestion) -> bool:
@@ -226,7 +228,7 @@ def _how_attributed(asked: SceneQuestion) -> Answers | None:
     if len(asked.groups) != 1 or asked.colours:
         return None
     attributes = (
-        (_SIZE, _size_of, (_SIZE, _SIZE_WORD)), (COLOUR, _colour_of, (_COLOURED, _SAYS_SHARED)),
+        (_SIZE, _size_of, (_SIZE, _SIZE_WORD)), (COLOUR, _colour_of, (COLOUR, _SAYS_SHARED)),
         (SHAPE, _shape_of, (SHAPE, _SAYS_SHARED)), (WHERE, _place_of, (WHERE,)),
     )  # fmt: skip
     asks_for = [(answers, patterns) for words, answers, patterns in attributes if asked.has(words)]
@@ -288,8 +290,7 @@ def _claims_existence(asked: SceneQuestion) -> bool:
     before = asked.text[: kept[0].start]
     is_inside = _OF_ANOTHER.search(before) is not None and not _NONE.search(asked.between)
     is_of_all = any(mention.start < kept[0].start for mention in asked.mentions) and not asked.has(_AMONG)
-    is_request = asked.text.startswith("find ") and not asked.has(CLAIM)
-    if (is_of_all and not asked.has(_NONE)) or is_request or len(_NONE.findall(asked.between)) > 1:
+    if (is_of_all and not asked.has(_NONE)) or _is_request(asked) or len(_NONE.findall(asked.between)) > 1:
         return False
     return asked.has(_EXISTS) and not is_inside and asked.says_only(_NONE, _EXISTS, _SAYS_EXISTS, CLAIM)
 

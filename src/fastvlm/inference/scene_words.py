@@ -80,10 +80,10 @@ _ASIDE = re.compile(
 _ASKED_NEGATIVELY = re.compile(
     r"((?:^|[.,:;!?])\s*)((?:is|are|was|were|does|did|has|have|ca|could|would)n't(?=\s)|don't(?=\s(?:you|they|we|i|the)\b))"
 )
-_TAG = re.compile(r"(?:n't|\bno|\bnot)\b.*,\s*(?:is|are|can|do|does|has|have)\s+(?:it|there|they|you|we)\s*\?*\s*$")
-"""`The star isn't red, is it?` is answered with yes or no by either that means it."""
-
 """`Isn't there a star?` asks whether there is one."""
+
+_TAG = re.compile(r"(?:n't|\bno|\bnot)\b.*,\s*(?:is|are|can|do|does|has|have)\s+(?:it|there|they|you|we)\s*\?*\s*$")
+"""`The star isn't red, is it?` is answered by yes and by no where it isn't."""
 
 _LEAST_SWAPPED = 4
 

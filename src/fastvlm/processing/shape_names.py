@@ -141,7 +141,8 @@ def shapes_of(part: BoolArray, box: Box, picture: UInt8Array, behind: Float32Arr
     measured = _Outline(filled if outline is None else outline)
     shape = measured.name()
     # What stands within a shape is not told.
-    return [Shape(shape, name, place, measured.is_even(shape) and num_within <= _WITHIN * filled.sum())]
+    is_full = bool(num_within <= _WITHIN * filled.sum())
+    return [Shape(shape, name, place, is_full and measured.is_even(shape))]
 
 
 def _in_a_row(filled: BoolArray, colour: str, place: Box) -> list[Shape] | None:
@@ -259,9 +260,8 @@ class _Outline:
 
     def is_even(self, name: str) -> bool:
         """Whether it is as symmetric as a shape of this name, when turned in part or in some mirror, and as full."""
-        if name in ("circle", "ring") and self.roundness < (
-            _LEAST_ROUND if min(self._filled.shape) < _LARGE else _ROUND
-        ):
+        least_round = _LEAST_ROUND if min(self._filled.shape) < _LARGE else _ROUND
+        if name in ("circle", "ring") and self.roundness < least_round:
             return False
         if name == "heart" and self.solidity > _MOST_SOLID_HEART:
             return False
