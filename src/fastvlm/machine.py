@@ -68,3 +68,18 @@ def describe_processor() -> str:
         return platform.processor() + platform.machine()
     lines = re.findall(r"^(?:model name|flags|Features)\s*:.*$", text, re.MULTILINE)
     return "".join(dict.fromkeys(lines))
+
+
+def num_cores() -> int:
+    """Cores that this process may run on; two threads of one core count once, where the system tells them apart."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return len(allowed)
+    cores = set()
+    for block in text.split("\n\n"):
+        values = dict(re.findall(r"^(processor|physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE))
+        if len(values) == 3 and int(values["processor"]) in allowed:
+            cores.add((values["physical id"], values["core id"]))
+    return len(cores) or len(allowed)

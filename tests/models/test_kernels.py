@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastvlm.machine import cache_folder
 from fastvlm.models.vision import kernels
 from fastvlm.models.vision.config import PRESETS
 from fastvlm.models.vision.convolution import Convolution
@@ -210,11 +211,11 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch, ca
     ):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
-            patch.setenv("FASTVLM_CACHE", str(kernels.cache_folder() / "other"))
+            patch.setenv("FASTVLM_CACHE", str(cache_folder() / "other"))
             kernels.load.cache_clear()
             caplog.clear()
             kernels.load()
             kernels.load()
             assert expected in caplog.text and len(caplog.records) == 1
-    assert not list((kernels.cache_folder() / "other").rglob("*.*"))
+    assert not list((cache_folder() / "other").rglob("*.*"))
     kernels.load.cache_clear()

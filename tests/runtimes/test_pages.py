@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastvlm.runtimes.openvino.pages import released
+from fastvlm.runtimes.pages import released
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages are let go on Linux alone")
 

@@ -25,7 +25,9 @@ from fastvlm.runtimes.openvino.calibration import calibrate, measure_ranges
 from fastvlm.runtimes.openvino.decoder import DecoderGraph
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
 from fastvlm.runtimes.openvino.engine import Engine, has_bfloat16, has_vnni
-from fastvlm.runtimes.openvino.quantization import (
+from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+from fastvlm.runtimes.protocol import WeightFormat
+from fastvlm.runtimes.quantization import (
     GROUP_SIZE,
     HALF_RANGE,
     WHOLE_RANGE,
@@ -33,8 +35,6 @@ from fastvlm.runtimes.openvino.quantization import (
     quantized_int4,
     quantized_int8,
 )
-from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
-from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.tiles import TileLayout
 from support.runtimes import CONFIG, node_kinds, prompt, random_model, stored_tensors, tiles
 
@@ -146,7 +146,7 @@ def test_inputs_are_rounded_in_groups_where_that_is_fast(
 ) -> None:
     monkeypatch.setattr(runtime_module, "has_vnni", lambda: with_vnni)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=weight_format)
-    found = runtime._decoders.fused.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    found = runtime._decoder.fused.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
     assert found == (group if with_vnni else 0)
 
 
@@ -164,7 +164,7 @@ def test_inputs_that_the_plugin_rounds_are_float32(
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="bfloat16", weight_format=weight_format)
     first, second = (runtime.embed(prompt([*range(length)]), []) for length in (3, 30))
     runtime.resume(runtime.prefill([first])[1], second, num_kept=3)
-    decoders = runtime._decoders
+    decoders = runtime._decoder
     assert decoders._many is not None and (decoders._head is not None) == (with_amx and weight_format is not None)
     hints = [
         graph.model.get_property("INFERENCE_PRECISION_HINT").to_string()

@@ -12,9 +12,9 @@ import torch._dynamo
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from fastvlm import compiler
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.language.decoder import Decoder
-from fastvlm.models.vision import kernels
 from fastvlm.training.compiled import compiled_layers
 from fastvlm.training.tasks.grounding import watch
 
@@ -100,8 +100,8 @@ def test_what_is_watched_is_noticed_after_steps_that_were_not() -> None:
 def test_layers_run_as_they_are_where_nothing_can_be_compiled(
     wanted: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if wanted == kernels.SWITCH:
-        monkeypatch.setenv(kernels.SWITCH, "off")
+    if wanted == compiler.SWITCH:
+        monkeypatch.setenv(compiler.SWITCH, "off")
     else:
         monkeypatch.setenv("CXX", "/nowhere/c++")
     torch.manual_seed(1)
@@ -120,7 +120,7 @@ def test_layers_run_as_they_are_where_torch_refuses_to_compile(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("this Python is too new")
 
-    monkeypatch.setattr(kernels, "reason_against_compiling", lambda: None)
+    monkeypatch.setattr(compiler, "reason_against_compiling", lambda: None)
     monkeypatch.setattr(torch, "compile", refuse)
     gate = Gate()
     with caplog.at_level(logging.WARNING), compiled_layers([gate]):

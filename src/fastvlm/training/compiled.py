@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from fastvlm.models.vision import kernels
+from fastvlm import compiler
 
 _MOST_FORMS = 64
 """Of one layer, before it runs as it is: with gradients and without, with a mask of each kind."""
@@ -34,7 +34,7 @@ def compiled_layers(layers: Sequence[nn.Module]) -> Iterator[None]:
         recompile_limit=_MOST_FORMS, suppress_errors=True, skip_nnmodule_hook_guards=False
     )
     try:
-        reason = kernels.reason_against_compiling()
+        reason = compiler.reason_against_compiling()
         forwards = [] if reason else [torch.compile(layer.forward, dynamic=True) for layer in layers]
     except RuntimeError as error:  # a Python that torch does not know
         reason, forwards = str(error), []

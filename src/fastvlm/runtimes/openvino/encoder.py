@@ -30,8 +30,8 @@ from fastvlm.runtimes.openvino.graph import (
     multiplied_depthwise,
     rounded,
 )
-from fastvlm.runtimes.openvino.quantization import WHOLE_RANGE
 from fastvlm.runtimes.protocol import WeightFormat
+from fastvlm.runtimes.quantization import WHOLE_RANGE
 
 FEATURES = "features"
 """Name of the output that the projector takes."""

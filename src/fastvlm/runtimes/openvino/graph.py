@@ -14,14 +14,14 @@ from openvino import opset15 as ops
 
 from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import StoredArray, to_bfloat16
-from fastvlm.runtimes.openvino.quantization import (
+from fastvlm.runtimes.protocol import WeightFormat
+from fastvlm.runtimes.quantization import (
     GROUP_SIZE,
     WHOLE_RANGE,
     fits_int4,
     quantized_int4,
     quantized_int8,
 )
-from fastvlm.runtimes.protocol import WeightFormat
 
 Node = Any
 """An output of an operation: openvino's own classes have no types that mypy could read."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import openvino as ov
@@ -15,7 +16,9 @@ from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, 
 from fastvlm.checkpoints.arrays import Weights, to_float32
 from fastvlm.checkpoints.strict import CLIP_HEAD, COUNTER, check_tensors, fused_shapes
 from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.compiler import CannotCompileError
 from fastvlm.errors import CheckpointError, one_line
+from fastvlm.machine import num_cores
 from fastvlm.models.config import VLMConfig
 from fastvlm.runtimes.checks import (
     check_pixels,
@@ -27,15 +30,38 @@ from fastvlm.runtimes.checks import (
     check_visual_tokens,
     order_of_slots,
 )
-from fastvlm.runtimes.openvino.decoders import Decoders, OpenVINOCache
+from fastvlm.runtimes.kernels.decoder import KernelDecoder
+from fastvlm.runtimes.kernels.packing import suits
+from fastvlm.runtimes.openvino.decoders import Decoders
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Engine, Run, has_vnni, largest_weight
-from fastvlm.runtimes.openvino.quantization import GROUP_SIZE
+from fastvlm.runtimes.openvino.engine import Engine, Run, has_amx, has_vnni, largest_weight
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
+from fastvlm.runtimes.quantization import GROUP_SIZE
 from fastvlm.tiles import TileLayout
+
+_LOGGER = logging.getLogger(__name__)
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
+
+
+class DecoderCache(Cache, Protocol):
+    """Keys and values of B left-padded rows. num_padding: B."""
+
+    num_padding: Int64Array
+
+    def keep(self, num_positions: int) -> None:
+        """Keep the first `num_positions`, whatever more is held."""
+
+
+class AnyDecoder(Protocol):
+    """A decoder over embeddings, whatever computes it."""
+
+    def new_cache(self, num_padding: Int64Array) -> Any:
+        """A cache that holds nothing yet, of rows with so much padding on their left."""
+
+    def read(self, cache: Any, embeddings: Float32Array) -> Float32Array:
+        """Read B x T new positions, B x T x width; returns the logits after the last one, B x vocabulary."""
 
 
 class OpenVINORuntime:
@@ -100,8 +126,8 @@ class OpenVINORuntime:
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
         )
-        # First, before there is an encoder in memory too: they are the largest.
-        self._decoders = Decoders(config.decoder, weights, self._engine, weight_format=weight_format)
+        # First, before there is an encoder in memory too: it is the largest.
+        self._decoder = self._decoder_of(weights, weight_format)
         self._projector = self._engine.compiled("projector", self._encoder.build_projector).run()
         self._num_fixed_sizes = num_fixed_sizes
         self._encoders: dict[tuple[int, int, int], Run] = {}
@@ -109,6 +135,23 @@ class OpenVINORuntime:
         self._lock = threading.Lock()
         self._preparing: tuple[tuple[int, int, int], threading.Thread] | None = None
         self._prepared: tuple[tuple[int, int, int], Run] | None = None
+
+    def _decoder_of(self, weights: Weights, weight_format: WeightFormat | None) -> AnyDecoder:
+        """The decoder in our own kernels where they are faster and can be had, else in graphs."""
+        config, engine = self._config.decoder, self._engine
+        if engine.precision == "bfloat16" and not has_amx() and suits(config):
+            try:
+                with engine.counted():
+                    return KernelDecoder.opened(
+                        config,
+                        weights,
+                        weight_format=weight_format,
+                        path=engine.path("decoder-packed"),
+                        num_threads=engine.num_threads or num_cores(),
+                    )
+            except CannotCompileError as error:
+                _LOGGER.info("The decoder is computed by OpenVINO, more slowly than by our own kernels: %s", error)
+        return Decoders(config, weights, engine, weight_format=weight_format)
 
     @property
     def max_positions(self) -> int:
@@ -123,7 +166,7 @@ class OpenVINORuntime:
     @property
     def version(self) -> str:
         """The version of OpenVINO; the processor is told by `machine`."""
-        return f"openvino {ov.get_version()}"
+        return f"openvino {ov.get_version()}" + (", own kernels" if isinstance(self._decoder, KernelDecoder) else "")
 
     @property
     def compile_ms(self) -> float:
@@ -219,8 +262,8 @@ class OpenVINORuntime:
         embeddings = np.zeros((len(prompts), num_positions, self._config.decoder.width), np.float32)
         for row, prompt in zip(embeddings, prompts, strict=True):
             row[num_positions - prompt.num_positions :] = cast(Float32Array, prompt.data)
-        cache = self._decoders.new_cache(num_padding)
-        return self._decoders.read(cache, embeddings), cache
+        cache = self._decoder.new_cache(num_padding)
+        return self._decoder.read(cache, embeddings), cache
 
     def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
         """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
@@ -228,7 +271,7 @@ class OpenVINORuntime:
         Raises PromptError where the cache cannot stand for so many positions, CheckpointError where a graph for many
         positions is needed and cannot be compiled.
         """
-        held = cast(OpenVINOCache, cache)
+        held = cast(DecoderCache, cache)
         check_resumed(
             prompt,
             num_kept=num_kept,
@@ -238,18 +281,18 @@ class OpenVINORuntime:
         )
         # Always: a step that was interrupted may have left one position more than the cache knows of.
         held.keep(num_kept)
-        return self._decoders.read(held, cast(Float32Array, prompt.data)[None, num_kept:]), held
+        return self._decoder.read(held, cast(Float32Array, prompt.data)[None, num_kept:]), held
 
     def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
         """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
 
         Raises GenerationError when the context is full or the ids do not fit the rows.
         """
-        held = cast(OpenVINOCache, cache)
+        held = cast(DecoderCache, cache)
         batch_size = len(held.num_padding)
         check_step(token_ids, batch_size=batch_size, num_positions=held.num_positions, max_positions=self.max_positions)
         self._check_token_ids(token_ids)
-        return self._decoders.read(held, to_float32(self._table[token_ids])[:, None])
+        return self._decoder.read(held, to_float32(self._table[token_ids])[:, None])
 
     def _check_token_ids(self, token_ids: Int64Array) -> None:
         check_token_ids(token_ids, vocabulary_size=self._config.decoder.vocabulary_size)

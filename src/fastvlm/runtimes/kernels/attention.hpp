@@ -1,0 +1,206 @@
+// Attention over a cache of keys and values in bfloat16, causal, with heads of queries that share keys and values.
+//
+// Keys lie as a matrix of 16 bits does, 16 positions at a time: for each 2 numbers, 16 positions x 2; values one position
+// after the other.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "matrices.hpp"
+#include "threads.hpp"
+
+namespace fastvlm {
+
+constexpr int kPositions = 16;
+
+// One conversation: positions that are held, and new rows behind them.
+extern "C" struct Sequence {
+  uint16_t* keys;    // layers x key heads x capacity x head_dim, in the order above
+  uint16_t* values;  // layers x key heads x capacity x head_dim
+  int32_t capacity, num_held, num_new;
+};
+
+struct Heads {
+  int num_queries, num_keys, head_dim;
+  int width() const { return (num_queries + 2 * num_keys) * head_dim; }
+};
+
+inline uint16_t bfloat16(float value) {
+  return static_cast<uint16_t>(_mm_extract_epi16(reinterpret_cast<__m128i>(_mm_cvtneps_pbh(_mm_set_ss(value))), 0));
+}
+
+inline size_t cache_place(const Heads& heads, const Sequence& sequence, int layer, int head) {
+  return (static_cast<size_t>(layer) * heads.num_keys + head) * sequence.capacity * heads.head_dim;
+}
+
+// Turn queries and keys of one new row by its angles, scale the queries, and put keys and values into the cache.
+inline void take_in(const Heads& heads, const Sequence& sequence, int layer, int position, float* mixed,
+                    const float* cosines, const float* sines) {
+  const int head_dim = heads.head_dim, half = head_dim / 2;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  for (int head = 0; head < heads.num_queries + heads.num_keys; ++head) {
+    float* numbers = mixed + head * head_dim;
+    const float factor = head < heads.num_queries ? scale : 1.0f;
+    for (int index = 0; index < half; ++index) {
+      const float first = numbers[index], second = numbers[index + half];
+      numbers[index] = (first * cosines[index] - second * sines[index]) * factor;
+      numbers[index + half] = (second * cosines[index] + first * sines[index]) * factor;
+    }
+  }
+  const float* new_keys = mixed + heads.num_queries * head_dim;
+  const float* new_values = new_keys + heads.num_keys * head_dim;
+  for (int head = 0; head < heads.num_keys; ++head) {
+    const size_t place = cache_place(heads, sequence, layer, head);
+    const size_t block = static_cast<size_t>(position / kPositions) * kPositions * head_dim;
+    uint16_t* keys = sequence.keys + place + block + 2 * (position % kPositions);
+    for (int index = 0; index < head_dim; ++index)
+      keys[index / 2 * 2 * kPositions + index % 2] = bfloat16(new_keys[head * head_dim + index]);
+    to_bfloat16(new_values + head * head_dim,
+                sequence.values + place + static_cast<size_t>(position) * head_dim, head_dim);
+  }
+}
+
+constexpr int kQueries = 8;
+
+// Scores of several queries, head_dim numbers each, with 16 positions.
+template <int kRows>
+void score(const uint16_t* keys, const uint16_t* queries, int head_dim, float* scores, size_t stride) {
+  __m512 sums[kRows] = {};
+  for (int pair = 0; pair < head_dim / 2; ++pair) {
+    const auto both = reinterpret_cast<__m512bh>(_mm512_loadu_si512(keys + 2 * kPositions * pair));
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row)
+      sums[row] = _mm512_dpbf16_ps(sums[row], both,
+                                   reinterpret_cast<__m512bh>(broadcast(queries + row * head_dim + 2 * pair)));
+  }
+  for (int row = 0; row < kRows; ++row) _mm512_storeu_ps(scores + row * stride, sums[row]);
+}
+
+// Make scores into shares whose sum is one; those from `limit` to `end` become nothing.
+inline void share_out(float* scores, int limit, int end) {
+  __m512 largest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  const auto mask = [&](int index) -> __mmask16 { return limit - index >= 16 ? 0xffff : (1u << (limit - index)) - 1; };
+  for (int index = 0; index < limit; index += 16)
+    largest = _mm512_mask_max_ps(largest, mask(index), largest, _mm512_loadu_ps(scores + index));
+  const __m512 reach = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+  __m512 sum = _mm512_setzero_ps();
+  for (int index = 0; index < limit; index += 16) {
+    const __m512 share = _mm512_maskz_mov_ps(
+        mask(index), exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + index), reach)));
+    _mm512_storeu_ps(scores + index, share);
+    sum = _mm512_add_ps(sum, share);
+  }
+  const __m512 inverse = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
+  for (int index = 0; index < limit; index += 16)
+    _mm512_storeu_ps(scores + index, _mm512_mul_ps(_mm512_loadu_ps(scores + index), inverse));
+  for (int index = (limit + 15) / 16 * 16; index < end; index += 16)
+    _mm512_storeu_ps(scores + index, _mm512_setzero_ps());
+}
+
+// Add up values by shares, 16 numbers of up to 4 x 4: `rows` queries, `columns` x 16 numbers of each.
+template <int kRows, int kColumns>
+void mix(const uint16_t* values, int head_dim, const float* scores, size_t stride, int end, float* const* targets) {
+  __m512 sums[kRows][kColumns] = {};
+  for (int position = 0; position < end; ++position, values += head_dim) {
+    __m512 numbers[kColumns];
+    for (int column = 0; column < kColumns; ++column)
+      numbers[column] = _mm512_castsi512_ps(_mm512_slli_epi32(
+          _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + 16 * column))), 16));
+    for (int row = 0; row < kRows; ++row) {
+      const __m512 share = _mm512_set1_ps(scores[row * stride + position]);
+      for (int column = 0; column < kColumns; ++column)
+        sums[row][column] = _mm512_fmadd_ps(numbers[column], share, sums[row][column]);
+    }
+  }
+  for (int row = 0; row < kRows; ++row)
+    for (int column = 0; column < kColumns; ++column)
+      _mm512_storeu_ps(targets[row] + 16 * column, sums[row][column]);
+}
+
+template <int kRows>
+void any_score(int num_rows, const uint16_t* keys, const uint16_t* queries, int head_dim, float* scores,
+               size_t stride) {
+  if (num_rows == kRows) return score<kRows>(keys, queries, head_dim, scores, stride);
+  if constexpr (kRows > 1) any_score<kRows - 1>(num_rows, keys, queries, head_dim, scores, stride);
+}
+
+template <int kRows>
+void mix_all(int num_rows, const uint16_t* values, int head_dim, const float* scores, size_t stride, int end,
+             float* const* targets) {
+  if (num_rows < kRows) {
+    if constexpr (kRows > 1) mix_all<kRows - 1>(num_rows, values, head_dim, scores, stride, end, targets);
+    return;
+  }
+  float* shifted[kRows];
+  for (int column = 0; column < head_dim; column += 16) {
+    const bool is_wide = head_dim - column >= 64;
+    for (int row = 0; row < kRows; ++row) shifted[row] = targets[row] + column;
+    if (is_wide) {
+      mix<kRows, 4>(values + column, head_dim, scores, stride, end, shifted);
+      column += 48;
+    } else {
+      mix<kRows, 1>(values + column, head_dim, scores, stride, end, shifted);
+    }
+  }
+}
+
+// Let the last `num_asking` new rows of a sequence look at all positions up to their own. mixed: the new rows' queries,
+// keys and values, `take_in` done; outputs: num_asking x queries' width.
+struct Looking {
+  const Sequence* sequence;
+  const float* mixed;
+  float* outputs;
+  int num_asking;
+};
+
+inline void attend(Threads& threads, const Heads& heads, int layer, const std::vector<Looking>& all) {
+  const int group = heads.num_queries / heads.num_keys, head_dim = heads.head_dim;
+  struct Part {
+    const Looking* looking;
+    int head, first, count;
+  };
+  int num_rows = 0;
+  for (const auto& looking : all) num_rows += looking.num_asking * heads.num_queries;
+  const int rows_at_once = std::clamp(num_rows / threads.count(), 1, kQueries);
+  std::vector<Part> parts;
+  for (const auto& looking : all)
+    for (int head = 0; head < heads.num_keys; ++head)
+      for (int first = 0; first < looking.num_asking * group; first += rows_at_once)
+        parts.push_back({&looking, head, first, std::min(rows_at_once, looking.num_asking * group - first)});
+  threads.run(static_cast<int>(parts.size()), [&](int index) {
+    const Part& part = parts[index];
+    const Looking& looking = *part.looking;
+    const Sequence& sequence = *looking.sequence;
+    const int first_asking = sequence.num_new - looking.num_asking;
+    uint16_t queries[kQueries * 256];
+    float* targets[kQueries];
+    int limits[kQueries], end = 0;
+    for (int row = 0; row < part.count; ++row) {
+      const int asking = (part.first + row) / group, head = part.head * group + (part.first + row) % group;
+      const float* query =
+          looking.mixed + static_cast<size_t>(first_asking + asking) * heads.width() + head * head_dim;
+      to_bfloat16(query, queries + row * head_dim, head_dim);
+      targets[row] = looking.outputs + (static_cast<size_t>(asking) * heads.num_queries + head) * head_dim;
+      limits[row] = sequence.num_held + first_asking + asking + 1;
+      end = std::max(end, limits[row]);
+    }
+    const int whole = (end + kPositions - 1) / kPositions * kPositions;
+    std::vector<float> scores(static_cast<size_t>(part.count) * whole);
+    const size_t place = cache_place(heads, sequence, layer, part.head);
+    for (int position = 0; position < whole; position += kPositions)
+      any_score<kQueries>(part.count, sequence.keys + place + static_cast<size_t>(position) * head_dim, queries,
+                          head_dim, scores.data() + position, whole);
+    for (int row = 0; row < part.count; ++row) share_out(scores.data() + static_cast<size_t>(row) * whole, limits[row], whole);
+    for (int row = 0; row < part.count; row += 4)
+      mix_all<4>(std::min(4, part.count - row), sequence.values + place, head_dim,
+                 scores.data() + static_cast<size_t>(row) * whole, whole, end, targets + row);
+  });
+}
+
+}  // namespace fastvlm

@@ -1,0 +1,91 @@
+// Threads that share the parts of one piece of work after another. Pieces take microseconds, so whoever waits looks
+// again and again for a moment before it sleeps.
+#pragma once
+
+#include <immintrin.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace fastvlm {
+
+class Threads {
+ public:
+  explicit Threads(int count) : count_(count < 1 ? 1 : count) {
+    for (int index = 1; index < count_; ++index) workers_.emplace_back([this] { serve(); });
+  }
+
+  ~Threads() {
+    is_over_ = true;
+    generation_.fetch_add(1);
+    generation_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
+  int count() const { return count_; }
+
+  // Call work(part) once for each part below num_parts, on all threads; parts are taken in order, by whoever is free.
+  // Callers take turns at this: one who reads a long prompt holds up another's single word for one piece of work only.
+  void run(int num_parts, const std::function<void(int)>& work) {
+    if (count_ == 1 || num_parts == 1) {
+      for (int part = 0; part < num_parts; ++part) work(part);
+      return;
+    }
+    const uint32_t turn = next_turn_.fetch_add(1);
+    for (int looks = 0; turn_.load(std::memory_order_acquire) != turn; ++looks) pause(looks);
+    work_ = &work;
+    num_parts_ = num_parts;
+    next_part_.store(0, std::memory_order_relaxed);
+    num_busy_.store(count_ - 1, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    if (num_asleep_.load() > 0) generation_.notify_all();
+    take_parts();
+    for (int looks = 0; num_busy_.load(std::memory_order_acquire) > 0; ++looks) pause(looks);
+    turn_.fetch_add(1, std::memory_order_release);
+  }
+
+ private:
+  // What a thread looks for before it yields to others, and before it sleeps: tens and hundreds of microseconds.
+  static constexpr int kLooksBeforeYield = 1 << 10, kLooksBeforeSleep = 1 << 13;
+
+  static void pause(int looks) {
+    if (looks < kLooksBeforeYield) _mm_pause();
+    else std::this_thread::yield();
+  }
+
+  void take_parts() {
+    for (int part; (part = next_part_.fetch_add(1, std::memory_order_relaxed)) < num_parts_;) (*work_)(part);
+  }
+
+  void serve() {
+    for (uint32_t seen = 0;;) {
+      for (int looks = 0; generation_.load(std::memory_order_acquire) == seen; ++looks) {
+        if (looks < kLooksBeforeSleep) {
+          pause(looks);
+          continue;
+        }
+        num_asleep_.fetch_add(1);
+        generation_.wait(seen);
+        num_asleep_.fetch_sub(1);
+      }
+      ++seen;
+      if (is_over_) return;
+      take_parts();
+      num_busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  const int count_;
+  std::vector<std::thread> workers_;
+  std::atomic<bool> is_over_{false};
+  std::atomic<uint32_t> generation_{0}, next_turn_{0}, turn_{0};
+  std::atomic<int> next_part_{0}, num_busy_{0}, num_asleep_{0};
+  const std::function<void(int)>* work_ = nullptr;
+  int num_parts_ = 0;
+};
+
+}  // namespace fastvlm

@@ -1,0 +1,296 @@
+"""The decoder in C++: the numbers of the plain model in each format, whatever is read together; its packed weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fastvlm.checkpoints.arrays import Weights, to_bfloat16, to_float32
+from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.compiler import SWITCH, CannotCompileError
+from fastvlm.models.config import VLMConfig
+from fastvlm.models.language.config import DecoderConfig
+from fastvlm.models.vlm import FastVLM
+from fastvlm.runtimes.kernels import decoder as decoder_module
+from fastvlm.runtimes.kernels import kept as kept_module
+from fastvlm.runtimes.kernels import library
+from fastvlm.runtimes.kernels.decoder import KernelCache, KernelDecoder
+from fastvlm.runtimes.kernels.kept import packed_weights
+from fastvlm.runtimes.kernels.packing import DecoderPacking, suits
+from fastvlm.runtimes.openvino import runtime as runtime_module
+from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+from fastvlm.runtimes.protocol import WeightFormat
+from fastvlm.runtimes.quantization import GROUP_SIZE, quantized_int4, quantized_int8
+from support.runtimes import CONFIG, prompt, random_model, stored_tensors
+
+REASON = library.reason_against()
+needs_kernels = pytest.mark.skipif(REASON is not None, reason=f"no kernels here: {REASON}")
+
+# Sizes that fill no panel, neither of the vocabulary nor of SwiGLU; more queries than keys.
+QWEN = DecoderConfig(
+    vocabulary_size=301, width=128, num_layers=3, num_heads=4, num_key_value_heads=2, feed_forward_width=192,
+    head_dim=32, max_positions=4096, rope_theta=10_000.0,
+)  # fmt: skip
+LLAMA = replace(
+    QWEN, vocabulary_size=97, width=192, num_heads=2, num_key_value_heads=2, head_dim=96, feed_forward_width=320,
+    norm_epsilon=1e-5, has_attention_bias=False, has_tied_head=False,
+)  # fmt: skip
+WIDE = replace(QWEN, width=256, num_heads=8, num_key_value_heads=1, head_dim=128, feed_forward_width=64, num_layers=1)
+SHAPES = {"qwen": QWEN, "llama": LLAMA, "wide": WIDE}
+
+FORMATS: tuple[WeightFormat | None, ...] = (None, "int8", "int4")
+
+
+def stored(config: DecoderConfig, folder: Path) -> tuple[FastVLM, dict[str, StoredTensor]]:
+    model = random_model(VLMConfig(vision=CONFIG.vision, decoder=config)).eval()
+    return model, stored_tensors(model, folder)
+
+
+@pytest.fixture(scope="module", params=list(SHAPES))
+def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+    config = SHAPES[request.param]
+    yield config, *stored(config, tmp_path_factory.mktemp("weights"))
+
+
+def opened(
+    config: DecoderConfig, tensors: dict[str, StoredTensor], weight_format: WeightFormat | None = None, threads: int = 2
+) -> KernelDecoder:
+    return KernelDecoder.opened(config, Weights(tensors), weight_format=weight_format, path=None, num_threads=threads)
+
+
+def rows(config: DecoderConfig, num_rows: int, num_positions: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((num_rows, num_positions, config.width), dtype=np.float32)
+
+
+def rounded(values: np.ndarray, weight_format: WeightFormat | None) -> np.ndarray:
+    """A matrix as it is held."""
+    if weight_format is None:
+        return to_float32(to_bfloat16(values))
+    if weight_format == "int8":
+        whole, scales = quantized_int8(values)
+        return whole * scales[:, None]
+    packed, scales = quantized_int4(values)
+    numbers = np.stack([packed & 15, packed >> 4], -1).reshape(*scales.shape, GROUP_SIZE).astype(np.float32) - 8
+    return (numbers * scales[..., None]).reshape(values.shape)
+
+
+@torch.no_grad()
+def expected_logits(
+    model: FastVLM, config: DecoderConfig, embeddings: np.ndarray, weight_format: WeightFormat | None
+) -> np.ndarray:
+    """Of every position of one row, by torch in float32, with matrices rounded as the kernels hold them."""
+    decoder = random_model(model.config).eval().decoder
+    for name, parameter in decoder.named_parameters():
+        if parameter.ndim == 2 and ("layers" in name or name == "head.weight"):
+            held = "int8" if name == "head.weight" and weight_format else weight_format
+            parameter.copy_(torch.from_numpy(rounded(parameter.numpy(), held)))
+    if config.has_tied_head:
+        weight = decoder.embed_tokens.weight
+        weight.copy_(torch.from_numpy(rounded(weight.numpy(), "int8" if weight_format else None)))
+    hidden = torch.from_numpy(embeddings)[None]
+    return decoder.logits(decoder(hidden, positions=torch.arange(hidden.shape[1])[None]))[0].numpy()
+
+
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("weight_format", "limit"), [(None, 0.02), ("int8", 0.06), ("int4", 0.06)])
+def test_the_kernels_have_the_numbers_of_the_plain_model(
+    shape: tuple, weight_format: WeightFormat | None, limit: float
+) -> None:
+    """But for their inputs, which are rounded: prompts of every number of rows, words, and more behind them."""
+    config, model, tensors = shape
+    decoder = opened(config, tensors, weight_format)
+    (embeddings,) = rows(config, 1, 40)
+    expected = expected_logits(model, config, embeddings, weight_format)
+    for length in (*range(1, 15), 33):
+        cache = decoder.new_cache(np.zeros(1, np.int64))
+        assert distance(decoder.read(cache, embeddings[None, :length])[0], expected[length - 1]) < limit, length
+    for end in (34, 35, 38, 40):
+        found = decoder.read(cache, embeddings[None, cache.num_positions : end])
+        assert distance(found[0], expected[end - 1]) < limit, end
+    assert cache.num_positions == 40
+
+
+@needs_kernels
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_rows_that_are_read_together_have_the_numbers_of_each_alone(
+    shape: tuple, weight_format: WeightFormat | None
+) -> None:
+    """Left-padded, one of them so far that a piece of the prompt holds nothing of it; and in pieces of any size."""
+    config, _, tensors = shape
+    decoder = opened(config, tensors, weight_format)
+    embeddings, num_padding = rows(config, 3, 30), np.array([0, 19, 7])
+
+    def read(cache: KernelCache, embeddings: np.ndarray, start: int) -> np.ndarray:
+        """A prompt until 24, three words and three more at once: pieces x rows x vocabulary."""
+        ends = (24, 25, 26, 27, 30)
+        return np.stack([decoder.read(cache, embeddings[:, begin:end]) for begin, end in pairwise((start, *ends))])
+
+    together = read(decoder.new_cache(num_padding), embeddings, 0)
+    for row, padding in enumerate(num_padding):
+        alone = read(decoder.new_cache(np.zeros(1, np.int64)), embeddings[row : row + 1], padding)
+        np.testing.assert_array_equal(together[:, row], alone[:, 0])
+
+
+@needs_kernels
+@pytest.mark.parametrize("at_once", [5, 16])
+def test_a_long_prompt_is_read_in_pieces(shape: tuple, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    config, _, tensors = shape
+    decoder = opened(config, tensors, "int8")
+    embeddings, num_padding = rows(config, 2, 50), np.array([0, 18])
+    whole = decoder.read(decoder.new_cache(num_padding), embeddings)
+    monkeypatch.setattr(decoder_module, "MAX_POSITIONS_AT_ONCE", at_once)
+    np.testing.assert_array_equal(decoder.read(decoder.new_cache(num_padding), embeddings), whole)
+
+
+@needs_kernels
+def test_a_cache_grows_and_forgets(shape: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, _, tensors = shape
+    decoder = opened(config, tensors)
+    embeddings = rows(config, 1, 60)
+    expected = decoder.read(decoder.new_cache(np.zeros(1, np.int64)), embeddings)
+    monkeypatch.setattr(decoder_module, "_FIRST_CAPACITY", 16)
+    cache = decoder.new_cache(np.zeros(1, np.int64))
+    decoder.read(cache, embeddings[:, :41])
+    decoder.read(cache, embeddings[:, :9] + 1)
+    cache.keep(41)
+    for start in range(41, 60):
+        found = decoder.read(cache, embeddings[:, start : start + 1])
+    np.testing.assert_array_equal(found, expected)
+    assert cache.rows[0].values.shape[2] % 16 == 0 and cache.num_positions == 60
+
+
+@needs_kernels
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_numbers_depend_neither_on_threads_nor_on_who_else_asks(
+    shape: tuple, weight_format: WeightFormat | None
+) -> None:
+    config, _, tensors = shape
+    embeddings = rows(config, 1, 60)
+
+    def answer(decoder: KernelDecoder) -> np.ndarray:
+        cache = decoder.new_cache(np.zeros(1, np.int64))
+        logits = [decoder.read(cache, embeddings[:, :40])]
+        return np.stack([*logits, *(decoder.read(cache, embeddings[:, i : i + 1]) for i in range(40, 60))])
+
+    expected = answer(opened(config, tensors, weight_format, 1))
+    shared = opened(config, tensors, weight_format, 3)
+    np.testing.assert_array_equal(answer(shared), expected)
+    found: list[np.ndarray] = []
+    callers = [threading.Thread(target=lambda: found.append(answer(shared))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 4
+    for each in found:
+        np.testing.assert_array_equal(each, expected)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_packed_weights_are_taken_from_their_file_where_it_is_whole(
+    shape: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight_format: WeightFormat | None
+) -> None:
+    config, _, tensors = shape
+    packing, weights, path = DecoderPacking(config, weight_format), Weights(tensors), tmp_path / "cache" / "packed.blob"
+    expected = bytes(packed_weights(packing, weights, None))
+    assert len(expected) == packing.num_bytes and any(expected)
+    num_made = []
+    pack = DecoderPacking.write
+    monkeypatch.setattr(DecoderPacking, "write", lambda self, *rest: (num_made.append(1), pack(self, *rest)))
+    for damage in (None, lambda data: data, lambda data: data[:-1], lambda data: b"", lambda data: data[:99]):
+        if damage is not None:
+            path.write_bytes(damage(path.read_bytes()))
+        assert bytes(packed_weights(packing, weights, path))[: packing.num_bytes] == expected
+    flipped = bytearray(path.read_bytes())
+    flipped[50] ^= 1
+    path.write_bytes(flipped)
+    assert bytes(packed_weights(packing, weights, path))[: packing.num_bytes] == expected
+    assert len(num_made) == 5, "once for nothing and once for each file that is not whole"
+    assert [file.name for file in path.parent.iterdir()] == ["packed.blob"]
+
+
+def test_packed_weights_that_cannot_be_kept_are_told_of_and_done_without(
+    shape: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, _, tensors = shape
+    packing, weights = DecoderPacking(config, "int8"), Weights(tensors)
+    (tmp_path / "file").write_text("")
+    expected = bytes(packed_weights(packing, weights, None))
+    assert bytes(packed_weights(packing, weights, tmp_path / "file" / "packed.blob")) == expected
+    assert len(caplog.messages) == 1 and "FASTVLM_CACHE" in caplog.text
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept_module, "_digest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        packed_weights(packing, weights, tmp_path / "cache" / "packed.blob")
+    assert not any((tmp_path / "cache").iterdir())
+
+
+@needs_kernels
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_answers_are_those_of_the_graphs(
+    shape: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight_format: WeightFormat | None
+) -> None:
+    _, model, tensors = shape
+    monkeypatch.setattr(runtime_module, "has_amx", lambda: False)
+
+    def runtime() -> OpenVINORuntime:
+        return OpenVINORuntime(
+            model.config, tensors, dtype="bfloat16", weight_format=weight_format, cache_folder=tmp_path
+        )
+
+    kernels = runtime()
+    assert isinstance(kernels._decoder, KernelDecoder) and kernels.version.endswith(", own kernels")
+    assert runtime().compile_ms < kernels.compile_ms, "what is kept need not be packed again"
+    monkeypatch.setenv(SWITCH, "off")
+    library.load.cache_clear()
+    graphs = runtime()
+    library.load.cache_clear()
+    assert not isinstance(graphs._decoder, KernelDecoder) and "kernels" not in graphs.version
+    question = prompt([5, 6, 7, 8, 9, 10, 11, 12])
+    (found, cache), (expected, other) = (each.prefill([each.embed(question, [])]) for each in (kernels, graphs))
+    assert 0 < distance(found, expected) < 0.05
+    longer = prompt([5, 6, 7, 8, 9, 10, 40, 41, 42])
+    (found, cache), (expected, other) = (
+        each.resume(held, each.embed(longer, []), num_kept=6) for each, held in ((kernels, cache), (graphs, other))
+    )
+    assert distance(found, expected) < 0.05 and cache.num_positions == other.num_positions == 9
+    assert distance(kernels.decode(np.array([3]), cache), graphs.decode(np.array([3]), other)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "flags", "reason"),
+    [
+        (SWITCH, "off", "avx512_vnni avx512_bf16", f"{SWITCH} says so"),
+        ("CXX", "/nowhere/c++", "avx512_vnni avx512_bf16", "no C\\+\\+ compiler was found"),
+        ("CXX", "false", "avx512_vnni avx512_bf16", "false failed"),
+        ("CXX", "false", "avx512_vnni", "this processor has no avx512_bf16"),
+    ],
+)
+def test_without_kernels_there_is_a_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, flags: str, reason: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(library, "describe_processor", lambda: f"flags : fpu {flags} sse")
+    library.load.cache_clear()
+    with pytest.raises(CannotCompileError, match=reason):
+        library.load()
+
+
+@pytest.mark.parametrize("changed", [{"width": 96}, {"feed_forward_width": 100}, {"head_dim": 16}, {"head_dim": 512}])
+def test_other_shapes_are_left_to_the_graphs(changed: dict[str, int]) -> None:
+    assert suits(QWEN) and not suits(replace(QWEN, **changed))
