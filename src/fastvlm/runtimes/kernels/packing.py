@@ -187,7 +187,7 @@ def _in_16(values: StoredArray) -> tuple[UInt8Array, None]:
 
 def _in_8(values: StoredArray) -> tuple[UInt8Array, Float32Array]:
     whole, scales = quantized_int8(values)
-    return _in_panels(whole.view(np.uint8) ^ 0x80, values.shape[1]).ravel(), scales
+    return _in_panels(whole.view(np.uint8) ^ np.uint8(0x80), values.shape[1]).ravel(), scales
 
 
 def _in_4(values: StoredArray) -> tuple[UInt8Array, Float32Array]:
