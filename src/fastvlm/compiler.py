@@ -32,9 +32,14 @@ def reason_against_compiling() -> str | None:
 
 
 def compiled_library(
-    sources: Sequence[Path], *, flags: Sequence[str], libraries: Sequence[str] = (), depends_on: str = ""
+    sources: Sequence[Path],
+    *,
+    headers: Sequence[Path] = (),
+    flags: Sequence[str],
+    libraries: Sequence[str] = (),
+    depends_on: str = "",
 ) -> Path:
-    """Compile the first of some sources, which includes the others, for this very processor, or take it from the cache.
+    """Compile sources, which include the headers, for this very processor, or take the library from the cache.
 
     depends_on: what else the library must be made anew for. Raises CannotCompileError.
     """
@@ -42,8 +47,8 @@ def compiled_library(
     if reason is not None or compiler is None:
         raise CannotCompileError(reason)
     tuning = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    command = [compiler, "-O3", tuning, "-std=c++20", "-shared", "-fPIC", *flags, str(sources[0]), *libraries]
-    names = (*(source.read_text() for source in sources), depends_on, describe_processor(), *command)
+    command = [compiler, "-O3", tuning, "-std=c++20", "-shared", "-fPIC", *flags, *map(str, sources), *libraries]
+    names = (*(source.read_text() for source in (*sources, *headers)), depends_on, describe_processor(), *command)
     try:
         library = cache_folder() / "kernels" / f"{hashlib.sha256(repr(names).encode()).hexdigest()[:24]}.so"
         if not library.is_file():

@@ -70,6 +70,11 @@ def describe_processor() -> str:
     return "".join(dict.fromkeys(lines))
 
 
+def has_instruction(name: str) -> bool:
+    """Whether the processor says that it has some instructions, by the name that Linux gives them."""
+    return name in re.findall(r"\w+", describe_processor())
+
+
 def num_cores() -> int:
     """Cores that this process may run on; two threads of one core count once, where the system tells them apart."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""The decoder in C++: the numbers of the plain model in each format, whatever is read together; its packed weights."""
+"""The decoder in C++: the numbers of the plain model in each format, whatever is read together."""
 
 from __future__ import annotations
 
@@ -14,21 +14,16 @@ import torch
 
 from fastvlm.checkpoints.arrays import Weights, to_bfloat16, to_float32
 from fastvlm.checkpoints.tensors import StoredTensor
-from fastvlm.compiler import SWITCH, CannotCompileError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vlm import FastVLM
 from fastvlm.runtimes.kernels import decoder as decoder_module
-from fastvlm.runtimes.kernels import kept as kept_module
 from fastvlm.runtimes.kernels import library
 from fastvlm.runtimes.kernels.decoder import KernelCache, KernelDecoder
-from fastvlm.runtimes.kernels.kept import packed_weights
-from fastvlm.runtimes.kernels.packing import DecoderPacking, suits
-from fastvlm.runtimes.openvino import runtime as runtime_module
-from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+from fastvlm.runtimes.kernels.decoder_packing import suits
 from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.runtimes.quantization import GROUP_SIZE, quantized_int4, quantized_int8
-from support.runtimes import CONFIG, prompt, random_model, stored_tensors
+from support.runtimes import CONFIG, random_model, stored_tensors
 
 REASON = library.reason_against()
 needs_kernels = pytest.mark.skipif(REASON is not None, reason=f"no kernels here: {REASON}")
@@ -62,7 +57,7 @@ def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def opened(
     config: DecoderConfig, tensors: dict[str, StoredTensor], weight_format: WeightFormat | None = None, threads: int = 2
 ) -> KernelDecoder:
-    return KernelDecoder.opened(config, Weights(tensors), weight_format=weight_format, path=None, num_threads=threads)
+    return KernelDecoder(config, Weights(tensors), weight_format=weight_format, num_threads=threads)
 
 
 def rows(config: DecoderConfig, num_rows: int, num_positions: int) -> np.ndarray:
@@ -195,100 +190,6 @@ def test_numbers_depend_neither_on_threads_nor_on_who_else_asks(
     assert len(found) == 4
     for each in found:
         np.testing.assert_array_equal(each, expected)
-
-
-@pytest.mark.parametrize("weight_format", FORMATS)
-def test_packed_weights_are_taken_from_their_file_where_it_is_whole(
-    shape: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight_format: WeightFormat | None
-) -> None:
-    config, _, tensors = shape
-    packing, weights, path = DecoderPacking(config, weight_format), Weights(tensors), tmp_path / "cache" / "packed.blob"
-    expected = bytes(packed_weights(packing, weights, None))
-    assert len(expected) == packing.num_bytes and any(expected)
-    num_made = []
-    pack = DecoderPacking.write
-    monkeypatch.setattr(DecoderPacking, "write", lambda self, *rest: (num_made.append(1), pack(self, *rest)))
-    for damage in (None, lambda data: data, lambda data: data[:-1], lambda data: b"", lambda data: data[:99]):
-        if damage is not None:
-            path.write_bytes(damage(path.read_bytes()))
-        assert bytes(packed_weights(packing, weights, path))[: packing.num_bytes] == expected
-    flipped = bytearray(path.read_bytes())
-    flipped[50] ^= 1
-    path.write_bytes(flipped)
-    assert bytes(packed_weights(packing, weights, path))[: packing.num_bytes] == expected
-    assert len(num_made) == 5, "once for nothing and once for each file that is not whole"
-    assert [file.name for file in path.parent.iterdir()] == ["packed.blob"]
-
-
-def test_packed_weights_that_cannot_be_kept_are_told_of_and_done_without(
-    shape: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    config, _, tensors = shape
-    packing, weights = DecoderPacking(config, "int8"), Weights(tensors)
-    (tmp_path / "file").write_text("")
-    expected = bytes(packed_weights(packing, weights, None))
-    assert bytes(packed_weights(packing, weights, tmp_path / "file" / "packed.blob")) == expected
-    assert len(caplog.messages) == 1 and "FASTVLM_CACHE" in caplog.text
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(kept_module, "_digest", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        packed_weights(packing, weights, tmp_path / "cache" / "packed.blob")
-    assert not any((tmp_path / "cache").iterdir())
-
-
-@needs_kernels
-@pytest.mark.parametrize("weight_format", FORMATS)
-def test_answers_are_those_of_the_graphs(
-    shape: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight_format: WeightFormat | None
-) -> None:
-    _, model, tensors = shape
-    monkeypatch.setattr(runtime_module, "has_amx", lambda: False)
-
-    def runtime() -> OpenVINORuntime:
-        return OpenVINORuntime(
-            model.config, tensors, dtype="bfloat16", weight_format=weight_format, cache_folder=tmp_path
-        )
-
-    kernels = runtime()
-    assert isinstance(kernels._decoder, KernelDecoder) and kernels.version.endswith(", own kernels")
-    assert runtime().compile_ms < kernels.compile_ms, "what is kept need not be packed again"
-    monkeypatch.setenv(SWITCH, "off")
-    library.load.cache_clear()
-    graphs = runtime()
-    library.load.cache_clear()
-    assert not isinstance(graphs._decoder, KernelDecoder) and "kernels" not in graphs.version
-    question = prompt([5, 6, 7, 8, 9, 10, 11, 12])
-    (found, cache), (expected, other) = (each.prefill([each.embed(question, [])]) for each in (kernels, graphs))
-    assert 0 < distance(found, expected) < 0.05
-    longer = prompt([5, 6, 7, 8, 9, 10, 40, 41, 42])
-    (found, cache), (expected, other) = (
-        each.resume(held, each.embed(longer, []), num_kept=6) for each, held in ((kernels, cache), (graphs, other))
-    )
-    assert distance(found, expected) < 0.05 and cache.num_positions == other.num_positions == 9
-    assert distance(kernels.decode(np.array([3]), cache), graphs.decode(np.array([3]), other)) < 0.05
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "flags", "reason"),
-    [
-        (SWITCH, "off", "avx512_vnni avx512_bf16", f"{SWITCH} says so"),
-        ("CXX", "/nowhere/c++", "avx512_vnni avx512_bf16", "no C\\+\\+ compiler was found"),
-        ("CXX", "false", "avx512_vnni avx512_bf16", "false failed"),
-        ("CXX", "false", "avx512_vnni", "this processor has no avx512_bf16"),
-    ],
-)
-def test_without_kernels_there_is_a_reason(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, flags: str, reason: str
-) -> None:
-    monkeypatch.setenv(variable, value)
-    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "describe_processor", lambda: f"flags : fpu {flags} sse")
-    library.load.cache_clear()
-    with pytest.raises(CannotCompileError, match=reason):
-        library.load()
 
 
 @pytest.mark.parametrize("changed", [{"width": 96}, {"feed_forward_width": 100}, {"head_dim": 16}, {"head_dim": 512}])

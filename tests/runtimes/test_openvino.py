@@ -407,7 +407,7 @@ def test_the_second_decoder_is_made_when_many_positions_come_behind_held_ones(
         _, cache = runtime.prefill([first])
         compiled_ms = runtime.compile_ms
         found, cache = runtime.resume(cache, longer, num_kept=9)
-        assert (runtime._decoder._many is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
+        assert (runtime.decoder._many is not None, runtime.compile_ms > compiled_ms) == (has_second, has_second)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         next_id = np.array([3])
         np.testing.assert_allclose(runtime.decode(next_id, cache), runtime.decode(next_id, expected_cache), atol=1e-5)

@@ -146,7 +146,7 @@ def test_inputs_are_rounded_in_groups_where_that_is_fast(
 ) -> None:
     monkeypatch.setattr(runtime_module, "has_vnni", lambda: with_vnni)
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32", weight_format=weight_format)
-    found = runtime._decoder.fused.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    found = runtime.decoder.fused.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
     assert found == (group if with_vnni else 0)
 
 
@@ -164,7 +164,7 @@ def test_inputs_that_the_plugin_rounds_are_float32(
     runtime = OpenVINORuntime(CONFIG, tensors, dtype="bfloat16", weight_format=weight_format)
     first, second = (runtime.embed(prompt([*range(length)]), []) for length in (3, 30))
     runtime.resume(runtime.prefill([first])[1], second, num_kept=3)
-    decoders = runtime._decoder
+    decoders = runtime.decoder
     assert decoders._many is not None and (decoders._head is not None) == (with_amx and weight_format is not None)
     hints = [
         graph.model.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -317,15 +317,15 @@ def test_calibration_reads_pictures_as_the_checkpoint_wants_them(
     ("asked", "words"),
     [
         ({"quantize": "int3"}, "int8, int4, got 'int3'"),
-        ({"quantize": "int8", "device": "cuda"}, "OpenVINO on a processor for quantised weights, got cuda"),
+        ({"quantize": "int8", "device": "cuda"}, "Expected a processor for quantised weights, got cuda"),
         ({"quantize": "int4", "name": "torch"}, "got torch"),
     ],
 )
 def test_what_cannot_be_quantised_is_told(asked: dict[str, str], words: str) -> None:
-    given = {"name": "auto", "device": "auto", "dtype": "auto", "form": "fused", **asked}
+    given = {"name": "auto", "device": "auto", "dtype": "auto", "config": CONFIG, **asked}
     with pytest.raises(GenerationError, match=words):
         choose_runtime(given.pop("name"), **given)  # type: ignore[arg-type]
 
 
 def test_quantised_weights_choose_openvino() -> None:
-    assert choose_runtime("auto", device="auto", dtype="auto", form="fused", quantize="int4") == "openvino"
+    assert choose_runtime("auto", device="auto", dtype="auto", config=CONFIG, quantize="int4") == "openvino"

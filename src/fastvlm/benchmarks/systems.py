@@ -22,8 +22,11 @@ import numpy as np
 from fastvlm.batches import Float32Array, PixelTiles, PromptTokens
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, shape_config, tensors_of
 from fastvlm.checkpoints.stored import RANGES_FILE
+from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import GenerationError
+from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import PRESETS as ENCODERS
+from fastvlm.runtimes.kernels.library import reason_against
 from fastvlm.runtimes.protocol import Embeddings, Runtime
 from fastvlm.tiles import TileLayout
 
@@ -195,15 +198,9 @@ Builder = Callable[[str, Path, str, int], System]
 
 def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
     def build(shape: str, folder: Path, precision: str, num_threads: int) -> System:
-        from fastvlm.runtimes.openvino.calibration import keep_ranges
         from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 
         config, tensors = shape_config(shape), tensors_of(folder)
-        ranges = None
-        if weight_format is not None:
-            file = folder / RANGES_FILE
-            keep_ranges(file, config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
-            ranges = json.loads(file.read_text(encoding="utf-8"))
         runtime = OpenVINORuntime(
             config,
             tensors,
@@ -211,11 +208,39 @@ def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
             num_threads=num_threads,
             cache_folder=folder / "compiled",
             weight_format=weight_format,
-            encoder_ranges=ranges,
+            encoder_ranges=None if weight_format is None else _ranges(config, tensors, folder),
         )
         return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
     return build
+
+
+def _kernels(weight_format: Literal["int8", "int4"] | None) -> Builder:
+    def build(shape: str, folder: Path, _: str, num_threads: int) -> System:
+        from fastvlm.runtimes.kernels.runtime import KernelRuntime
+
+        config, tensors = shape_config(shape), tensors_of(folder)
+        runtime = KernelRuntime(
+            config,
+            tensors,
+            num_threads=num_threads,
+            cache_folder=folder / "compiled",
+            weight_format=weight_format,
+            encoder_ranges=None if weight_format is None else _ranges(config, tensors, folder),
+        )
+        return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
+
+    return build
+
+
+def _ranges(config: VLMConfig, tensors: dict[str, StoredTensor], folder: Path) -> dict[str, float]:
+    """How far the inputs of an encoder's layers reach, measured once and kept beside the checkpoint."""
+    from fastvlm.runtimes.openvino.calibration import keep_ranges
+
+    file = folder / RANGES_FILE
+    keep_ranges(file, config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
+    ranges: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return ranges
 
 
 def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System:
@@ -367,25 +392,39 @@ class PrefillSystem:
 @dataclass(frozen=True)
 class SystemKind:
     """How a system is built, which packages and whether a C++ compiler it needs, whether it is one of ours, whether it
-    keeps compiled graphs beside the checkpoint, and the one precision that it computes in, where it has no choice."""
+    keeps compiled graphs beside the checkpoint, whether it needs our kernels, and the one precision that it computes
+    in, where it has no choice."""
 
     build: Builder
     packages: tuple[str, ...]
     is_ours: bool = False
     keeps_graphs: bool = False
     needs_compiler: bool = False
+    needs_kernels: bool = False
     only_precision: str | None = None
 
     @property
     def is_installed(self) -> bool:
         """Whether all that it needs is there."""
         has_packages = all(importlib.util.find_spec(package) is not None for package in self.packages)
-        return has_packages and (not self.needs_compiler or shutil.which("c++") is not None)
+        has_compiler = not self.needs_compiler or shutil.which("c++") is not None
+        return has_packages and has_compiler and (not self.needs_kernels or reason_against() is None)
 
 
 _ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
+
+def _kernels_kind(weight_format: Literal["int8", "int4"] | None) -> SystemKind:
+    # Whether or not weights are fewer bits, everything between them is in bfloat16.
+    return SystemKind(
+        _kernels(weight_format), (), is_ours=True, keeps_graphs=True, needs_kernels=True, only_precision="bfloat16"
+    )
+
+
 SYSTEMS: dict[str, SystemKind] = {
+    "fastvlm-kernels": _kernels_kind(None),
+    "fastvlm-kernels-int8": _kernels_kind("int8"),
+    "fastvlm-kernels-int4": _kernels_kind("int4"),
     "fastvlm-openvino": SystemKind(_openvino(None), ("openvino",), is_ours=True, keeps_graphs=True),
     "fastvlm-openvino-int8": SystemKind(_openvino("int8"), ("openvino",), is_ours=True, keeps_graphs=True),
     "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True, keeps_graphs=True),

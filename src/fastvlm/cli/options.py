@@ -97,15 +97,15 @@ _MODEL_OPTIONS = (
     ),
     click.option(
         "--runtime",
-        type=click.Choice(["auto", "openvino", "torch"]),
+        type=click.Choice(["auto", "kernels", "openvino", "torch"]),
         default="auto",
         show_default=True,
-        help="What computes; auto takes torch on GPUs and OpenVINO on processors.",
+        help="What computes; auto takes torch on GPUs, on processors our own kernels or OpenVINO.",
     ),
     click.option(
         "--quantize",
         type=click.Choice(["int8", "int4"]),
-        help="Hold the decoder's weights in so many bits: less memory, faster words; OpenVINO only.",
+        help="Hold the decoder's weights in so many bits: less memory, faster words; on processors only.",
     ),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
     click.option(

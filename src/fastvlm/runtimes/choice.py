@@ -1,19 +1,24 @@
-"""Which runtime answers: torch on GPUs and Apple silicon, OpenVINO on processors, where torch is not imported."""
+"""Which runtime answers: torch on GPUs and Apple silicon, our own kernels or OpenVINO on processors, without torch."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import platform
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from fastvlm.checkpoints.stored import StoredCheckpoint
+from fastvlm.compiler import CannotCompileError
 from fastvlm.errors import GenerationError, require_extra
-from fastvlm.machine import cache_folder
+from fastvlm.machine import cache_folder, has_instruction
+from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import Form
 from fastvlm.runtimes.protocol import Runtime, WeightFormat
 
-RuntimeName = Literal["torch", "openvino"]
+RuntimeName = Literal["torch", "openvino", "kernels"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 WEIGHT_FORMATS = get_args(WeightFormat)
@@ -31,9 +36,20 @@ def open_runtime(
 ) -> Runtime:
     """Read the weights of a checkpoint into a runtime; device, dtype and num_threads as the runtimes take them.
 
-    quantize: one of WEIGHT_FORMATS in OpenVINO, or None. is_any_size: pictures of a new size must not have to wait for
-    a graph of their own.
+    quantize: one of WEIGHT_FORMATS on a processor, or None. is_any_size: pictures of a new size must not have to wait
+    for a graph of their own.
     """
+    if name == "kernels":
+        from fastvlm.runtimes.kernels.runtime import KernelRuntime
+
+        return KernelRuntime(
+            stored.config.vlm,
+            stored.tensors,
+            num_threads=num_threads,
+            cache_folder=cache_folder(),
+            weight_format=cast(WeightFormat | None, quantize),
+            encoder_ranges=stored.encoder_ranges,
+        )
     if name == "openvino":
         from fastvlm.runtimes.openvino.runtime import NUM_FIXED_SIZES, OpenVINORuntime
 
@@ -53,21 +69,33 @@ def open_runtime(
     return TorchRuntime(load_stored(stored).model, device=device, dtype=dtype, num_threads=num_threads)
 
 
-def choose_runtime(name: str, *, device: str, dtype: str, form: Form, quantize: str | None = None) -> RuntimeName:
-    """The runtime of a name; `auto` is torch where the device, the precision or the encoder's form needs it.
+def choose_runtime(
+    name: str, *, device: str, dtype: str, config: VLMConfig, quantize: str | None = None
+) -> RuntimeName:
+    """The runtime of a name; `auto` is torch where the device, the precision or the encoder's form needs it, else our
+    own kernels where they are the fastest, else OpenVINO.
 
-    quantize: one of WEIGHT_FORMATS, which only OpenVINO has, or None.
+    quantize: one of WEIGHT_FORMATS, which runtimes on processors have, or None.
 
     A wrong device or precision is told now, and not after gigabytes have been read: raises GenerationError for
     it and for an unknown name, MissingExtraError where torch is needed and not there.
     """
+    form = config.vision.form
     if name not in ("auto", *get_args(RuntimeName)):
         raise GenerationError(f"Expected a runtime of auto, {', '.join(get_args(RuntimeName))}, got {name!r}.")
     if quantize is not None:
         _check_quantize(quantize, name=name, device=device, form=form)
+    if name == "auto" and (quantize is not None or (form == "fused" and not _needs_torch(device, dtype))):
+        reason = _reason_against_kernels(config, device=device, dtype=dtype) or _reason_for_openvino()
+        if reason is None:
+            return "kernels"
+        _LOGGER.info("OpenVINO answers and not our own kernels: %s", reason)
         name = "openvino"
-    if name == "auto":
-        name = "torch" if form == "train" or _needs_torch(device, dtype) else "openvino"
+    if name == "kernels":
+        reason = _reason_against_kernels(config, device=device, dtype=dtype)
+        if reason is not None:
+            raise GenerationError(f"Expected what our own kernels need, got: {reason}. Leave out --runtime kernels.")
+        return "kernels"
     if name == "openvino":
         from fastvlm.runtimes.openvino.engine import choose_precision
 
@@ -84,13 +112,36 @@ def choose_runtime(name: str, *, device: str, dtype: str, form: Form, quantize: 
     return "torch"
 
 
+def _reason_against_kernels(config: VLMConfig, *, device: str, dtype: str) -> str | None:
+    """Why our own kernels cannot compute a model, or None; they are compiled for that where they are not yet."""
+    from fastvlm.runtimes.kernels import library
+    from fastvlm.runtimes.kernels.runtime import suits
+
+    if device not in ("auto", "cpu"):
+        return f"they compute on processors, not on {device}"
+    if dtype not in ("auto", "bfloat16"):
+        return f"they compute in bfloat16, not in {dtype}"
+    if not suits(config):
+        return "they do not fit a model of this shape"
+    try:
+        library.load()
+    except CannotCompileError as error:
+        return str(error)
+    return None
+
+
+def _reason_for_openvino() -> str | None:
+    """Why OpenVINO is faster than our own kernels here, or None."""
+    return "this processor has a unit for matrices (AMX), which it knows" if has_instruction("amx_int8") else None
+
+
 def _check_quantize(quantize: str, *, name: str, device: str, form: Form) -> None:
     if quantize not in WEIGHT_FORMATS:
         raise GenerationError(f"Expected weights to be quantised to {', '.join(WEIGHT_FORMATS)}, got {quantize!r}.")
     if name == "torch" or device not in ("auto", "cpu"):
         where = "torch" if name == "torch" else device
         raise GenerationError(
-            f"Expected OpenVINO on a processor for quantised weights, got {where}; leave out --quantize, or choose "
+            f"Expected a processor for quantised weights, got {where}; leave out --quantize, or choose "
             "--runtime openvino --device cpu."
         )
     if form == "train":

@@ -31,8 +31,14 @@ struct Heads {
   int width() const { return (num_queries + 2 * num_keys) * head_dim; }
 };
 
-inline uint16_t bfloat16(float value) {
-  return static_cast<uint16_t>(_mm_extract_epi16(reinterpret_cast<__m128i>(_mm_cvtneps_pbh(_mm_set_ss(value))), 0));
+// Put the key of a position where it belongs.
+inline void put_key(const float* key, uint16_t* keys, int position, int head_dim) {
+  keys += static_cast<size_t>(position / kPositions) * kPositions * head_dim + 2 * (position % kPositions);
+  for (int index = 0; index < head_dim; index += 16) {
+    uint16_t numbers[16];
+    to_bfloat16(key + index, numbers, 16);
+    for (int each = 0; each < 16; ++each) keys[(index + each) / 2 * 2 * kPositions + each % 2] = numbers[each];
+  }
 }
 
 inline size_t cache_place(const Heads& heads, const Sequence& sequence, int layer, int head) {
@@ -57,16 +63,14 @@ inline void take_in(const Heads& heads, const Sequence& sequence, int layer, int
   const float* new_values = new_keys + heads.num_keys * head_dim;
   for (int head = 0; head < heads.num_keys; ++head) {
     const size_t place = cache_place(heads, sequence, layer, head);
-    const size_t block = static_cast<size_t>(position / kPositions) * kPositions * head_dim;
-    uint16_t* keys = sequence.keys + place + block + 2 * (position % kPositions);
-    for (int index = 0; index < head_dim; ++index)
-      keys[index / 2 * 2 * kPositions + index % 2] = bfloat16(new_keys[head * head_dim + index]);
+    put_key(new_keys + head * head_dim, sequence.keys + place, position, head_dim);
     to_bfloat16(new_values + head * head_dim,
                 sequence.values + place + static_cast<size_t>(position) * head_dim, head_dim);
   }
 }
 
 constexpr int kQueries = 8;
+constexpr int kLargestHead = 256;
 
 // Scores of several queries, head_dim numbers each, with 16 positions.
 template <int kRows>
@@ -79,6 +83,7 @@ void score(const uint16_t* keys, const uint16_t* queries, int head_dim, float* s
       sums[row] = _mm512_dpbf16_ps(sums[row], both,
                                    reinterpret_cast<__m512bh>(broadcast(queries + row * head_dim + 2 * pair)));
   }
+#pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row) _mm512_storeu_ps(scores + row * stride, sums[row]);
 }
 
@@ -112,12 +117,14 @@ void mix(const uint16_t* values, int head_dim, const float* scores, size_t strid
     for (int column = 0; column < kColumns; ++column)
       numbers[column] = _mm512_castsi512_ps(_mm512_slli_epi32(
           _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + 16 * column))), 16));
+#pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
       const __m512 share = _mm512_set1_ps(scores[row * stride + position]);
       for (int column = 0; column < kColumns; ++column)
         sums[row][column] = _mm512_fmadd_ps(numbers[column], share, sums[row][column]);
     }
   }
+#pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row)
     for (int column = 0; column < kColumns; ++column)
       _mm512_storeu_ps(targets[row] + 16 * column, sums[row][column]);
@@ -140,6 +147,7 @@ void mix_all(int num_rows, const uint16_t* values, int head_dim, const float* sc
   float* shifted[kRows];
   for (int column = 0; column < head_dim; column += 16) {
     const bool is_wide = head_dim - column >= 64;
+#pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) shifted[row] = targets[row] + column;
     if (is_wide) {
       mix<kRows, 4>(values + column, head_dim, scores, stride, end, shifted);
@@ -148,6 +156,24 @@ void mix_all(int num_rows, const uint16_t* values, int head_dim, const float* sc
       mix<kRows, 1>(values + column, head_dim, scores, stride, end, shifted);
     }
   }
+}
+
+// Let several queries look at positions, all below their own limit. whole: all of them, filled up to 16; scores: room
+// for so many of each query.
+template <typename Limit>
+void look(const uint16_t* keys, const uint16_t* values, const uint16_t* queries, int count, int head_dim, int whole,
+          float* scores, float* const* targets, const Limit& limit) {
+  for (int position = 0; position < whole; position += kPositions)
+    any_score<kQueries>(count, keys + static_cast<size_t>(position) * head_dim, queries, head_dim, scores + position,
+                        whole);
+  int end = 0;
+  for (int row = 0; row < count; ++row) {
+    share_out(scores + static_cast<size_t>(row) * whole, limit(row), whole);
+    end = std::max(end, limit(row));
+  }
+  for (int row = 0; row < count; row += 4)
+    mix_all<4>(std::min(4, count - row), values, head_dim, scores + static_cast<size_t>(row) * whole, whole, end,
+               targets + row);
 }
 
 // Let the last `num_asking` new rows of a sequence look at all positions up to their own. mixed: the new rows' queries,
@@ -178,7 +204,7 @@ inline void attend(Threads& threads, const Heads& heads, int layer, const std::v
     const Looking& looking = *part.looking;
     const Sequence& sequence = *looking.sequence;
     const int first_asking = sequence.num_new - looking.num_asking;
-    uint16_t queries[kQueries * 256];
+    uint16_t queries[kQueries * kLargestHead];
     float* targets[kQueries];
     int limits[kQueries], end = 0;
     for (int row = 0; row < part.count; ++row) {
@@ -193,13 +219,8 @@ inline void attend(Threads& threads, const Heads& heads, int layer, const std::v
     const int whole = (end + kPositions - 1) / kPositions * kPositions;
     std::vector<float> scores(static_cast<size_t>(part.count) * whole);
     const size_t place = cache_place(heads, sequence, layer, part.head);
-    for (int position = 0; position < whole; position += kPositions)
-      any_score<kQueries>(part.count, sequence.keys + place + static_cast<size_t>(position) * head_dim, queries,
-                          head_dim, scores.data() + position, whole);
-    for (int row = 0; row < part.count; ++row) share_out(scores.data() + static_cast<size_t>(row) * whole, limits[row], whole);
-    for (int row = 0; row < part.count; row += 4)
-      mix_all<4>(std::min(4, part.count - row), sequence.values + place, head_dim,
-                 scores.data() + static_cast<size_t>(row) * whole, whole, end, targets + row);
+    look(sequence.keys + place, sequence.values + place, queries, part.count, head_dim, whole, scores.data(), targets,
+         [&](int row) { return limits[row]; });
   });
 }
 

@@ -19,13 +19,13 @@ extern "C" struct Layer {
   Matrix down;
 };
 
-extern "C" struct Shape {
+extern "C" struct DecoderShape {
   int32_t width, feed_forward_width, num_layers, num_heads, num_key_value_heads, head_dim, vocabulary_size;
   float norm_epsilon;
 };
 
 struct Decoder {
-  Shape shape;
+  DecoderShape shape;
   std::vector<Layer> layers;
   const float* norm;
   Matrix head;
@@ -33,8 +33,6 @@ struct Decoder {
 };
 
 namespace {
-
-int padded(int size) { return (size + kPanel - 1) / kPanel * kPanel; }
 
 // What one caller needs beside the weights. All rows of all sequences stand one below the other.
 class Reading {
@@ -81,10 +79,8 @@ class Reading {
     const int width = shape_.feed_forward_width;
     room(hidden_, width);
     multiply(threads, layer.gate_and_up, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
-      const __m512 gate = sums.low, one = _mm512_set1_ps(1.0f);
-      const __m512 share = _mm512_div_ps(gate, _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), gate))));
-      store(&hidden_[static_cast<size_t>(row) * width + panel * 16], _mm512_mul_ps(share, sums.high),
-            width - panel * 16);
+      const __m512 gated = _mm512_mul_ps(_mm512_mul_ps(sums.low, sigmoid(sums.low)), sums.high);
+      store(&hidden_[static_cast<size_t>(row) * width + panel * 16], gated, width - panel * 16);
     });
     prepare(threads, inputs_, layer.down, hidden_.data(), num_rows_, nullptr, 0);
     add_to_rows(layer.down);
@@ -157,7 +153,7 @@ class Reading {
   }
 
   Decoder& decoder_;
-  const Shape& shape_;
+  const DecoderShape& shape_;
   const Heads heads_;
   const std::vector<Sequence> sequences_;
   const float *cosines_, *sines_;
@@ -171,11 +167,12 @@ class Reading {
 extern "C" {
 
 // All pointers must stay what they are until the decoder is closed.
-void* fastvlm_open(const Shape* shape, const Layer* layers, const float* norm, const Matrix* head, int32_t num_threads) {
-  return new Decoder{*shape, std::vector<Layer>(layers, layers + shape->num_layers), norm, *head, Threads(num_threads)};
+void* fastvlm_open_decoder(const DecoderShape* shape, const Layer* layers, const float* norm, Matrix head,
+                           int32_t num_threads) {
+  return new Decoder{*shape, std::vector<Layer>(layers, layers + shape->num_layers), norm, head, Threads(num_threads)};
 }
 
-void fastvlm_close(void* decoder) { delete static_cast<Decoder*>(decoder); }
+void fastvlm_close_decoder(void* decoder) { delete static_cast<Decoder*>(decoder); }
 
 // Read the new rows of some sequences, one below the other: embeddings rows x width, cosines and sines rows x
 // head_dim / 2. Fills the caches and gives the logits after each sequence's last row. Not zero: there was no memory.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from fastvlm.checkpoints.arrays import UInt16Array, Weights
 from fastvlm.errors import GenerationError
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.runtimes.kernels import library as kernels
-from fastvlm.runtimes.kernels.kept import packed_weights
-from fastvlm.runtimes.kernels.packing import DecoderPacking
+from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
+from fastvlm.runtimes.kernels.packed import Packed
 from fastvlm.runtimes.protocol import WeightFormat
 
 MAX_POSITIONS_AT_ONCE = 1024
@@ -65,59 +64,40 @@ class KernelCache:
 
 
 class KernelDecoder:
-    """A decoder in the kernels. packed: its weights as `packing` makes them, which must stay as they are.
+    """A decoder in the kernels. path: where its packed weights are kept, None to keep none.
 
     Raises CannotCompileError where there are no kernels.
     """
 
     def __init__(
-        self, config: DecoderConfig, packed: Any, *, weight_format: WeightFormat | None, num_threads: int
+        self,
+        config: DecoderConfig,
+        weights: Weights,
+        *,
+        weight_format: WeightFormat | None = None,
+        path: Path | None = None,
+        num_threads: int,
     ) -> None:
-        self._config, self._packed = config, packed
-        self._packing = DecoderPacking(config, weight_format)
-        self._library = kernels.load()
-        self._address = np.frombuffer(packed, np.uint8).ctypes.data
-        shape = kernels.Shape(
+        self._config, self._library = config, kernels.load()
+        self._packed = Packed(decoder_packing(config, weights, weight_format), weights, path)
+        shape = kernels.DecoderShape(
             config.width, config.feed_forward_width, config.num_layers, config.num_heads, config.num_key_value_heads,
             config.head_dim, config.vocabulary_size, config.norm_epsilon,
         )  # fmt: skip
         layers = (kernels.Layer * config.num_layers)(*map(self._layer, range(config.num_layers)))
-        head = self._matrix("head")
-        self._handle = self._library.fastvlm_open(shape, layers, self._place("norm"), head, num_threads)
+        place, head = self._packed.place("norm"), self._packed.matrix("head")
+        self._handle = self._library.fastvlm_open_decoder(shape, layers, place, head, num_threads)
         # Not when the process ends: a thread of a server may still be reading then.
-        weakref.finalize(self, self._library.fastvlm_close, self._handle).atexit = False
+        weakref.finalize(self, self._library.fastvlm_close_decoder, self._handle).atexit = False
         exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
         self._frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
 
-    @classmethod
-    def opened(
-        cls,
-        config: DecoderConfig,
-        weights: Weights,
-        *,
-        weight_format: WeightFormat | None,
-        path: Path | None,
-        num_threads: int,
-    ) -> KernelDecoder:
-        """Open a decoder of a checkpoint's weights. path: where they are kept packed, None to keep none."""
-        kernels.load()  # which may fail, and before minutes have gone into large weights
-        packed = packed_weights(DecoderPacking(config, weight_format), weights, path)
-        return cls(config, packed, weight_format=weight_format, num_threads=num_threads)
-
-    def _place(self, name: str) -> int:
-        return self._address + self._packing.sections[name].offset
-
-    def _matrix(self, name: str) -> kernels.Matrix:
-        shape = self._packing.matrices[name]
-        scales = self._place(f"{name}.scales") if shape.num_bits < 16 else None
-        return kernels.Matrix(self._place(name), scales, shape.num_out, shape.num_in, shape.num_bits)
-
     def _layer(self, layer: int) -> kernels.Layer:
-        bias = self._place(f"{layer}.mixed_bias") if self._config.has_attention_bias else None
+        place, matrix = self._packed.place, self._packed.matrix
         return kernels.Layer(
-            self._place(f"{layer}.attention_norm"), self._matrix(f"{layer}.mixed"), bias,
-            self._matrix(f"{layer}.output"), self._place(f"{layer}.feed_forward_norm"),
-            self._matrix(f"{layer}.gate_and_up"), self._matrix(f"{layer}.down"),
+            place(f"{layer}.attention_norm"), matrix(f"{layer}.mixed"),
+            place(f"{layer}.mixed_bias") if self._config.has_attention_bias else None, matrix(f"{layer}.output"),
+            place(f"{layer}.feed_forward_norm"), matrix(f"{layer}.gate_and_up"), matrix(f"{layer}.down"),
         )  # fmt: skip
 
     def new_cache(self, num_padding: Int64Array) -> KernelCache:

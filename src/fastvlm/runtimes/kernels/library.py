@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fastvlm.compiler import CannotCompileError, compiled_library, reason_against_compiling
-from fastvlm.machine import describe_processor
+from fastvlm.machine import has_instruction
 
 _FOLDER = Path(__file__).parent
-_SOURCES = [_FOLDER / name for name in ("decoder.cpp", "attention.hpp", "matrices.hpp", "threads.hpp")]
+_SOURCES = [_FOLDER / name for name in ("decoder.cpp", "encoder.cpp")]
+_HEADERS = [_FOLDER / f"{name}.hpp" for name in ("attention", "maps", "matrices", "pointwise", "threads")]
 _INSTRUCTIONS = ("avx512_vnni", "avx512_bf16")
 
 
@@ -42,7 +42,7 @@ class Layer(ctypes.Structure):
     )
 
 
-class Shape(ctypes.Structure):
+class DecoderShape(ctypes.Structure):
     """See decoder.cpp."""
 
     _fields_ = (
@@ -69,10 +69,79 @@ class Sequence(ctypes.Structure):
     )
 
 
+class Pointwise(ctypes.Structure):
+    """See pointwise.hpp."""
+
+    _fields_ = (
+        ("matrix", Matrix),
+        ("bias", ctypes.c_void_p),
+        ("reach", ctypes.c_float),
+    )
+
+
+class Depthwise(ctypes.Structure):
+    """See maps.hpp."""
+
+    _fields_ = (
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("num_in", ctypes.c_int32),
+        ("multiplier", ctypes.c_int32),
+    )
+
+
+class Block(ctypes.Structure):
+    """See encoder.cpp."""
+
+    _fields_ = (
+        ("mixer", Depthwise),
+        ("mixed", Pointwise),
+        ("attended", Pointwise),
+        ("spatial", Depthwise),
+        ("expand", Pointwise),
+        ("contract", Pointwise),
+        ("is_attention", ctypes.c_int32),
+    )
+
+
+class Stage(ctypes.Structure):
+    """See encoder.cpp."""
+
+    _fields_ = (
+        ("patch", Depthwise),
+        ("pointwise", Pointwise),
+        ("position", Depthwise),
+        ("blocks", ctypes.POINTER(Block)),
+        ("width", ctypes.c_int32),
+        ("depth", ctypes.c_int32),
+        ("has_patch", ctypes.c_int32),
+        ("has_position", ctypes.c_int32),
+    )
+
+
+class EncoderShape(ctypes.Structure):
+    """See encoder.cpp."""
+
+    _fields_ = (
+        ("stem_weights", ctypes.c_void_p),
+        ("stem_bias", ctypes.c_void_p),
+        ("stem_spatial", Depthwise),
+        ("stem_pointwise", Pointwise),
+        ("stages", ctypes.POINTER(Stage)),
+        ("expansion", Depthwise),
+        ("reduce", Pointwise),
+        ("restore", Pointwise),
+        ("first", Pointwise),
+        ("second", Pointwise),
+        ("num_stages", ctypes.c_int32),
+        ("head_dim", ctypes.c_int32),
+        ("norm_epsilon", ctypes.c_float),
+    )
+
+
 def reason_against() -> str | None:
     """Why the kernels cannot be had here, before anything is compiled; None where nothing speaks against it."""
-    found = re.findall(r"\w+", describe_processor())
-    missing = [name for name in _INSTRUCTIONS if name not in found]
+    missing = [name for name in _INSTRUCTIONS if not has_instruction(name)]
     return f"this processor has no {', '.join(missing)}" if missing else reason_against_compiling()
 
 
@@ -83,18 +152,21 @@ def load() -> Any:
     if reason is not None:
         raise CannotCompileError(reason)
     # GCC takes its own intrinsics for variables that are read before they are set.
-    path = compiled_library(_SOURCES, flags=["-pthread", "-Wno-maybe-uninitialized"])
+    path = compiled_library(_SOURCES, headers=_HEADERS, flags=["-pthread", "-Wno-maybe-uninitialized", "-fno-tree-pre"])
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise CannotCompileError(str(error)) from error
-    library.fastvlm_open.restype = ctypes.c_void_p
-    library.fastvlm_open.argtypes = [
-        ctypes.POINTER(Shape), ctypes.POINTER(Layer), ctypes.c_void_p, ctypes.POINTER(Matrix), ctypes.c_int32,
-    ]  # fmt: skip
-    library.fastvlm_close.restype, library.fastvlm_close.argtypes = None, [ctypes.c_void_p]
-    library.fastvlm_read.restype = ctypes.c_int32
-    library.fastvlm_read.argtypes = [
-        ctypes.c_void_p, ctypes.POINTER(Sequence), ctypes.c_int32, *[ctypes.c_void_p] * 4,
-    ]  # fmt: skip
+    pointer, number = ctypes.c_void_p, ctypes.c_int32
+    for name, result, arguments in (
+        ("open_decoder", pointer, [ctypes.POINTER(DecoderShape), ctypes.POINTER(Layer), pointer, Matrix, number]),
+        ("close_decoder", None, [pointer]),
+        ("read", number, [pointer, ctypes.POINTER(Sequence), number, *[pointer] * 4]),
+        ("open_encoder", pointer, [ctypes.POINTER(EncoderShape), number]),
+        ("close_encoder", None, [pointer]),
+        ("encode", number, [pointer, pointer, number, number, number]),
+        ("project", number, [pointer, pointer]),
+    ):
+        function = getattr(library, f"fastvlm_{name}")
+        function.restype, function.argtypes = result, arguments
     return library

@@ -55,6 +55,11 @@ inline __m512 exponential(__m512 x) {
   return _mm512_scalef_ps(sum, whole);
 }
 
+inline __m512 sigmoid(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1.0f);
+  return _mm512_div_ps(one, _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}
+
 inline __m512i broadcast(const void* four_bytes) {
   int32_t value;
   __builtin_memcpy(&value, four_bytes, sizeof value);
@@ -211,6 +216,7 @@ void tile_16(const uint8_t* panel, const uint16_t* x, int num_in, Sums* totals) 
       sums[row][1] = _mm512_dpbf16_ps(sums[row][1], high, both);
     }
   }
+#pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row) totals[row] = {sums[row][0], sums[row][1]};
 }
 
@@ -222,6 +228,7 @@ void tile_8(const uint8_t* panel, const float* share, const int8_t* x, const flo
   __m512 wide[kRows][2] = {};
   for (int group = 0; group < num_groups; ++group) {
     __m512i sums[kRows][2];
+#pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
       sums[row][0] = sums[row][1] = _mm512_set1_epi32(starts[row * num_groups + group]);
     for (int quad = 0; quad < kGroup / 4; ++quad, panel += 128) {
@@ -233,6 +240,7 @@ void tile_8(const uint8_t* panel, const float* share, const int8_t* x, const flo
         sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], high, four);
       }
     }
+#pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
       const __m512 scale = _mm512_set1_ps(scales[row * num_groups + group]);
       for (int half = 0; half < 2; ++half) {
@@ -242,6 +250,7 @@ void tile_8(const uint8_t* panel, const float* share, const int8_t* x, const flo
       }
     }
   }
+#pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row) totals[row] = {wide[row][0], wide[row][1]};
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
@@ -16,13 +15,13 @@ from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
+from fastvlm.runtimes.encoder_layers import EncoderLayers
 from fastvlm.runtimes.openvino.graph import (
     Constants,
     Node,
     add_bias,
     convolution,
     depthwise,
-    depthwise_order,
     gelu,
     integer,
     integers,
@@ -35,8 +34,6 @@ from fastvlm.runtimes.quantization import WHOLE_RANGE
 
 FEATURES = "features"
 """Name of the output that the projector takes."""
-
-_NORM_EPSILON = 1e-5
 
 
 class EncoderGraph:
@@ -57,7 +54,8 @@ class EncoderGraph:
         ranges: Mapping[str, float] | None = None,
         largest_weight: int = WHOLE_RANGE,
     ) -> None:
-        self._config, self._weights, self._precision, self._ranges = config, weights, precision, ranges
+        self._config, self._precision, self._ranges = config, precision, ranges
+        self._layers = EncoderLayers(config, weights)
         self._largest_weight = largest_weight
         self._weight_format: WeightFormat | None = None if ranges is None else "int8"
 
@@ -90,11 +88,8 @@ class EncoderGraph:
         """Map features, N x positions x channels, to visual tokens, N x positions x decoder width."""
         self._constants = Constants(self._precision)
         features = ops.parameter([-1, -1, self._config.output_width], ov.Type.f32, name="features")
-        first, second = (f"projector.linear_{number}" for number in (1, 2))
-        own_order = self._weights.exact(f"{first}.weight")[:, self._order()]
-        hidden = gelu(linear(features, own_order, self._weights.exact(f"{first}.bias"), self._constants))
-        weight = self._weights.stored(f"{second}.weight")
-        tokens = linear(hidden, weight, self._weights.exact(f"{second}.bias"), self._constants)
+        first, second = self._layers.projector()
+        tokens = linear(gelu(linear(features, *first, self._constants)), *second, self._constants)
         model = ov.Model([ops.result(tokens, name="visual_tokens")], [features], "projector")
         model.constants = self._constants
         del self._constants
@@ -116,44 +111,32 @@ class EncoderGraph:
         for number in range(self._config.depths[index]):
             block = f"{name}.blocks.{number}"
             x = self._attention(x, block) if is_attention else self._depthwise(x, f"{block}.token_mixer.fused")
-            scale = "feed_forward_scale" if is_attention else "layer_scale"
-            x = self._feed_forward(x, f"{block}.feed_forward", self._exact(f"{block}.{scale}").ravel())
+            x = self._feed_forward(x, block, is_attention=is_attention)
         return x
 
     def _patch_embedding(self, x: Node, name: str, multiplier: int) -> Node:
-        weight, bias = self._kernel(f"{name}.spatial.fused")
-        x, order = multiplied_depthwise(x, weight, bias, self._constants, multiplier=multiplier, stride=2)
-        weight, bias = self._kernel(f"{name}.pointwise.fused")
-        return gelu(self._pointwise(gelu(x), weight[:, order], bias, f"{name}.pointwise"))
+        x = self._multiplied(x, f"{name}.spatial.fused", multiplier, stride=2)
+        return gelu(self._pointwise(gelu(x), *self._layers.patch_pointwise(name, multiplier), f"{name}.pointwise"))
 
-    def _feed_forward(self, x: Node, name: str, scale: Float32Array) -> Node:
-        weight, bias = self._spatial(f"{name}.spatial")
-        y = depthwise(x, weight, bias, self._constants)
-        y = gelu(self._pointwise(y, *self._kernel(f"{name}.expand"), f"{name}.expand"))
-        weight, bias = self._kernel(f"{name}.contract")
-        y = self._pointwise(y, weight * scale[:, None, None, None], bias * scale, f"{name}.contract")
-        return ops.add(x, y)
+    def _multiplied(self, x: Node, name: str, multiplier: int, *, stride: int = 1) -> Node:
+        kernel = self._layers.kernel(name)
+        return multiplied_depthwise(x, *kernel, self._constants, multiplier=multiplier, stride=stride)
 
-    def _spatial(self, name: str) -> tuple[Float32Array, Float32Array]:
-        """The 7 x 7 convolution of ConvFFN with its BatchNorm folded in."""
-        gain, shift, mean, variance = (
-            self._exact(f"{name}.norm.{part}").astype(np.float64)
-            for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = gain / np.sqrt(variance + _NORM_EPSILON)
-        weight = self._exact(f"{name}.conv.weight") * scale[:, None, None, None]
-        return weight.astype(np.float32), (shift - mean * scale).astype(np.float32)
+    def _feed_forward(self, x: Node, block: str, *, is_attention: bool) -> Node:
+        name = f"{block}.feed_forward"
+        y = depthwise(x, *self._layers.feed_forward_spatial(name), self._constants)
+        y = gelu(self._pointwise(y, *self._layers.kernel(f"{name}.expand"), f"{name}.expand"))
+        contract = self._layers.contract(block, is_attention=is_attention)
+        return ops.add(x, self._pointwise(y, *contract, f"{name}.contract"))
 
     def _attention(self, x: Node, name: str) -> Node:
-        gain, shift = self._exact(f"{name}.norm.weight"), self._exact(f"{name}.norm.bias")
-        qkv = self._exact(f"{name}.attention.qkv.weight")
-        scale = self._exact(f"{name}.attention_scale").ravel()
-        output, output_bias = self._kernel(f"{name}.attention.output")
-        head_dim, num_heads = self._config.head_dim, len(gain) // self._config.head_dim
+        query_key_value = self._layers.query_key_value(name)
+        head_dim = self._config.head_dim
+        num_heads = query_key_value.weight.shape[1] // head_dim
         # Convolutions have the channels innermost inside the engine, so this moves nothing.
         positions = ops.transpose(x, integers(0, 2, 3, 1))
-        normed = ops.mvn(positions, integers(3), True, _NORM_EPSILON, "inside_sqrt")
-        mixed = self._linear(normed, qkv * gain, qkv @ shift, f"{name}.attention.qkv")
+        normed = ops.mvn(positions, integers(3), True, EncoderLayers.norm_epsilon, "inside_sqrt")
+        mixed = self._linear(normed, *query_key_value, f"{name}.attention.qkv")
         # One transposition for all three would give wrong numbers where there are as many positions as heads.
         query, key, value = (
             ops.transpose(ops.reshape(part, integers(0, -1, num_heads, head_dim), True), integers(0, 2, 1, 3))
@@ -161,25 +144,15 @@ class EncoderGraph:
         )
         mixed = ops.scaled_dot_product_attention(query, key, value, causal=False)
         mixed = ops.reshape(ops.transpose(mixed, integers(0, 2, 1, 3)), ops.shape_of(positions), False)
-        mixed = self._linear(mixed, output * scale[:, None], output_bias * scale, f"{name}.attention.output")
+        mixed = self._linear(mixed, *self._layers.attention_output(name), f"{name}.attention.output")
         return ops.add(x, ops.transpose(mixed, integers(0, 3, 1, 2)))
-
-    def _order(self) -> list[int]:
-        """Which channel of the released order each channel of the features is."""
-        num_expanded = int(self._config.widths[-1] * self._config.expansion_ratio)
-        order = depthwise_order(num_expanded, multiplier=num_expanded // self._config.widths[-1])
-        return [*order, *range(num_expanded, self._config.output_width)]
 
     def _expansion(self, x: Node) -> Node:
         """The widened map, its channels in the order of `depthwise_order`."""
-        weight, bias = self._kernel("expansion.conv.fused")
-        multiplier = len(bias) // self._config.widths[-1]
-        x, order = multiplied_depthwise(x, weight, bias, self._constants, multiplier=multiplier)
+        x = self._multiplied(x, "expansion.conv.fused", int(self._config.expansion_ratio))
         pooled = ops.reduce_mean(x, integers(2, 3), True)
-        weight, bias = self._kernel("expansion.squeeze_excite.reduce")
-        pooled = ops.relu(convolution(pooled, weight[:, order], bias, self._constants))
-        weight, bias = self._kernel("expansion.squeeze_excite.expand")
-        share = ops.sigmoid(convolution(pooled, weight[order], bias[order], self._constants))
+        pooled = ops.relu(convolution(pooled, *self._layers.squeeze(), self._constants))
+        share = ops.sigmoid(convolution(pooled, *self._layers.excite(), self._constants))
         return gelu(ops.multiply(x, share))
 
     def _pooled(self, maps: Sequence[Node]) -> list[Node]:
@@ -190,7 +163,7 @@ class EncoderGraph:
             if self._config.multi_scale == "average":
                 pooled.append(ops.avg_pool(features, [stride] * 2, [0, 0], [0, 0], [stride] * 2, True))
                 continue
-            weight, bias = self._kernel(f"multi_scale.pools.{index}")
+            weight, bias = self._layers.kernel(f"multi_scale.pools.{index}")
             kernel = self._constants.weight(weight[:, None])
             y = ops.group_convolution(features, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1])
             pooled.append(add_bias(y, bias, self._constants))
@@ -216,15 +189,9 @@ class EncoderGraph:
         return rounded(x, self._ranges[name], self._constants)
 
     def _convolution(self, x: Node, name: str, *, stride: int = 1) -> Node:
-        weight, bias = self._kernel(name)
+        weight, bias = self._layers.kernel(name)
         return convolution(x, weight, bias, self._constants, stride=stride)
 
     def _depthwise(self, x: Node, name: str, *, stride: int = 1) -> Node:
-        weight, bias = self._kernel(name)
+        weight, bias = self._layers.kernel(name)
         return depthwise(x, weight, bias, self._constants, stride=stride)
-
-    def _kernel(self, name: str) -> tuple[Float32Array, Float32Array]:
-        return self._exact(f"{name}.weight"), self._exact(f"{name}.bias")
-
-    def _exact(self, name: str) -> Float32Array:
-        return self._weights.exact(f"vision.{name}")

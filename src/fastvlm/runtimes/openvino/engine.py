@@ -8,8 +8,7 @@ import mmap
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ import openvino as ov
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError, one_line
-from fastvlm.files import samples, write_whole
+from fastvlm.files import fingerprint, write_whole
 from fastvlm.machine import describe_processor, make_room
 from fastvlm.runtimes.pages import released
 from fastvlm.runtimes.quantization import HALF_RANGE, WHOLE_RANGE
@@ -29,7 +28,7 @@ from fastvlm.runtimes.quantization import HALF_RANGE, WHOLE_RANGE
 _LOGGER = logging.getLogger(__name__)
 
 BUILDER_VERSION = 6
-"""Raised whenever a graph is built, or weights are packed, in another way: what was kept before is not taken then."""
+"""Raised whenever a graph is built in another way: compiled forms of earlier ones are not taken."""
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -105,11 +104,11 @@ class Engine:
         self.precision = choose_precision(precision)
         if num_threads is not None and num_threads < 1:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
-        self.num_threads = num_threads
+        self._num_threads = num_threads
         self._cache_folder = cache_folder
         self._weights = weights
         self.compile_ms = 0.0
-        self._depends_on = (about, _key_of_files({tensor.file for tensor in tensors}))
+        self._depends_on = (about, fingerprint({tensor.file for tensor in tensors}))
 
     def compiled(self, name: str, build: Callable[[], ov.Model], *, precision: str | None = None) -> Compiled:
         """Take the compiled graph `name` from the cache, or build, compile and keep it.
@@ -119,27 +118,16 @@ class Engine:
         takes is added to `compile_ms`.
         Raises CheckpointError for a graph that cannot be built or compiled.
         """
-        with self.counted():
-            return self._taken_or_made(name, build, precision or self.precision)
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Add the time that a block takes to `compile_ms`."""
         started_s = time.perf_counter()
         try:
-            yield
+            return self._taken_or_made(name, build, precision or self.precision)
         finally:
             self.compile_ms += (time.perf_counter() - started_s) * 1000
 
-    def path(self, name: str, precision: str | None = None) -> Path | None:
-        """Where something that is made of this checkpoint is kept; None where nothing is."""
-        if self._cache_folder is None:
-            return None
-        return self._cache_folder / f"{name}-{self._key(name, precision or self.precision)}.blob"
-
     def _taken_or_made(self, name: str, build: Callable[[], ov.Model], precision: str) -> Compiled:
         properties = self._properties(precision)
-        path = self.path(name, precision)
+        key = self._key(name, precision)
+        path = None if self._cache_folder is None else self._cache_folder / f"{name}-{key}.blob"
         if path is not None and (kept := self._taken(path, properties)) is not None:
             return kept
         try:
@@ -179,13 +167,13 @@ class Engine:
             # And would choose a group by itself.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": self.input_group,
         }
-        if self.num_threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = self.num_threads
+        if self._num_threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = self._num_threads
         return properties
 
     def _key(self, name: str, precision: str) -> str:
         depends_on = (
-            name, BUILDER_VERSION, ov.get_version(), describe_processor(), precision, self.precision, self.num_threads,
+            name, BUILDER_VERSION, ov.get_version(), describe_processor(), precision, self.precision, self._num_threads,
             self.input_group, *self._depends_on,
         )  # fmt: skip
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
@@ -259,21 +247,5 @@ def has_amx_int8() -> bool:
     return _is_x86() and bool(re.search(r"\bamx_int8\b", describe_processor()))
 
 
-def has_amx() -> bool:
-    """Whether this processor has a unit for matrices of bfloat16 or eight bits."""
-    return _is_x86() and bool(re.search(r"\bamx_(?:int8|bf16)\b", describe_processor()))
-
-
 def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
-
-
-def _key_of_files(files: set[Path]) -> str:
-    """A digest of sizes, times and samples: to read gigabytes at every start would take longer than to compile them."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        state = file.stat()
-        digest.update(repr((str(file.resolve()), state.st_size, state.st_mtime_ns)).encode())
-        for sample in samples(file, state.st_size):
-            digest.update(sample)
-    return digest.hexdigest()

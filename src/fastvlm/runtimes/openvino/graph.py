@@ -5,7 +5,6 @@ Some of these forms are nowhere documented; tests/runtimes/test_openvino.py coun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -135,22 +134,16 @@ def depthwise(x: Node, weight: Float32Array, bias: Float32Array, constants: Cons
 
 def multiplied_depthwise(
     x: Node, weight: Float32Array, bias: Float32Array, constants: Constants, *, multiplier: int, stride: int = 1
-) -> tuple[Node, Sequence[int]]:
+) -> Node:
     """A depthwise convolution with `multiplier` outputs for each channel, as so many plain ones side by side.
 
-    The engine has no fast kernel for the whole. Returns the output and, for each of its channels, the number that it
-    has in the whole: whatever reads the channels next takes its weights in this order.
+    The engine has no fast kernel for the whole. The outputs' order is that of `encoder_layers.depthwise_order`.
     """
     parts = [
         depthwise(x, weight[part::multiplier], bias[part::multiplier], constants, stride=stride)
         for part in range(multiplier)
     ]
-    return (parts[0] if multiplier == 1 else ops.concat(parts, 1)), depthwise_order(len(weight), multiplier=multiplier)
-
-
-def depthwise_order(num_channels: int, *, multiplier: int) -> list[int]:
-    """The number that each output of `multiplied_depthwise` has in the whole convolution."""
-    return [channel for part in range(multiplier) for channel in range(part, num_channels, multiplier)]
+    return parts[0] if multiplier == 1 else ops.concat(parts, 1)
 
 
 def linear(

@@ -3,68 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
 
 import numpy as np
 import openvino as ov
 
-from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens, VisualTokens
-from fastvlm.checkpoints.arrays import Weights, to_float32
-from fastvlm.checkpoints.strict import CLIP_HEAD, COUNTER, check_tensors, fused_shapes
+from fastvlm.batches import PixelTiles, VisualTokens
 from fastvlm.checkpoints.tensors import StoredTensor
-from fastvlm.compiler import CannotCompileError
-from fastvlm.errors import CheckpointError, one_line
-from fastvlm.machine import num_cores
 from fastvlm.models.config import VLMConfig
 from fastvlm.runtimes.checks import (
     check_pixels,
-    check_prompts,
-    check_resumed,
-    check_slots,
-    check_step,
-    check_token_ids,
     check_visual_tokens,
-    order_of_slots,
 )
-from fastvlm.runtimes.kernels.decoder import KernelDecoder
-from fastvlm.runtimes.kernels.packing import suits
 from fastvlm.runtimes.openvino.decoders import Decoders
 from fastvlm.runtimes.openvino.encoder import EncoderGraph
-from fastvlm.runtimes.openvino.engine import Engine, Run, has_amx, has_vnni, largest_weight
-from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, WeightFormat, ignore
+from fastvlm.runtimes.openvino.engine import Engine, Run, has_vnni, largest_weight
+from fastvlm.runtimes.processor import ProcessorRuntime
+from fastvlm.runtimes.protocol import EncodePhase, WeightFormat, ignore
 from fastvlm.runtimes.quantization import GROUP_SIZE
 from fastvlm.tiles import TileLayout
-
-_LOGGER = logging.getLogger(__name__)
 
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
 
 
-class DecoderCache(Cache, Protocol):
-    """Keys and values of B left-padded rows. num_padding: B."""
-
-    num_padding: Int64Array
-
-    def keep(self, num_positions: int) -> None:
-        """Keep the first `num_positions`, whatever more is held."""
-
-
-class AnyDecoder(Protocol):
-    """A decoder over embeddings, whatever computes it."""
-
-    def new_cache(self, num_padding: Int64Array) -> Any:
-        """A cache that holds nothing yet, of rows with so much padding on their left."""
-
-    def read(self, cache: Any, embeddings: Float32Array) -> Float32Array:
-        """Read B x T new positions, B x T x width; returns the logits after the last one, B x vocabulary."""
-
-
-class OpenVINORuntime:
+class OpenVINORuntime(ProcessorRuntime):
     """Computes a model with OpenVINO's CPU plugin, from the tensors of a checkpoint by our names.
 
     dtype: `auto` (bfloat16 where the processor computes in it, else float32), `float32` or `bfloat16`. num_threads:
@@ -89,27 +54,11 @@ class OpenVINORuntime:
         encoder_ranges: Mapping[str, float] | None = None,
         num_fixed_sizes: int = NUM_FIXED_SIZES,
     ) -> None:
-        if config.vision.form != "fused":
-            raise CheckpointError(
-                "Expected an encoder in its fused form, got one in the form of training. "
-                "Fuse it with `fastvlm convert SOURCE DESTINATION --fuse`, or answer with torch (--runtime torch)."
-            )
-        wanted = {
-            name: tensor
-            for name, tensor in tensors.items()
-            if not name.startswith(CLIP_HEAD) and not name.endswith(COUNTER)
-        }
-        folder = next(iter(tensors.values())).file.parent if tensors else Path()
-        try:
-            expected = fused_shapes(config)
-        except (ValueError, ArithmeticError, LookupError) as error:
-            raise CheckpointError(f"Expected {folder} to describe a model, got: {one_line(error)}.") from error
-        check_tensors(expected, wanted, folder)
-        self._config = config
+        super().__init__(config, tensors)
         ranges = None if weight_format is None else encoder_ranges
-        weights = Weights(wanted)
+        weights = self.weights
         self._engine = Engine(
-            wanted.values(),
+            self.tensors.values(),
             weights=weights,
             about=repr((config, weight_format, None if ranges is None else sorted(ranges.items()))),
             precision=dtype,
@@ -122,12 +71,11 @@ class OpenVINORuntime:
             for part, name in (("encoder", None if ranges is None else "int8"), ("decoder", weight_format))
             if name is not None
         )
-        self._table = weights.stored("decoder.embed_tokens.weight")
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
         )
-        # First, before there is an encoder in memory too: it is the largest.
-        self._decoder = self._decoder_of(weights, weight_format)
+        # First, before there is an encoder in memory too: they are the largest.
+        self.decoder = Decoders(config.decoder, weights, self._engine, weight_format=weight_format)
         self._projector = self._engine.compiled("projector", self._encoder.build_projector).run()
         self._num_fixed_sizes = num_fixed_sizes
         self._encoders: dict[tuple[int, int, int], Run] = {}
@@ -135,28 +83,6 @@ class OpenVINORuntime:
         self._lock = threading.Lock()
         self._preparing: tuple[tuple[int, int, int], threading.Thread] | None = None
         self._prepared: tuple[tuple[int, int, int], Run] | None = None
-
-    def _decoder_of(self, weights: Weights, weight_format: WeightFormat | None) -> AnyDecoder:
-        """The decoder in our own kernels where they are faster and can be had, else in graphs."""
-        config, engine = self._config.decoder, self._engine
-        if engine.precision == "bfloat16" and not has_amx() and suits(config):
-            try:
-                with engine.counted():
-                    return KernelDecoder.opened(
-                        config,
-                        weights,
-                        weight_format=weight_format,
-                        path=engine.path("decoder-packed"),
-                        num_threads=engine.num_threads or num_cores(),
-                    )
-            except CannotCompileError as error:
-                _LOGGER.info("The decoder is computed by OpenVINO, more slowly than by our own kernels: %s", error)
-        return Decoders(config, weights, engine, weight_format=weight_format)
-
-    @property
-    def max_positions(self) -> int:
-        """Longest context in tokens: prompt plus answer."""
-        return self._config.decoder.max_positions
 
     @property
     def name(self) -> str:
@@ -166,7 +92,7 @@ class OpenVINORuntime:
     @property
     def version(self) -> str:
         """The version of OpenVINO; the processor is told by `machine`."""
-        return f"openvino {ov.get_version()}" + (", own kernels" if isinstance(self._decoder, KernelDecoder) else "")
+        return f"openvino {ov.get_version()}"
 
     @property
     def compile_ms(self) -> float:
@@ -206,7 +132,7 @@ class OpenVINORuntime:
             features = encoder.infer([np.ascontiguousarray(image.pixels)])[0]
             note("encode")
             tokens = np.array(self._projector.infer([features])[0], np.float32)
-            tokens = tokens.reshape(-1, self._config.decoder.width)
+            tokens = tokens.reshape(-1, self.config.decoder.width)
             note("project")
         check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
         return VisualTokens(tokens, len(tokens))
@@ -234,68 +160,6 @@ class OpenVINORuntime:
             lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
         )
         return compiled.run()
-
-    def embed(self, prompt: PromptTokens, images: Sequence[VisualTokens]) -> Embeddings:
-        """Look up the words and put the visual tokens into their slots.
-
-        Raises PromptError unless every image fills its slots exactly, and for ids outside the vocabulary.
-        """
-        check_slots(prompt, images)
-        is_visual = prompt.image_index >= 0
-        token_ids = np.where(is_visual, 0, prompt.token_ids)
-        self._check_token_ids(token_ids)
-        embeddings = to_float32(self._table[token_ids])
-        if images:
-            visual_tokens = np.concatenate([cast(Float32Array, image.data) for image in images])
-            order = order_of_slots(prompt)
-            embeddings[is_visual] = visual_tokens if order is None else visual_tokens[order]
-        return Embeddings(embeddings, len(prompt))
-
-    def prefill(self, prompts: Sequence[Embeddings]) -> tuple[Float32Array, Cache]:
-        """Read B prompts, padded on the left; returns the logits after the last position, B x vocabulary, and a cache.
-
-        Raises PromptError for no prompts, an empty one, or one that leaves no room for an answer.
-        """
-        lengths = check_prompts(prompts, max_positions=self.max_positions)
-        num_positions = int(lengths.max())
-        num_padding = num_positions - lengths
-        embeddings = np.zeros((len(prompts), num_positions, self._config.decoder.width), np.float32)
-        for row, prompt in zip(embeddings, prompts, strict=True):
-            row[num_positions - prompt.num_positions :] = cast(Float32Array, prompt.data)
-        cache = self._decoder.new_cache(num_padding)
-        return self._decoder.read(cache, embeddings), cache
-
-    def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
-        """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
-
-        Raises PromptError where the cache cannot stand for so many positions, CheckpointError where a graph for many
-        positions is needed and cannot be compiled.
-        """
-        held = cast(DecoderCache, cache)
-        check_resumed(
-            prompt,
-            num_kept=num_kept,
-            num_held=held.num_positions,
-            batch_size=len(held.num_padding),
-            max_positions=self.max_positions,
-        )
-        # Always: a step that was interrupted may have left one position more than the cache knows of.
-        held.keep(num_kept)
-        return self._decoder.read(held, cast(Float32Array, prompt.data)[None, num_kept:]), held
-
-    def decode(self, token_ids: Int64Array, cache: Cache) -> Float32Array:
-        """Append one token to each of the B rows; returns the logits after it, B x vocabulary.
-
-        Raises GenerationError when the context is full or the ids do not fit the rows.
-        """
-        held = cast(DecoderCache, cache)
-        batch_size = len(held.num_padding)
-        check_step(token_ids, batch_size=batch_size, num_positions=held.num_positions, max_positions=self.max_positions)
-        self._check_token_ids(token_ids)
-        return self._decoder.read(held, to_float32(self._table[token_ids])[:, None])
-
-    def _check_token_ids(self, token_ids: Int64Array) -> None:
-        check_token_ids(token_ids, vocabulary_size=self._config.decoder.vocabulary_size)
 
 
 def _graph_size(layout: TileLayout) -> tuple[int, int, int]:

@@ -10,18 +10,48 @@ from typing import Any
 
 import numpy as np
 
-from fastvlm.checkpoints.arrays import Weights
+from fastvlm.checkpoints.arrays import StoredArray, Weights
 from fastvlm.errors import one_line
 from fastvlm.files import replacing, samples
 from fastvlm.machine import make_room
-from fastvlm.runtimes.kernels.packing import DecoderPacking
+from fastvlm.runtimes.kernels import library
+from fastvlm.runtimes.kernels.packing import Packing
 from fastvlm.runtimes.pages import released
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def packed_weights(packing: DecoderPacking, weights: Weights, path: Path | None) -> Any:
-    """The packed weights of a decoder, from a file where it is whole, else made and kept there; path: None keeps none.
+class Packed:
+    """The packed weights of a decoder or an encoder in memory, for the kernels."""
+
+    def __init__(self, packing: Packing, weights: Weights, path: Path | None) -> None:
+        self._packing, self._values = packing, packed_weights(packing, weights, path)
+        self._address = np.frombuffer(self._values, np.uint8).ctypes.data
+
+    def place(self, name: str) -> int:
+        """Where a section begins."""
+        return self._address + self._packing.places[name]
+
+    def matrix(self, name: str) -> library.Matrix:
+        """One matrix."""
+        shape = self._packing.matrices[name]
+        scales = self.place(f"{name}.scales") if shape.num_bits < 16 else None
+        return library.Matrix(self.place(name), scales, shape.num_out, shape.num_in, shape.num_bits)
+
+    def pointwise(self, name: str) -> library.Pointwise:
+        """One layer of 1 x 1."""
+        reach = self._packing.matrices[name].reach
+        return library.Pointwise(self.matrix(name), self.place(f"{name}.bias"), reach or 0.0)
+
+    def depthwise(self, name: str, num_in: int, multiplier: int = 1) -> library.Depthwise:
+        """One depthwise convolution."""
+        return library.Depthwise(self.place(f"{name}.weights"), self.place(f"{name}.bias"), num_in, multiplier)
+
+
+def packed_weights(packing: Packing, weights: Weights, path: Path | None) -> Any:
+    """Packed weights from a file where it is whole, else made and kept there; path: None keeps none.
+
+    weights: what they are packed from.
 
     A file that cannot be written is warned of and done without.
     """
@@ -43,31 +73,30 @@ def packed_weights(packing: DecoderPacking, weights: Weights, path: Path | None)
             )
     values = np.zeros(packing.num_bytes, np.uint8)
 
-    def into(offset: int, data: memoryview) -> None:
-        piece = np.frombuffer(data, np.uint8)
-        values[offset : offset + len(piece)] = piece
+    def into(offset: int, piece: StoredArray) -> None:
+        values[offset : offset + piece.nbytes] = piece.reshape(-1).view(np.uint8)
 
     with released(weights.maps):
-        packing.write(weights, into)
+        packing.write(into)
     return values
 
 
-def _keep(packing: DecoderPacking, weights: Weights, path: Path) -> None:
+def _keep(packing: Packing, weights: Weights, path: Path) -> None:
     with replacing(path) as temporary:
         with temporary.open("w+b") as stream, released(weights.maps):
 
-            def into(offset: int, data: memoryview) -> None:
+            def into(offset: int, piece: StoredArray) -> None:
                 stream.seek(offset)
-                stream.write(data)
+                stream.write(piece.data)
 
-            packing.write(weights, into)
+            packing.write(into)
             stream.truncate(packing.num_bytes)
         digest = _digest(temporary, packing.num_bytes)
         with temporary.open("ab") as end:
             end.write(digest)
 
 
-def _taken(packing: DecoderPacking, path: Path) -> mmap.mmap | None:
+def _taken(packing: Packing, path: Path) -> mmap.mmap | None:
     """The map of a file; None where there is none, or none that is whole."""
     try:
         if not path.is_file():

@@ -1,0 +1,401 @@
+// FastViTHD in its fused form, and the projector: pixels in, visual tokens out (paper section 3.2, appendix B). Areas of a
+// map go through several layers while they are near; nothing but maps and attention's inputs is written in between.
+#include <cstring>
+#include <vector>
+
+#include "attention.hpp"
+#include "maps.hpp"
+#include "pointwise.hpp"
+#include "threads.hpp"
+
+namespace fastvlm {
+
+extern "C" struct Block {
+  Depthwise mixer;           // of a RepMixer; else unused
+  Pointwise mixed, attended;  // of attention; else unused
+  Depthwise spatial;
+  Pointwise expand, contract;
+  int32_t is_attention;
+};
+
+extern "C" struct Stage {
+  Depthwise patch;
+  Pointwise pointwise;
+  Depthwise position;
+  const Block* blocks;
+  int32_t width, depth, has_patch, has_position;
+};
+
+extern "C" struct EncoderShape {
+  const float* stem_weights;  // 3 x 3 x 3 taps, rows, columns and colours in this order, x width
+  const float* stem_bias;
+  Depthwise stem_spatial;
+  Pointwise stem_pointwise;
+  const Stage* stages;
+  Depthwise expansion;
+  Pointwise reduce, restore;
+  Pointwise first, second;  // of the projector
+  int32_t num_stages, head_dim;
+  float norm_epsilon;
+};
+
+namespace {
+
+// Memory of a thread that its next piece of work takes over.
+template <int kUse>
+uint8_t* scratch(size_t num_bytes) {
+  thread_local std::vector<uint8_t> memory;
+  if (memory.size() < num_bytes + 64) memory.resize(num_bytes + 64);
+  return memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64);
+}
+
+enum { kRows, kHidden, kPixels, kRing };
+
+class Encoder {
+ public:
+  Encoder(const EncoderShape& shape, int num_threads) : shape_(shape), threads_(num_threads) {}
+
+  void encode(const float* pixels, int count, int height, int width) {
+    const int stem_width = shape_.stem_spatial.num_in;
+    now_.shape(count, stem_width, height / 4, width / 4);
+    stem(pixels, height, width);
+    for (int index = 0; index < shape_.num_stages; ++index) {
+      const Stage& stage = shape_.stages[index];
+      if (stage.has_patch) {
+        spare_.shape(count, stage.width, now_.height / 2, now_.width / 2);
+        patch(stage);
+        std::swap(now_, spare_);
+      }
+      spare_.shape(count, stage.width, now_.height, now_.width);
+      if (stage.has_position) {
+        convolve_map<7>(stage.position);
+        std::swap(now_, spare_);
+      }
+      for (int block = 0; block < stage.depth; ++block) run(stage.blocks[block]);
+    }
+    expand();
+  }
+
+  // Of the pictures that were encoded last.
+  void project(float* tokens) {
+    const int channels = shape_.first.matrix.num_in, size = now_.height * now_.width;
+    constexpr int kAtOnce = 48;
+    const int num_rows = now_.count * size;
+    threads_.run((num_rows + kAtOnce - 1) / kAtOnce, [&](int part) {
+      const int first = part * kAtOnce, count = std::min(kAtOnce, num_rows - first);
+      const size_t row_bytes = static_cast<size_t>(channels) * input_bytes(shape_.first);
+      const size_t hidden_bytes = static_cast<size_t>(shape_.second.matrix.num_in) * input_bytes(shape_.second);
+      uint8_t* inputs = scratch<kRows>(count * row_bytes);
+      uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
+      for (int row = 0; row < count; ++row) {
+        const float* share = &shares_[static_cast<size_t>((first + row) / size) * channels];
+        for (int channel = 0; channel < channels; channel += kLanes)
+          take(shape_.first,
+               gelu(_mm512_mul_ps(_mm512_loadu_ps(&looked_[static_cast<size_t>(first + row) * channels + channel]),
+                                  _mm512_loadu_ps(share + channel))),
+               inputs + row * row_bytes, channel);
+      }
+      multiply_here(shape_.first, inputs, count, [&](int row, int output, __m512 numbers) {
+        take(shape_.second, gelu(numbers), hidden + row * hidden_bytes, output);
+      });
+      const int width = shape_.second.matrix.num_out;
+      multiply_here(shape_.second, hidden, count, [&](int row, int output, __m512 numbers) {
+        _mm512_storeu_ps(tokens + static_cast<size_t>(first + row) * width + output, numbers);
+      });
+    });
+  }
+
+ private:
+  // The first two layers of the stem are the widest maps of all, so only rows of the first one are kept.
+  void stem(const float* pixels, int height, int width) {
+    const int channels = shape_.stem_spatial.num_in, half_width = width / 2;
+    constexpr int kRowsAtOnce = 8;
+    const int down = (now_.height + kRowsAtOnce - 1) / kRowsAtOnce;
+    threads_.run(now_.count * down, [&](int part) {
+      const int tile = part / down, first = part % down * kRowsAtOnce;
+      const float* planes = pixels + static_cast<size_t>(tile) * 3 * height * width;
+      const size_t row_size = static_cast<size_t>(half_width + 2) * channels;
+      float* ring = reinterpret_cast<float*>(scratch<kRing>(3 * row_size * sizeof(float)));
+      std::memset(ring, 0, 3 * row_size * sizeof(float));
+      const auto ring_row = [&](int row) { return ring + (row + 3) % 3 * row_size; };
+      const auto fill = [&](int row) { stem_row(planes, height, width, row, ring_row(row) + channels); };
+      if (first) fill(2 * first - 1);
+      for (int row = first; row < std::min(now_.height, first + kRowsAtOnce); ++row) {
+        fill(2 * row);
+        fill(2 * row + 1);
+        const float* rows[3];
+        for (int tap = 0; tap < 3; ++tap) rows[tap] = ring_row(2 * row + tap - 1);
+        stem_end(rows, tile, row);
+      }
+    });
+  }
+
+  // One row of the stem's first layer: three rows of pixels, a border of zeros around them.
+  void stem_row(const float* planes, int height, int width, int row, float* target) {
+    const size_t padded = width + 2;
+    float* near = reinterpret_cast<float*>(scratch<kPixels>(9 * padded * sizeof(float)));
+    std::memset(near, 0, 9 * padded * sizeof(float));
+    for (int tap = 0; tap < 3; ++tap) {
+      const int y = 2 * row + tap - 1;
+      if (y < 0 || y >= height) continue;
+      for (int colour = 0; colour < 3; ++colour)
+        std::memcpy(near + (tap * 3 + colour) * padded + 1, planes + (static_cast<size_t>(colour) * height + y) * width,
+                    width * sizeof(float));
+    }
+    const int channels = shape_.stem_spatial.num_in, half_width = width / 2;
+    for (int channel = 0; channel < channels; channel += kLanes) {
+      const __m512 bias = _mm512_loadu_ps(shape_.stem_bias + channel);
+      for (int column = 0; column < half_width; column += 8) {
+        __m512 sums[8];
+        std::fill(sums, sums + 8, bias);
+        const float* weights = shape_.stem_weights + channel;
+        for (int tap = 0; tap < 9; ++tap)
+          for (int colour = 0; colour < 3; ++colour, weights += channels) {
+            const __m512 weight = _mm512_loadu_ps(weights);
+            const float* source = near + (tap / 3 * 3 + colour) * padded + 2 * column + tap % 3;
+#pragma GCC unroll 8
+            for (int index = 0; index < 8; ++index)
+              sums[index] = _mm512_fmadd_ps(weight, _mm512_set1_ps(source[2 * index]), sums[index]);
+          }
+        for (int index = 0; index < 8; ++index)
+          _mm512_storeu_ps(target + static_cast<size_t>(column + index) * channels + channel, gelu(sums[index]));
+      }
+    }
+  }
+
+  void stem_end(const float* const* rows, int tile, int row) {
+    const Depthwise& layer = shape_.stem_spatial;
+    const Pointwise& next = shape_.stem_pointwise;
+    const size_t row_bytes = static_cast<size_t>(layer.num_in) * input_bytes(next);
+    uint8_t* inputs = scratch<kRows>(now_.width * row_bytes);
+    for (int channel = 0; channel < layer.num_in; channel += kLanes) {
+      const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
+      convolve_row<3, 2>(shifted, layer.num_in, layer.weights + channel, _mm512_loadu_ps(layer.bias + channel),
+                         now_.width, [&](int column, __m512 numbers) {
+                           take(next, gelu(numbers), inputs + column * row_bytes, channel);
+                         });
+    }
+    multiply_here(next, inputs, now_.width, [&](int column, int output, __m512 numbers) {
+      _mm512_storeu_ps(now_.at(tile, row, column) + output, gelu(numbers));
+    });
+  }
+
+  template <typename Work>
+  void in_areas(const Map& map, const Work& work) {
+    const auto areas = areas_of(map.count, map.height, map.width, threads_.count());
+    threads_.run(static_cast<int>(areas.size()), [&](int part) { work(areas[part]); });
+  }
+
+  // From `now_` to `spare_`.
+  template <int kSize>
+  void convolve_map(const Depthwise& layer) {
+    in_areas(now_, [&](const Area& area) {
+      convolve_area<kSize, 1>(layer, now_, area, [&](int row, int column, int channel, __m512 numbers) {
+        _mm512_storeu_ps(spare_.at(area.tile, area.first_row + row, area.first_column + column) + channel, numbers);
+      });
+    });
+  }
+
+  // From `now_` to `spare_`, which has half the sides.
+  void patch(const Stage& stage) {
+    in_areas(spare_, [&](const Area& area) {
+      const size_t row_bytes = static_cast<size_t>(stage.width) * input_bytes(stage.pointwise);
+      uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
+      convolve_area<7, 2>(stage.patch, now_, area, [&](int row, int column, int channel, __m512 numbers) {
+        take(stage.pointwise, gelu(numbers), inputs + (row * area.num_columns() + column) * row_bytes, channel);
+      });
+      multiply_here(stage.pointwise, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
+        _mm512_storeu_ps(place(spare_, area, position) + output, gelu(numbers));
+      });
+    });
+  }
+
+  static float* place(const Map& map, const Area& area, int position) {
+    return map.at(area.tile, area.first_row + position / area.num_columns(),
+                  area.first_column + position % area.num_columns());
+  }
+
+  // A block, from `now_` to `now_`.
+  void run(const Block& block) {
+    if (block.is_attention) {
+      attend_all(block);
+    } else {
+      convolve_map<3>(block.mixer);
+      std::swap(now_, spare_);
+    }
+    in_areas(now_, [&](const Area& area) {
+      const int count = area.num_positions();
+      const size_t row_bytes = static_cast<size_t>(now_.channels) * input_bytes(block.expand);
+      const size_t hidden_bytes = static_cast<size_t>(block.expand.matrix.num_out) * input_bytes(block.contract);
+      uint8_t* inputs = scratch<kRows>(count * row_bytes);
+      uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
+      convolve_area<7, 1>(block.spatial, now_, area, [&](int row, int column, int channel, __m512 numbers) {
+        take(block.expand, numbers, inputs + (row * area.num_columns() + column) * row_bytes, channel);
+      });
+      multiply_here(block.expand, inputs, count, [&](int position, int output, __m512 numbers) {
+        take(block.contract, gelu(numbers), hidden + position * hidden_bytes, output);
+      });
+      multiply_here(block.contract, hidden, count, [&](int position, int output, __m512 numbers) {
+        const __m512 before = _mm512_loadu_ps(place(now_, area, position) + output);
+        _mm512_storeu_ps(place(spare_, area, position) + output, _mm512_add_ps(before, numbers));
+      });
+    });
+    std::swap(now_, spare_);
+  }
+
+  // Attention among all positions of each tile, added to `now_`.
+  void attend_all(const Block& block) {
+    const int channels = now_.channels, size = now_.height * now_.width;
+    const size_t width = 3 * static_cast<size_t>(channels);
+    mixed_.resize(now_.count * size * width);
+    looked_.resize(static_cast<size_t>(now_.count) * size * channels);
+    const auto row_of = [&](const Area& area, int position) {
+      return static_cast<size_t>(area.tile) * size + (area.first_row + position / area.num_columns()) * now_.width +
+             area.first_column + position % area.num_columns();
+    };
+    in_areas(now_, [&](const Area& area) {
+      const size_t row_bytes = static_cast<size_t>(channels) * input_bytes(block.mixed);
+      uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
+      for (int position = 0; position < area.num_positions(); ++position)
+        normalise(block.mixed, place(now_, area, position), inputs + position * row_bytes);
+      multiply_here(block.mixed, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
+        _mm512_storeu_ps(&mixed_[row_of(area, position) * width + output], numbers);
+      });
+    });
+    const int num_heads = channels / shape_.head_dim;
+    threads_.run(now_.count * num_heads, [&](int part) { attend_head(part / num_heads, part % num_heads, size); });
+    in_areas(now_, [&](const Area& area) {
+      const size_t row_bytes = static_cast<size_t>(channels) * input_bytes(block.attended);
+      uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
+      for (int position = 0; position < area.num_positions(); ++position)
+        for (int channel = 0; channel < channels; channel += kLanes)
+          take(block.attended, _mm512_loadu_ps(&looked_[row_of(area, position) * channels + channel]),
+               inputs + position * row_bytes, channel);
+      multiply_here(block.attended, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
+        float* target = place(now_, area, position) + output;
+        _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), numbers));
+      });
+    });
+  }
+
+  // LayerNorm, whose weights are in the matrix that reads it.
+  void normalise(const Pointwise& next, const float* numbers, uint8_t* row) {
+    const int channels = next.matrix.num_in;
+    __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    for (int channel = 0; channel < channels; channel += kLanes)
+      sum = _mm512_add_ps(sum, _mm512_loadu_ps(numbers + channel));
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / channels);
+    for (int channel = 0; channel < channels; channel += kLanes) {
+      const __m512 apart = _mm512_sub_ps(_mm512_loadu_ps(numbers + channel), mean);
+      squares = _mm512_fmadd_ps(apart, apart, squares);
+    }
+    const __m512 inverse =
+        _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / channels + shape_.norm_epsilon));
+    for (int channel = 0; channel < channels; channel += kLanes)
+      take(next, _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(numbers + channel), mean), inverse), row, channel);
+  }
+
+  void attend_head(int tile, int head, int size) {
+    const int head_dim = shape_.head_dim, channels = now_.channels;
+    const int whole = (size + kPositions - 1) / kPositions * kPositions;
+    const size_t width = 3 * static_cast<size_t>(channels);
+    const float* rows = &mixed_[static_cast<size_t>(tile) * size * width + head * head_dim];
+    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    uint16_t* keys = reinterpret_cast<uint16_t*>(scratch<kRows>(2 * static_cast<size_t>(whole) * head_dim * 2));
+    uint16_t* values = keys + static_cast<size_t>(whole) * head_dim;
+    for (int position = 0; position < size; ++position) {
+      const float* key = rows + position * width + channels;
+      put_key(key, keys, position, head_dim);
+      to_bfloat16(key + channels, values + static_cast<size_t>(position) * head_dim, head_dim);
+    }
+    float* scores = reinterpret_cast<float*>(scratch<kHidden>(kQueries * static_cast<size_t>(whole) * sizeof(float)));
+    for (int first = 0; first < size; first += kQueries) {
+      const int count = std::min(kQueries, size - first);
+      uint16_t queries[kQueries * kLargestHead];
+      float* targets[kQueries];
+      for (int row = 0; row < count; ++row) {
+        const float* query = rows + (first + row) * width;
+        for (int index = 0; index < head_dim; index += kLanes)
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(queries + row * head_dim + index),
+                              reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(
+                                  _mm512_mul_ps(_mm512_loadu_ps(query + index), _mm512_set1_ps(scale)))));
+        targets[row] = &looked_[(static_cast<size_t>(tile) * size + first + row) * channels + head * head_dim];
+      }
+      look(keys, values, queries, count, head_dim, whole, scores, targets, [&](int) { return size; });
+    }
+  }
+
+  // The widened map, and how much of each channel is to stay.
+  void expand() {
+    const Depthwise& layer = shape_.expansion;
+    const int channels = layer.num_in * layer.multiplier, size = now_.height * now_.width;
+    looked_.resize(static_cast<size_t>(now_.count) * size * channels);
+    in_areas(now_, [&](const Area& area) {
+      convolve_area<3, 1>(layer, now_, area, [&](int row, int column, int channel, __m512 numbers) {
+        const size_t position = static_cast<size_t>(area.tile) * size + (area.first_row + row) * now_.width +
+                                area.first_column + column;
+        _mm512_storeu_ps(&looked_[position * channels + channel], numbers);
+      });
+    });
+    shares_.resize(static_cast<size_t>(now_.count) * channels);
+    for (int tile = 0; tile < now_.count; ++tile)
+      squeeze(&looked_[static_cast<size_t>(tile) * size * channels], size, &shares_[static_cast<size_t>(tile) * channels]);
+  }
+
+  // How much of each channel is to stay, by what the whole map holds.
+  void squeeze(const float* rows, int size, float* shares) {
+    const int channels = shape_.reduce.matrix.num_in, squeezed = shape_.restore.matrix.num_in;
+    uint8_t* inputs = scratch<kRows>(static_cast<size_t>(channels) * input_bytes(shape_.reduce));
+    uint8_t* hidden = scratch<kHidden>(static_cast<size_t>(squeezed) * input_bytes(shape_.restore));
+    for (int channel = 0; channel < channels; channel += kLanes) {
+      __m512 sum = _mm512_setzero_ps();
+      for (int row = 0; row < size; ++row)
+        sum = _mm512_add_ps(sum, _mm512_loadu_ps(rows + static_cast<size_t>(row) * channels + channel));
+      take(shape_.reduce, _mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
+    }
+    multiply_here(shape_.reduce, inputs, 1, [&](int, int output, __m512 numbers) {
+      take(shape_.restore, _mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
+    });
+    multiply_here(shape_.restore, hidden, 1, [&](int, int output, __m512 numbers) {
+      _mm512_storeu_ps(shares + output, sigmoid(numbers));
+    });
+  }
+
+  const EncoderShape shape_;
+  Threads threads_;
+  Map now_, spare_;
+  std::vector<float> mixed_, looked_, shares_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// All pointers must stay what they are until the encoder is closed. It serves one caller at a time.
+void* fastvlm_open_encoder(const EncoderShape* shape, int32_t num_threads) { return new Encoder(*shape, num_threads); }
+
+void fastvlm_close_encoder(void* encoder) { delete static_cast<Encoder*>(encoder); }
+
+// Pixels, count x 3 x height x width, sides that are multiples of what a token stands for. Not zero: there was no memory.
+int32_t fastvlm_encode(void* encoder, const float* pixels, int32_t count, int32_t height, int32_t width) {
+  try {
+    static_cast<Encoder*>(encoder)->encode(pixels, count, height, width);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+// What was encoded last as visual tokens x decoder width.
+int32_t fastvlm_project(void* encoder, float* tokens) {
+  try {
+    static_cast<Encoder*>(encoder)->project(tokens);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+}  // extern "C"
+
+}  // namespace fastvlm

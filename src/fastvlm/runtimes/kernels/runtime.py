@@ -1,0 +1,118 @@
+"""The numbers in kernels of our own, on processors whose vectors multiply bfloat16 and eight bits."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+import fastvlm
+from fastvlm.batches import PixelTiles, VisualTokens
+from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.errors import GenerationError
+from fastvlm.files import fingerprint
+from fastvlm.machine import num_cores
+from fastvlm.models.config import VLMConfig
+from fastvlm.runtimes.checks import check_pixels, check_visual_tokens
+from fastvlm.runtimes.kernels import decoder_packing, encoder_packing
+from fastvlm.runtimes.kernels.decoder import KernelDecoder
+from fastvlm.runtimes.kernels.encoder import KernelEncoder
+from fastvlm.runtimes.processor import ProcessorRuntime
+from fastvlm.runtimes.protocol import EncodePhase, WeightFormat, ignore
+from fastvlm.tiles import TileLayout
+
+PACKING_VERSION = 1
+"""Raised whenever weights are packed in another way: what was packed before is not taken then."""
+
+
+def suits(config: VLMConfig) -> bool:
+    """Whether the kernels can compute a model of this shape."""
+    return encoder_packing.suits(config.vision) and decoder_packing.suits(config.decoder)
+
+
+class KernelRuntime(ProcessorRuntime):
+    """Computes a model that `suits` in our own kernels, in bfloat16, from the tensors of a checkpoint by our names.
+
+    num_threads: None for one on each core. cache_folder: where packed weights are kept, None to keep none.
+    weight_format: bits of the decoder's matrices, None for bfloat16; in fewer bits their inputs have eight bits too.
+    encoder_ranges: as `openvino.calibration` measures them; beside a weight_format they let the encoder compute in
+    eight bits.
+    Raises CannotCompileError where there are no kernels, CheckpointError for tensors that are missing, unexpected or
+    misshaped, GenerationError for less than one thread.
+    """
+
+    def __init__(
+        self,
+        config: VLMConfig,
+        tensors: Mapping[str, StoredTensor],
+        *,
+        num_threads: int | None = None,
+        cache_folder: Path | None = None,
+        weight_format: WeightFormat | None = None,
+        encoder_ranges: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(config, tensors)
+        if num_threads is not None and num_threads < 1:
+            raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
+        started_s = time.perf_counter()
+        threads = num_threads or num_cores()
+        ranges = None if weight_format is None else encoder_ranges
+        files = fingerprint({tensor.file for tensor in self.tensors.values()})
+
+        def path(part: str, *depends_on: object) -> Path | None:
+            key = hashlib.sha256(repr((part, PACKING_VERSION, fastvlm.__version__, files, depends_on)).encode())
+            return None if cache_folder is None else cache_folder / f"{part}-{key.hexdigest()[:32]}.blob"
+
+        self.decoder = KernelDecoder(
+            config.decoder,
+            self.weights,
+            weight_format=weight_format,
+            path=path("packed-decoder", config.decoder, weight_format),
+            num_threads=threads,
+        )
+        self._encoder = KernelEncoder(
+            config,
+            self.weights,
+            ranges=ranges,
+            path=path("packed-encoder", config, None if ranges is None else sorted(ranges.items())),
+            num_threads=threads,
+        )
+        self._formats = "".join(
+            f" {part} {name}"
+            for part, name in (("encoder", None if ranges is None else "int8"), ("decoder", weight_format))
+            if name is not None
+        )
+        self.compile_ms = (time.perf_counter() - started_s) * 1000
+        # One picture at a time.
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Engine, device and precision, as in `kernels cpu bfloat16` or `kernels cpu bfloat16 decoder int4`."""
+        return f"kernels cpu bfloat16{self._formats}"
+
+    @property
+    def version(self) -> str:
+        """Our own; the processor is told by `machine`."""
+        return f"kernels {fastvlm.__version__}"
+
+    def prepare(self, layout: TileLayout) -> None:
+        """Nothing: pictures of all sizes go through the same kernels."""
+
+    def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
+        """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
+
+        Raises PromptError for pixels that are not what the layout says, GenerationError when numbers overflow.
+        """
+        check_pixels(image)
+        with self._lock:
+            self._encoder.encode(image.pixels)
+            note("encode")
+            tokens = self._encoder.project()
+            note("project")
+        check_visual_tokens(is_finite=bool(np.isfinite(tokens).all()), runtime=self.name)
+        return VisualTokens(tokens, len(tokens))

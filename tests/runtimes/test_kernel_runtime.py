@@ -1,0 +1,236 @@
+"""Our own kernels as a runtime: answers, packed weights on disk, and what can go wrong with either."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastvlm.benchmarks.shapes import random_checkpoint, shape_config, tensors_of
+from fastvlm.checkpoints.arrays import Weights
+from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.compiler import SWITCH, CannotCompileError
+from fastvlm.errors import GenerationError, PromptError
+from fastvlm.runtimes.kernels import library, packed
+from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
+from fastvlm.runtimes.kernels.packed import packed_weights
+from fastvlm.runtimes.kernels.packing import Packing
+from fastvlm.runtimes.kernels.runtime import KernelRuntime
+from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
+from fastvlm.runtimes.protocol import WeightFormat
+from fastvlm.tiles import TileLayout
+from support.runtimes import greedy, prompt, tiles
+
+REASON = library.reason_against()
+needs_kernels = pytest.mark.skipif(REASON is not None, reason=f"no kernels here: {REASON}")
+
+CONFIG = shape_config("tiny")
+FORMATS: tuple[WeightFormat | None, ...] = (None, "int8", "int4")
+
+
+@pytest.fixture(scope="module")
+def tensors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredTensor]:
+    return tensors_of(random_checkpoint("tiny", tmp_path_factory.mktemp("weights") / "tiny"))
+
+
+class AnyRange(dict[str, float]):
+    """Every layer's inputs go as far."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> float:
+        return 6.0
+
+
+def runtime(
+    tensors: dict[str, StoredTensor], folder: Path | None = None, weight_format: WeightFormat | None = None
+) -> KernelRuntime:
+    return KernelRuntime(
+        CONFIG, tensors, cache_folder=folder, weight_format=weight_format, encoder_ranges=AnyRange(), num_threads=2
+    )
+
+
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("weight_format", "limit"), [(None, 0.03), ("int8", 0.06), ("int4", 0.45)])
+def test_answers_are_those_of_openvino_in_float32(
+    tensors: dict[str, StoredTensor], weight_format: WeightFormat | None, limit: float
+) -> None:
+    ours, exact = runtime(tensors, None, weight_format), OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    image = tiles(TileLayout(128, 192))
+    logits = []
+    for engine in (ours, exact):
+        encoded = engine.encode(image)
+        first = engine.embed(prompt([5, 6], (0, 6), [7, 8, 9, 10]), [encoded])
+        other = engine.embed(prompt([5, 6], (0, 6), [11, 12, 13]), [encoded])
+        found, cache = engine.prefill([first])
+        rows = [found, engine.decode(np.array([3]), cache)]
+        found, cache = engine.resume(cache, other, num_kept=8)
+        logits.append(np.concatenate([*rows, found, engine.decode(np.array([4]), cache)]))
+        assert cache.num_positions == 12
+    for found, expected in zip(*logits, strict=True):
+        assert 0 < distance(found, expected) < limit
+    assert ours.name.startswith("kernels cpu bfloat16") and ours.name.count(weight_format or "int") == (
+        0 if weight_format is None else 2 if weight_format == "int8" else 1
+    )
+
+
+@needs_kernels
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_pitfall_b9_batched_left_padded_answers_are_single_ones_over_64_tokens(
+    tensors: dict[str, StoredTensor], weight_format: WeightFormat | None
+) -> None:
+    ours = runtime(tensors, None, weight_format)
+    encoded = ours.encode(tiles(TileLayout(64, 192)))
+    embeddings = [
+        ours.embed(prompt([5, 6], (0, 3), [7]), [encoded]),
+        ours.embed(prompt([1]), []),
+        ours.embed(prompt([*range(30, 40)], (0, 3), [40, 41]), [encoded]),
+    ]
+    together = greedy(ours, embeddings, num_tokens=64)
+    alone = np.concatenate([greedy(ours, [one], num_tokens=64) for one in embeddings])
+    np.testing.assert_array_equal(together, alone)
+
+
+@needs_kernels
+def test_what_is_refused_is_refused_as_by_the_others(tensors: dict[str, StoredTensor]) -> None:
+    ours = runtime(tensors)
+    with pytest.raises(PromptError):
+        ours.embed(prompt([5], (0, 3)), [ours.encode(tiles(TileLayout(64, 64)))])
+    with pytest.raises(PromptError):
+        ours.prefill([])
+    with pytest.raises(GenerationError, match="at least 1 thread"):
+        KernelRuntime(CONFIG, tensors, num_threads=0)
+    broken = tiles(TileLayout(64, 64))
+    broken.pixels[:] = np.inf
+    with pytest.raises(GenerationError, match="finite visual tokens"):
+        ours.encode(broken)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_packed_weights_are_taken_from_their_file_where_it_is_whole(
+    tensors: dict[str, StoredTensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weight_format: WeightFormat | None,
+) -> None:
+    weights, path = Weights(tensors), tmp_path / "cache" / "packed.blob"
+    packing = decoder_packing(CONFIG.decoder, weights, weight_format)
+    expected = bytes(packed_weights(packing, weights, None))
+    assert len(expected) == packing.num_bytes and any(expected)
+    num_made = []
+    pack = Packing.write
+    monkeypatch.setattr(Packing, "write", lambda self, into: (num_made.append(1), pack(self, into)))
+
+    def flipped(data: bytes) -> bytes:
+        return bytes([data[0] ^ 1]) + data[1:]
+
+    for damage in (None, lambda data: data, lambda data: data[:-1], lambda _: b"", lambda data: data[:99], flipped):
+        if damage is not None:
+            path.write_bytes(damage(path.read_bytes()))
+        assert bytes(packed_weights(packing, weights, path))[: packing.num_bytes] == expected
+    assert len(num_made) == 5, "once for nothing and once for each file that is not whole"
+    assert [file.name for file in path.parent.iterdir()] == ["packed.blob"]
+
+
+def test_packed_weights_that_cannot_be_kept_are_told_of_and_done_without(
+    tensors: dict[str, StoredTensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = Weights(tensors)
+    packing = decoder_packing(CONFIG.decoder, weights, "int8")
+    (tmp_path / "file").write_text("")
+    expected = bytes(packed_weights(packing, weights, None))
+    assert bytes(packed_weights(packing, weights, tmp_path / "file" / "packed.blob")) == expected
+    assert len(caplog.messages) == 1 and "FASTVLM_CACHE" in caplog.text
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packed, "_digest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        packed_weights(packing, weights, tmp_path / "cache" / "packed.blob")
+    assert not any((tmp_path / "cache").iterdir())
+
+
+@needs_kernels
+def test_a_cache_that_is_deleted_while_it_is_in_use(tensors: dict[str, StoredTensor], tmp_path: Path) -> None:
+    def answer(ours: KernelRuntime) -> list[int]:
+        encoded = ours.encode(tiles(TileLayout(64, 128)))
+        return greedy(ours, [ours.embed(prompt([5], (0, 2), [7]), [encoded])], num_tokens=8)[0].tolist()
+
+    cold = runtime(tensors, tmp_path / "cache")
+    expected = answer(cold)
+    assert len(list((tmp_path / "cache").glob("packed-*.blob"))) == 2
+    warm = runtime(tensors, tmp_path / "cache")
+    assert warm.compile_ms < cold.compile_ms
+    shutil.rmtree(tmp_path / "cache")
+    assert answer(warm) == answer(runtime(tensors, tmp_path / "cache")) == expected
+
+
+# Run by a process of its own, which compiles the kernels and packs the weights into an empty cache.
+PROGRAM = """
+import json, sys
+from PIL import Image
+from fastvlm.inference.loading import load
+assistant = load("embedded", runtime="kernels")
+picture = Image.radial_gradient("L").resize((160, 120))
+print(json.dumps(list(assistant.ask("What is it?", images=picture, max_new_tokens=6).token_ids)))
+"""
+
+
+def start(cache: Path, *, before: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", before + PROGRAM],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "FASTVLM_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and not errors, errors
+    return output
+
+
+@needs_kernels
+def test_two_processes_compile_and_pack_at_once_without_torch_or_openvino(tmp_path: Path) -> None:
+    without = "import sys\nsys.modules.update(torch=None, openvino=None)\n"
+    both = [start(tmp_path, before=without) for _ in range(2)]
+    first, second = map(finished, both)
+    assert first == second
+    kept = sorted(path.name for path in tmp_path.rglob("*.*"))
+    assert len(kept) == 3 and sum(name.endswith(".blob") for name in kept) == 2
+    assert finished(start(tmp_path, before=without)) == first
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == kept
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "flags", "reason"),
+    [
+        (SWITCH, "off", "avx512_vnni avx512_bf16", f"{SWITCH} says so"),
+        ("CXX", "/nowhere/c++", "avx512_vnni avx512_bf16", "no C\\+\\+ compiler was found"),
+        ("CXX", "false", "avx512_vnni avx512_bf16", "false failed"),
+        ("CXX", "false", "avx512_vnni", "this processor has no avx512_bf16"),
+    ],
+)
+def test_without_kernels_there_is_a_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, flags: str, reason: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(library, "has_instruction", lambda name: name in flags.split())
+    library.load.cache_clear()
+    with pytest.raises(CannotCompileError, match=reason):
+        library.load()
+    library.load.cache_clear()
