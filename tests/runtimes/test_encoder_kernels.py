@@ -57,9 +57,6 @@ def tokens_of(encoder: KernelEncoder, pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 128, 128), (1, 64, 192), (1, 448, 64), (1, 320, 256), (3, 128, 192), (5, 64, 128), (1, 64, 64)]
-)
-@pytest.mark.parametrize(
     "layout",
     [
         TileLayout(128, 128),

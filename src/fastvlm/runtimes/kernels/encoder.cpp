@@ -217,30 +217,48 @@ class Encoder {
 
   // A block, from `now_` to `now_`.
   void run(const Block& block) {
-    if (block.is_attention) {
-      attend_all(block);
-    } else {
-      convolve_map<3>(block.mixer);
-      std::swap(now_, spare_);
-    }
+    if (block.is_attention) attend_all(block);
     in_areas(now_, [&](const Area& area) {
-      const int count = area.num_positions();
-      const size_t row_bytes = static_cast<size_t>(now_.channels) * input_bytes(block.expand);
-      const size_t hidden_bytes = static_cast<size_t>(block.expand.matrix.num_out) * input_bytes(block.contract);
-      uint8_t* inputs = scratch<kRows>(count * row_bytes);
-      uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
-      convolve_area<7, 1>(block.spatial, now_, area, [&](int row, int column, int channel, __m512 numbers) {
-        take(block.expand, numbers, inputs + (row * area.num_columns() + column) * row_bytes, channel);
-      });
-      multiply_here(block.expand, inputs, count, [&](int position, int output, __m512 numbers) {
-        take(block.contract, gelu(numbers), hidden + position * hidden_bytes, output);
-      });
-      multiply_here(block.contract, hidden, count, [&](int position, int output, __m512 numbers) {
-        const __m512 before = _mm512_loadu_ps(place(now_, area, position) + output);
-        _mm512_storeu_ps(place(spare_, area, position) + output, _mm512_add_ps(before, numbers));
-      });
+      if (block.is_attention) {
+        feed_forward(block, area, now_, area);
+        return;
+      }
+      thread_local Map near;
+      mix(block.mixer, area, near);
+      feed_forward(block, area, near, {0, 0, near.height, 0, near.width});
     });
     std::swap(now_, spare_);
+  }
+
+  // RepMixer of an area of `now_` and of what a kernel of 7 x 7 reaches around it, which is its border.
+  void mix(const Depthwise& mixer, const Area& area, Map& near) {
+    near.shape(1, now_.channels, area.last_row - area.first_row, area.num_columns());
+    const Area wide{area.tile, std::max(0, area.first_row - kBorder), std::min(now_.height, area.last_row + kBorder),
+                    std::max(0, area.first_column - kBorder), std::min(now_.width, area.last_column + kBorder)};
+    if (wide.num_positions() < (near.height + 2 * kBorder) * (near.width + 2 * kBorder)) near.clear_border();
+    convolve_area<3, 1>(mixer, now_, wide, [&](int row, int column, int channel, __m512 numbers) {
+      const int y = wide.first_row - area.first_row + row, x = wide.first_column - area.first_column + column;
+      _mm512_storeu_ps(near.at(0, y, x) + channel, numbers);
+    });
+  }
+
+  // ConvFFN of an area of `spare_`: from where it lies in another map, which is added to it.
+  void feed_forward(const Block& block, const Area& area, const Map& source, const Area& there) {
+    const int count = area.num_positions(), columns = area.num_columns();
+    const size_t row_bytes = static_cast<size_t>(source.channels) * input_bytes(block.expand);
+    const size_t hidden_bytes = static_cast<size_t>(block.expand.matrix.num_out) * input_bytes(block.contract);
+    uint8_t* inputs = scratch<kRows>(count * row_bytes);
+    uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
+    convolve_area<7, 1>(block.spatial, source, there, [&](int row, int column, int channel, __m512 numbers) {
+      take(block.expand, numbers, inputs + (row * columns + column) * row_bytes, channel);
+    });
+    multiply_here(block.expand, inputs, count, [&](int position, int output, __m512 numbers) {
+      take(block.contract, gelu(numbers), hidden + position * hidden_bytes, output);
+    });
+    multiply_here(block.contract, hidden, count, [&](int position, int output, __m512 numbers) {
+      const __m512 before = _mm512_loadu_ps(place(source, there, position) + output);
+      _mm512_storeu_ps(place(spare_, area, position) + output, _mm512_add_ps(before, numbers));
+    });
   }
 
   // Attention among all positions of each tile, added to `now_`.

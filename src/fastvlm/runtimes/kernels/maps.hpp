@@ -3,12 +3,16 @@
 
 #include <immintrin.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 namespace fastvlm {
@@ -28,13 +32,23 @@ class Map {
     if (size > room_) {
       room_ = 0;
       numbers_.reset();
-      numbers_.reset(static_cast<float*>(aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64)));
+      // Neighbours of a column lie far apart: in large pages the processor finds them sooner.
+      const size_t page = size * sizeof(float) < kLargePage ? 64 : kLargePage;
+      const size_t num_bytes = (size * sizeof(float) + page - 1) / page * page;
+      numbers_.reset(static_cast<float*>(aligned_alloc(page, num_bytes)));
       if (!numbers_) {
         count = 0;
         throw std::bad_alloc();
       }
       room_ = size;
+#ifdef __linux__
+      if (page == kLargePage) madvise(numbers_.get(), num_bytes, MADV_HUGEPAGE);
+#endif
     }
+    clear_border();
+  }
+
+  void clear_border() {
     for (int tile = 0; tile < count; ++tile) {
       for (int row = -kBorder; row < height + kBorder; ++row) {
         const bool is_inside = row >= 0 && row < height;
@@ -53,6 +67,8 @@ class Map {
   }
 
  private:
+  static constexpr size_t kLargePage = size_t{2} << 20;
+
   struct Free {
     void operator()(float* numbers) const { free(numbers); }
   };
@@ -110,25 +126,22 @@ inline void convolve(const float* const* rows, int channels, const float* weight
 template <int kSize, int kStride, typename Store>
 void convolve_row(const float* const* rows, int channels, const float* weights, __m512 bias, int num_columns,
                   const Store& store) {
-  const float* shifted[kSize];
-  constexpr int kAtOnce = 8;
-  for (int column = 0; column < num_columns; column += kAtOnce) {
-    for (int row = 0; row < kSize; ++row) shifted[row] = rows[row] + static_cast<size_t>(column) * kStride * channels;
-    const int count = std::min(kAtOnce, num_columns - column);
+  const auto at_once = [&](auto number, int first) {
+    constexpr int kAtOnce = decltype(number)::value;
+    const float* shifted[kSize];
+    for (int row = 0; row < kSize; ++row) shifted[row] = rows[row] + static_cast<size_t>(first) * kStride * channels;
     __m512 sums[kAtOnce];
     std::fill(sums, sums + kAtOnce, bias);
-    if (count == kAtOnce) {
-      convolve<kSize, kStride, kAtOnce>(shifted, channels, weights, sums);
-    } else {
-      for (int index = 0; index < count; ++index) {
-        const float* one[kSize];
-        for (int row = 0; row < kSize; ++row)
-          one[row] = shifted[row] + static_cast<size_t>(index) * kStride * channels;
-        convolve<kSize, kStride, 1>(one, channels, weights, sums + index);
-      }
-    }
-    for (int index = 0; index < count; ++index) store(column + index, sums[index]);
-  }
+    convolve<kSize, kStride, kAtOnce>(shifted, channels, weights, sums);
+    for (int index = 0; index < kAtOnce; ++index) store(first + index, sums[index]);
+  };
+  int column = 0;
+  for (; column + 8 <= num_columns; column += 8) at_once(std::integral_constant<int, 8>(), column);
+  if (column == num_columns) return;
+  // The last few again together with some before them, which come out the same.
+  if (num_columns > 8) at_once(std::integral_constant<int, 8>(), num_columns - 8);
+  else
+    for (; column < num_columns; ++column) at_once(std::integral_constant<int, 1>(), column);
 }
 
 // All outputs of an area: store(row, column, channel, numbers), rows and columns of the area.
