@@ -1,7 +1,7 @@
 // Attention over a cache of keys and values in bfloat16, causal, with heads of queries that share keys and values.
 //
-// Keys lie as a matrix of 16 bits does, 16 positions at a time: for each 2 numbers, 16 positions x 2; values one position
-// after the other.
+// Keys lie as a matrix of 16 bits does, 16 positions at a time: for each 2 numbers, 16 positions x 2; and values 2
+// positions at a time: for each number, 2 positions.
 #pragma once
 
 #include <immintrin.h>
@@ -41,6 +41,16 @@ inline void put_key(const float* key, uint16_t* keys, int position, int head_dim
   }
 }
 
+// Put the value of a position where it belongs.
+inline void put_value(const float* value, uint16_t* values, int position, int head_dim) {
+  values += static_cast<size_t>(position / 2) * 2 * head_dim + position % 2;
+  for (int index = 0; index < head_dim; index += 16) {
+    uint16_t numbers[16];
+    to_bfloat16(value + index, numbers, 16);
+    for (int each = 0; each < 16; ++each) values[2 * (index + each)] = numbers[each];
+  }
+}
+
 inline size_t cache_place(const Heads& heads, const Sequence& sequence, int layer, int head) {
   return (static_cast<size_t>(layer) * heads.num_keys + head) * sequence.capacity * heads.head_dim;
 }
@@ -64,8 +74,7 @@ inline void take_in(const Heads& heads, const Sequence& sequence, int layer, int
   for (int head = 0; head < heads.num_keys; ++head) {
     const size_t place = cache_place(heads, sequence, layer, head);
     put_key(new_keys + head * head_dim, sequence.keys + place, position, head_dim);
-    to_bfloat16(new_values + head * head_dim,
-                sequence.values + place + static_cast<size_t>(position) * head_dim, head_dim);
+    put_value(new_values + head * head_dim, sequence.values + place, position, head_dim);
   }
 }
 
@@ -87,47 +96,48 @@ void score(const uint16_t* keys, const uint16_t* queries, int head_dim, float* s
   for (int row = 0; row < kRows; ++row) _mm512_storeu_ps(scores + row * stride, sums[row]);
 }
 
-// Make scores into shares whose sum is one; those from `limit` to `end` become nothing.
-inline void share_out(float* scores, int limit, int end) {
-  __m512 largest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+// Make scores below `limit` into shares, the largest of which is one, in bfloat16 and in the same place; those from there
+// to `end` are nothing. Returns one through their sum.
+inline float share_out(float* scores, int limit, int end) {
+  uint16_t* shares = reinterpret_cast<uint16_t*>(scores);
   const auto mask = [&](int index) -> __mmask16 { return limit - index >= 16 ? 0xffff : (1u << (limit - index)) - 1; };
+  __m512 largest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   for (int index = 0; index < limit; index += 16)
     largest = _mm512_mask_max_ps(largest, mask(index), largest, _mm512_loadu_ps(scores + index));
   const __m512 reach = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
   __m512 sum = _mm512_setzero_ps();
   for (int index = 0; index < limit; index += 16) {
-    const __m512 share = _mm512_maskz_mov_ps(
-        mask(index), exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + index), reach)));
-    _mm512_storeu_ps(scores + index, share);
+    const __m512 share =
+        _mm512_maskz_mov_ps(mask(index), exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + index), reach)));
     sum = _mm512_add_ps(sum, share);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(shares + index),
+                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(share)));
   }
-  const __m512 inverse = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
-  for (int index = 0; index < limit; index += 16)
-    _mm512_storeu_ps(scores + index, _mm512_mul_ps(_mm512_loadu_ps(scores + index), inverse));
   for (int index = (limit + 15) / 16 * 16; index < end; index += 16)
-    _mm512_storeu_ps(scores + index, _mm512_setzero_ps());
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(shares + index), _mm256_setzero_si256());
+  return 1.0f / _mm512_reduce_add_ps(sum);
 }
 
-// Add up values by shares, 16 numbers of up to 4 x 4: `rows` queries, `columns` x 16 numbers of each.
+// What several queries make of values: those of each are shares, 16 numbers of kColumns x 16.
 template <int kRows, int kColumns>
-void mix(const uint16_t* values, int head_dim, const float* scores, size_t stride, int end, float* const* targets) {
+void mix(const uint16_t* values, int head_dim, const uint16_t* shares, size_t stride, int end, const float* inverses,
+         float* const* targets) {
   __m512 sums[kRows][kColumns] = {};
-  for (int position = 0; position < end; ++position, values += head_dim) {
-    __m512 numbers[kColumns];
+  for (int position = 0; position < end; position += 2, values += 2 * head_dim) {
+    __m512bh numbers[kColumns];
     for (int column = 0; column < kColumns; ++column)
-      numbers[column] = _mm512_castsi512_ps(_mm512_slli_epi32(
-          _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + 16 * column))), 16));
+      numbers[column] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(values + 32 * column));
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
-      const __m512 share = _mm512_set1_ps(scores[row * stride + position]);
+      const auto share = reinterpret_cast<__m512bh>(broadcast(shares + row * stride + position));
       for (int column = 0; column < kColumns; ++column)
-        sums[row][column] = _mm512_fmadd_ps(numbers[column], share, sums[row][column]);
+        sums[row][column] = _mm512_dpbf16_ps(sums[row][column], numbers[column], share);
     }
   }
 #pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row)
     for (int column = 0; column < kColumns; ++column)
-      _mm512_storeu_ps(targets[row] + 16 * column, sums[row][column]);
+      _mm512_storeu_ps(targets[row] + 16 * column, _mm512_mul_ps(sums[row][column], _mm512_set1_ps(inverses[row])));
 }
 
 template <int kRows>
@@ -137,23 +147,31 @@ void any_score(int num_rows, const uint16_t* keys, const uint16_t* queries, int 
   if constexpr (kRows > 1) any_score<kRows - 1>(num_rows, keys, queries, head_dim, scores, stride);
 }
 
-template <int kRows>
-void mix_all(int num_rows, const uint16_t* values, int head_dim, const float* scores, size_t stride, int end,
-             float* const* targets) {
-  if (num_rows < kRows) {
-    if constexpr (kRows > 1) mix_all<kRows - 1>(num_rows, values, head_dim, scores, stride, end, targets);
-    return;
-  }
-  float* shifted[kRows];
-  for (int column = 0; column < head_dim; column += 16) {
-    const bool is_wide = head_dim - column >= 64;
-#pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) shifted[row] = targets[row] + column;
-    if (is_wide) {
-      mix<kRows, 4>(values + column, head_dim, scores, stride, end, shifted);
-      column += 48;
+template <int kRows, int kColumns>
+void mix_columns(int num_rows, const uint16_t* values, int head_dim, const uint16_t* shares, size_t stride, int end,
+                 const float* inverses, float* const* targets) {
+  if (num_rows == kRows) return mix<kRows, kColumns>(values, head_dim, shares, stride, end, inverses, targets);
+  if constexpr (kRows > 1)
+    mix_columns<kRows - 1, kColumns>(num_rows, values, head_dim, shares, stride, end, inverses, targets);
+}
+
+constexpr int kRowsOfMix = 4;
+
+inline void mix_all(int num_rows, const uint16_t* values, int head_dim, const uint16_t* shares, size_t stride, int end,
+                    const float* inverses, float* const* targets) {
+  float* shifted[kRowsOfMix];
+  for (int column = 0; column < head_dim;) {
+    for (int row = 0; row < num_rows; ++row) shifted[row] = targets[row] + column;
+    const uint16_t* part = values + 2 * column;
+    if (head_dim - column >= 64) {
+      mix_columns<kRowsOfMix, 4>(num_rows, part, head_dim, shares, stride, end, inverses, shifted);
+      column += 64;
+    } else if (head_dim - column >= 32) {
+      mix_columns<kRowsOfMix, 2>(num_rows, part, head_dim, shares, stride, end, inverses, shifted);
+      column += 32;
     } else {
-      mix<kRows, 1>(values + column, head_dim, scores, stride, end, shifted);
+      mix_columns<kRowsOfMix, 1>(num_rows, part, head_dim, shares, stride, end, inverses, shifted);
+      column += 16;
     }
   }
 }
@@ -167,13 +185,16 @@ void look(const uint16_t* keys, const uint16_t* values, const uint16_t* queries,
     any_score<kQueries>(count, keys + static_cast<size_t>(position) * head_dim, queries, head_dim, scores + position,
                         whole);
   int end = 0;
+  float inverses[kQueries];
   for (int row = 0; row < count; ++row) {
-    share_out(scores + static_cast<size_t>(row) * whole, limit(row), whole);
+    inverses[row] = share_out(scores + static_cast<size_t>(row) * whole, limit(row), whole);
     end = std::max(end, limit(row));
   }
-  for (int row = 0; row < count; row += 4)
-    mix_all<4>(std::min(4, count - row), values, head_dim, scores + static_cast<size_t>(row) * whole, whole, end,
-               targets + row);
+  const uint16_t* shares = reinterpret_cast<const uint16_t*>(scores);
+  const size_t stride = 2 * static_cast<size_t>(whole);
+  for (int row = 0; row < count; row += kRowsOfMix)
+    mix_all(std::min(kRowsOfMix, count - row), values, head_dim, shares + row * stride, stride, end, inverses + row,
+            targets + row);
 }
 
 // Let the last `num_asking` new rows of a sequence look at all positions up to their own. mixed: the new rows' queries,

@@ -28,8 +28,8 @@ _FIRST_CAPACITY = 256
 
 @dataclass
 class _Row:
-    """Keys and values of one conversation, with room for more: layers x heads x capacity x head_dim in bfloat16, the
-    keys in the order of attention.hpp. num_padding: positions on its left that nobody reads, which are not held."""
+    """Keys and values of one conversation, with room for more: layers x heads x capacity x head_dim in bfloat16, in
+    the order of attention.hpp. num_padding: positions on its left that nobody reads, which are not held."""
 
     keys: UInt16Array
     values: UInt16Array

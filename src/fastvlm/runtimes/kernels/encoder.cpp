@@ -324,7 +324,7 @@ class Encoder {
     for (int position = 0; position < size; ++position) {
       const float* key = rows + position * width + channels;
       put_key(key, keys, position, head_dim);
-      to_bfloat16(key + channels, values + static_cast<size_t>(position) * head_dim, head_dim);
+      put_value(key + channels, values, position, head_dim);
     }
     float* scores = reinterpret_cast<float*>(scratch<kHidden>(kQueries * static_cast<size_t>(whole) * sizeof(float)));
     for (int first = 0; first < size; first += kQueries) {
