@@ -47,7 +47,7 @@ def load(
     model: None for the small model inside the package, a checkpoint folder, or a hub id such as
     `apple/FastVLM-0.5B`. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. dtype: `auto`, `float32`,
     `bfloat16`, `float16`. runtime: `kernels`, `openvino`, `torch`, or `auto` for torch on GPUs and one of the others
-    on processors. quantize: `int8` or `int4` for the decoder's weights, smaller and faster to decode with, in both; with it
+    on processors. quantize: `int8` or `int4` for the decoder's weights, smaller and faster there; with it
     the encoder computes in eight bits where the checkpoint was calibrated, and where a processor has VNNI the
     decoder rounds its inputs to eight bits. num_threads: CPU threads, None for the engine's choice. template: a
     name such as `qwen_2`, and image_mode: `pad`, `crop`, `anyres` or `fit`, each None for what the checkpoint asks

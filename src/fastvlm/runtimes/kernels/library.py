@@ -152,7 +152,7 @@ def load() -> Any:
     if reason is not None:
         raise CannotCompileError(reason)
     # GCC takes its own intrinsics for variables that are read before they are set.
-    path = compiled_library(_SOURCES, headers=_HEADERS, flags=["-pthread", "-Wno-maybe-uninitialized", "-fno-tree-pre"])
+    path = compiled_library(_SOURCES, headers=_HEADERS, flags=["-pthread", "-Wno-maybe-uninitialized"])
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:

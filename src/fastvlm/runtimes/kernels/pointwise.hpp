@@ -57,14 +57,9 @@ inline __m512 gelu(__m512 x) {
   return _mm512_mul_ps(x, _mm512_fmadd_ps(near, sum, _mm512_set1_ps(0.5f)));
 }
 
+// Whole numbers of several rows with one panel of eight bits. Apart, as the compiler has no registers for more.
 template <int kRows>
-void tile_pointwise(const Pointwise& layer, int panel, const uint8_t* x, const int32_t* starts, Sums* totals) {
-  const int num_in = layer.matrix.num_in;
-  const uint8_t* numbers = layer.matrix.numbers + panel * panel_bytes(layer.matrix);
-  if (layer.matrix.num_bits == 16) {
-    tile_16<kRows>(numbers, reinterpret_cast<const uint16_t*>(x), num_in, totals);
-    return;
-  }
+void tile_whole(const uint8_t* numbers, const uint8_t* x, int num_in, __m512i (*totals)[2]) {
   __m512i sums[kRows][2] = {};
   for (int quad = 0; quad < num_in / 4; ++quad, numbers += 128) {
     const __m512i low = _mm512_loadu_si512(numbers), high = _mm512_loadu_si512(numbers + 64);
@@ -75,9 +70,25 @@ void tile_pointwise(const Pointwise& layer, int panel, const uint8_t* x, const i
       sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], high, four);
     }
   }
+#pragma GCC unroll 16
+  for (int row = 0; row < kRows; ++row) {
+    totals[row][0] = sums[row][0];
+    totals[row][1] = sums[row][1];
+  }
+}
+
+template <int kRows>
+void tile_pointwise(const Pointwise& layer, int panel, const uint8_t* x, const int32_t* starts, Sums* totals) {
+  const int num_in = layer.matrix.num_in;
+  const uint8_t* numbers = layer.matrix.numbers + panel * panel_bytes(layer.matrix);
+  if (layer.matrix.num_bits == 16) {
+    tile_16<kRows>(numbers, reinterpret_cast<const uint16_t*>(x), num_in, totals);
+    return;
+  }
+  __m512i sums[kRows][2];
+  tile_whole<kRows>(numbers, x, num_in, sums);
   const __m512 low = _mm512_loadu_ps(layer.matrix.scales + kPanel * panel);
   const __m512 high = _mm512_loadu_ps(layer.matrix.scales + kPanel * panel + 16);
-#pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row) {
     const __m512i start = _mm512_set1_epi32(starts[row]);
     totals[row] = {_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums[row][0], start)), low),

@@ -6,9 +6,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace fastvlm {
@@ -28,7 +30,8 @@ class Threads {
 
   int count() const { return count_; }
 
-  // Call work(part) once for each part below num_parts, on all threads; parts are taken in order, by whoever is free.
+  // Call work(part) once for each part below num_parts, on all threads; parts are taken in order, by whoever is free. An
+  // exception of any of them is one of the caller's.
   // Callers take turns at this: one who reads a long prompt holds up another's single word for one piece of work only.
   void run(int num_parts, const std::function<void(int)>& work) {
     if (count_ == 1 || num_parts == 1) {
@@ -41,11 +44,13 @@ class Threads {
     num_parts_ = num_parts;
     next_part_.store(0, std::memory_order_relaxed);
     num_busy_.store(count_ - 1, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
+    generation_.fetch_add(1);
     if (num_asleep_.load() > 0) generation_.notify_all();
     take_parts();
     for (int looks = 0; num_busy_.load(std::memory_order_acquire) > 0; ++looks) pause(looks);
+    const auto error = std::exchange(error_, nullptr);
     turn_.fetch_add(1, std::memory_order_release);
+    if (error) std::rethrow_exception(error);
   }
 
  private:
@@ -58,7 +63,12 @@ class Threads {
   }
 
   void take_parts() {
-    for (int part; (part = next_part_.fetch_add(1, std::memory_order_relaxed)) < num_parts_;) (*work_)(part);
+    try {
+      for (int part; (part = next_part_.fetch_add(1, std::memory_order_relaxed)) < num_parts_;) (*work_)(part);
+    } catch (...) {
+      const std::lock_guard guard(error_lock_);
+      error_ = std::current_exception();
+    }
   }
 
   void serve() {
@@ -86,6 +96,8 @@ class Threads {
   std::atomic<int> next_part_{0}, num_busy_{0}, num_asleep_{0};
   const std::function<void(int)>* work_ = nullptr;
   int num_parts_ = 0;
+  std::mutex error_lock_;
+  std::exception_ptr error_;
 };
 
 }  // namespace fastvlm
