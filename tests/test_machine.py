@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastvlm import machine
-from fastvlm.machine import cache_folder, describe_processor, make_room
+from fastvlm.machine import cache_folder, describe_processor, make_room, num_cores
 
 
 def test_the_cache_lies_where_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,3 +59,33 @@ def test_a_processor_is_described_by_what_it_can(monkeypatch: pytest.MonkeyPatch
     assert describe_processor.__wrapped__() == "model name : Aflags : avx2"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError("none here")))
     assert describe_processor.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "allowed", "quota", "expected"),
+    [
+        ([(0, 0, 0), (1, 0, 1), (2, 0, 0), (3, 0, 1)], {0, 1, 2, 3}, "max 100000", 2),
+        ([(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)], {0, 1, 2, 3}, "", 4),
+        ([(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)], {0, 2}, "", 2),
+        ([(number, 0, number) for number in range(8)], set(range(8)), "250000 100000", 2),
+        ([(number, 0, number) for number in range(8)], set(range(8)), "50000 100000", 1),
+        ([], {0, 1, 2}, "", 3),
+    ],
+)
+def test_cores_are_counted_once_and_within_what_a_container_has(
+    monkeypatch: pytest.MonkeyPatch,
+    cpuinfo: list[tuple[int, int, int]],
+    allowed: set[int],
+    quota: str,
+    expected: int,
+) -> None:
+    blocks = [f"processor\t: {p}\nphysical id\t: {s}\ncore id\t\t: {c}\n" for p, s, c in cpuinfo]
+    texts = {"/proc/cpuinfo": "\n".join(blocks), "/sys/fs/cgroup/cpu.max": quota}
+    monkeypatch.setattr(machine, "_text_of", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    assert num_cores() == expected
+
+
+def test_an_instruction_is_known_by_its_whole_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "describe_processor", lambda: "flags : fpu avx512_vnni")
+    assert machine.has_instruction("avx512_vnni") and not machine.has_instruction("avx512")

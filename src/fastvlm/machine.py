@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import re
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from fastvlm.errors import one_line
 from fastvlm.files import remove_leftovers
+
+_LOGGER = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "FASTVLM_CACHE"
 
@@ -21,7 +27,8 @@ _GRAPHS_OF_A_MODEL = 2.5
 
 
 def cache_folder() -> Path:
-    """Where compiled graphs and measurements are kept: `FASTVLM_CACHE`, or `fastvlm` in the usual folder for caches."""
+    """Where compiled graphs, packed weights, libraries and measurements are kept: `FASTVLM_CACHE`, or `fastvlm` in the
+    usual folder for caches."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
@@ -46,8 +53,24 @@ def make_room(newest: Path) -> None:
                 path.unlink()
 
 
+def keep(path: Path, write: Callable[[], object], *, what: str) -> None:
+    """Write a file of the cache and make room for it; one that cannot be written is warned of and done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+        make_room(path)
+    except (OSError, RuntimeError, MemoryError) as error:
+        _LOGGER.warning(
+            "Cannot keep %s in %s (%s): the next start will make it again. "
+            "Free some space, or set FASTVLM_CACHE to a folder that can be written to.",
+            what,
+            path.parent,
+            one_line(error),
+        )
+
+
 def _kept_in(folder: Path) -> list[Path]:
-    """Compiled graphs and merged weights of adapters, which are what fills a cache."""
+    """Compiled graphs, packed weights and merged weights of adapters, which are what fills a cache."""
     return [path for pattern in ("*.blob", "adapter-*.safetensors") for path in folder.glob(pattern)]
 
 
@@ -76,15 +99,30 @@ def has_instruction(name: str) -> bool:
 
 
 def num_cores() -> int:
-    """Cores that this process may run on; two threads of one core count once, where the system tells them apart."""
+    """Cores that this process may keep busy: two threads of one core count once, and a container has its share."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return len(allowed)
     cores = set()
-    for block in text.split("\n\n"):
+    for block in _text_of("/proc/cpuinfo").split("\n\n"):
         values = dict(re.findall(r"^(processor|physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE))
         if len(values) == 3 and int(values["processor"]) in allowed:
             cores.add((values["physical id"], values["core id"]))
-    return len(cores) or len(allowed)
+    return max(1, min(len(cores) or len(allowed), _share_of_cores()))
+
+
+def _share_of_cores() -> int:
+    """Of a control group on Linux, in whole cores; very many where there is none."""
+    quota, _, period = _text_of("/sys/fs/cgroup/cpu.max").partition(" ")
+    if not quota:
+        quota, period = (_text_of(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    try:
+        return max(1, int(quota) // int(period)) if int(quota) > 0 else sys.maxsize
+    except (ValueError, ZeroDivisionError):  # "max", or nothing
+        return sys.maxsize
+
+
+def _text_of(path: str) -> str:
+    """Nothing where there is no such file."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

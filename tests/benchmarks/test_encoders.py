@@ -13,10 +13,11 @@ from fastvlm.benchmarks import encoder_runner, encoders, systems
 from fastvlm.benchmarks.encoder_report import EncoderReport, encoder_markdown, write_encoder_plot
 from fastvlm.benchmarks.encoder_runner import DECODER, measure_encoders, measure_first_tokens
 from fastvlm.benchmarks.encoders import OTHERS, ConvNeXtShape, RandomEncoder, ViTShape, other_shape
+from fastvlm.benchmarks.questions import Answered, Question
 from fastvlm.benchmarks.report import write_json
 from fastvlm.benchmarks.runner import Plan, Spread
 from fastvlm.benchmarks.shapes import SHAPES, random_checkpoint
-from fastvlm.benchmarks.systems import PARTS, Answered, Question, build_system
+from fastvlm.benchmarks.systems import PARTS, build_system
 from fastvlm.errors import GenerationError
 from fastvlm.runtimes.openvino.engine import Engine
 

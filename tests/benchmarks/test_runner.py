@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
 from fastvlm.benchmarks.runner import Plan, Row, Spread, measure
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, SHAPES, random_checkpoint, shape_config, tensors_of
-from fastvlm.benchmarks.systems import Question, build_system
+from fastvlm.benchmarks.systems import build_system
 from fastvlm.checkpoints.stored import RANGES_FILE
 from fastvlm.checkpoints.strict import check_tensors, fused_shapes
 from fastvlm.errors import CheckpointError, GenerationError

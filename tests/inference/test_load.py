@@ -57,7 +57,7 @@ def test_a_folder_may_be_text_and_precision_a_choice(tiny_checkpoint: Path, pict
         ({"dtype": "float7"}, GenerationError, "float7"),
         ({"num_threads": 0}, GenerationError, "thread"),
         ({"num_threads": 0, "runtime": "torch"}, GenerationError, "thread"),
-        ({"runtime": "abacus"}, GenerationError, "auto, torch, openvino, got 'abacus'"),
+        ({"runtime": "abacus"}, GenerationError, "auto, torch, openvino, kernels, got 'abacus'"),
         ({"runtime": "openvino", "device": "cuda"}, GenerationError, "cpu for OpenVINO, got 'cuda'"),
         ({"runtime": "openvino", "dtype": "float16"}, GenerationError, "bfloat16 in OpenVINO, got 'float16'"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastvlm.benchmarks.shapes import shape_config
-from fastvlm.compiler import CannotCompileError
+from fastvlm.compiler import NoLibraryError
 from fastvlm.errors import GenerationError, MissingExtraError
 from fastvlm.runtimes import choice
 from fastvlm.runtimes.choice import choose_runtime
@@ -35,6 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(choice, "_may_have_accelerator", lambda: has_accelerator)
         monkeypatch.setattr(choice, "_has_accelerator", lambda: has_accelerator)
         monkeypatch.setattr(engine, "has_bfloat16", lambda: has_bfloat16)
+        monkeypatch.setattr(choice, "has_instruction", lambda _: False)
 
     return pretend
 
@@ -94,19 +95,22 @@ def test_our_own_kernels_are_taken_where_they_are_the_fastest(
 ) -> None:
     machine(has_torch=False)
     monkeypatch.setattr(choice, "has_instruction", lambda name: name in flags.split())
-    monkeypatch.setattr(library, "load", lambda: None if is_compiled else refuse())
+    num_loaded = []
+    monkeypatch.setattr(library, "load", lambda: num_loaded.append(1) if is_compiled else refuse())
     given: dict[str, Any] = {"name": "auto", "device": "auto", "dtype": "auto", "config": shape_config("tiny"), **asked}
     assert choose_runtime(given.pop("name"), **given) == expected
+    assert bool(num_loaded) == (expected == "kernels"), "nothing is compiled to be left out"
 
 
 def refuse() -> None:
-    raise CannotCompileError("there is no compiler")
+    raise NoLibraryError("there is no compiler")
 
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
         ({"config": CONFIG}, "do not fit a model of this shape"),
+        ({"config": LEARNS}, "in the form of training.*--fuse"),
         ({"dtype": "float32"}, "not in float32"),
         ({"device": "cuda"}, "not on cuda"),
         ({}, "there is no compiler"),

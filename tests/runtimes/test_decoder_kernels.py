@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +17,7 @@ import torch
 
 from fastvlm.checkpoints.arrays import Weights, to_bfloat16, to_float32
 from fastvlm.checkpoints.tensors import StoredTensor
+from fastvlm.errors import GenerationError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.models.vlm import FastVLM
@@ -28,7 +32,7 @@ from support.runtimes import CONFIG, random_model, stored_tensors
 REASON = library.reason_against()
 needs_kernels = pytest.mark.skipif(REASON is not None, reason=f"no kernels here: {REASON}")
 
-# Sizes that fill no panel, neither of the vocabulary nor of SwiGLU; more queries than keys.
+# A vocabulary that fills no panel, and more queries than keys.
 QWEN = DecoderConfig(
     vocabulary_size=301, width=128, num_layers=3, num_heads=4, num_key_value_heads=2, feed_forward_width=192,
     head_dim=32, max_positions=4096, rope_theta=10_000.0,
@@ -192,6 +196,79 @@ def test_numbers_depend_neither_on_threads_nor_on_who_else_asks(
         np.testing.assert_array_equal(each, expected)
 
 
-@pytest.mark.parametrize("changed", [{"width": 96}, {"feed_forward_width": 100}, {"head_dim": 16}, {"head_dim": 512}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"width": 96},
+        {"feed_forward_width": 100},
+        {"head_dim": 16},
+        {"head_dim": 512},
+        {"num_layers": 0},
+        {"num_heads": 6, "num_key_value_heads": 4},
+        {"num_key_value_heads": 0},
+    ],
+)
 def test_other_shapes_are_left_to_the_graphs(changed: dict[str, int]) -> None:
     assert suits(QWEN) and not suits(replace(QWEN, **changed))
+
+
+@needs_kernels
+def test_threads_that_cannot_be_had_are_told(tmp_path: Path) -> None:
+    """In a process of its own, whose memory has no room for so many."""
+    program = (
+        "import resource, sys\n"
+        "from fastvlm.benchmarks.shapes import random_checkpoint, shape_config, tensors_of\n"
+        "from fastvlm.checkpoints.arrays import Weights\n"
+        "from fastvlm.errors import GenerationError\n"
+        "from fastvlm.runtimes.kernels.decoder import KernelDecoder\n"
+        "from pathlib import Path\n"
+        "weights = Weights(tensors_of(random_checkpoint('tiny', Path(sys.argv[1]) / 'tiny')))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+        "try:\n"
+        "    KernelDecoder(shape_config('tiny').decoder, weights, num_threads=5000)\n"
+        "except GenerationError as error:\n"
+        "    print(error)\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout.startswith("Expected memory and 5000 threads"), finished.stderr
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_was_forked_off_reads_alone(shape: tuple) -> None:
+    config, _, tensors = shape
+    decoder, embeddings = opened(config, tensors, None, 3), rows(config, 1, 30)
+    expected = decoder.read(decoder.new_cache(np.zeros(1, np.int64)), embeddings)
+    child = os.fork()
+    if child == 0:
+        found = decoder.read(decoder.new_cache(np.zeros(1, np.int64)), embeddings)
+        os._exit(0 if np.array_equal(found, expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@needs_kernels
+def test_a_cache_for_which_there_is_no_memory_stays_as_it_was(shape: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, _, tensors = shape
+    decoder, embeddings = opened(config, tensors), rows(config, 1, 300)
+    cache = decoder.new_cache(np.zeros(1, np.int64))
+    decoder.read(cache, embeddings[:, :250])
+    longer, num_made = decoder_module._longer, []
+
+    def second_fails(*given: object) -> object:
+        num_made.append(1)
+        if len(num_made) == 2:
+            raise MemoryError
+        return longer(*given)
+
+    monkeypatch.setattr(decoder_module, "_longer", second_fails)
+    with pytest.raises(GenerationError, match="memory"):
+        decoder.read(cache, embeddings[:, 250:])
+    assert cache.num_positions == 250 and cache.rows[0].keys.shape == cache.rows[0].values.shape
+    whole = decoder.read(decoder.new_cache(np.zeros(1, np.int64)), embeddings)
+    np.testing.assert_array_equal(decoder.read(cache, embeddings[:, 250:]), whole)

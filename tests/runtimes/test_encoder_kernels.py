@@ -100,6 +100,30 @@ def test_numbers_depend_neither_on_threads_nor_on_what_was_encoded_before_or_bes
         np.testing.assert_array_equal(tokens_of(alone, picture), found)
 
 
+@pytest.mark.parametrize("in_eight_bits", [False, True])
+@pytest.mark.parametrize(("height_px", "width_px"), [(320, 448), (576, 576)])
+def test_an_odd_number_of_positions(in_eight_bits: bool, height_px: int, width_px: int, tmp_path: Path) -> None:
+    """Values are read in pairs: beside the last one lies what the layer before has left there."""
+    vision = replace(CONFIG.vision, widths=(16, 32, 96, 192, 384), squeeze_ratio=1 / 24, expansion_ratio=2.0)
+    config = replace(CONFIG, vision=vision)
+    tensors = stored_tensors(random_model(config).eval(), tmp_path)
+    image = tiles(TileLayout(height_px, width_px))
+    ranges = measure_ranges(config, tensors, [image]) if in_eight_bits else None
+    found = [
+        tokens_of(encoder, image.pixels)
+        for encoder in (KernelEncoder(config, Weights(tensors), ranges=ranges, num_threads=n) for n in (1, 2, 3))
+        for _ in range(2)
+    ]
+    for again in found[1:]:
+        np.testing.assert_array_equal(again, found[0])
+    exact = OpenVINORuntime(config, tensors, dtype="float32").encode(image).data
+    other = OpenVINORuntime(
+        config, tensors, weight_format="int8" if in_eight_bits else None, encoder_ranges=ranges
+    ).encode(image)
+    errors = [np.linalg.norm(tokens - exact) / np.linalg.norm(exact) for tokens in (found[0], other.data)]
+    assert errors[0] < max(1.5 * errors[1], 0.02), errors
+
+
 def test_a_layer_without_a_range_is_told(tensors: dict[str, StoredTensor]) -> None:
     ranges = measure_ranges(CONFIG, tensors, [tiles(TileLayout(64, 64))])
     known = {name: reach for name, reach in ranges.items() if name != "stages.2.blocks.0.feed_forward.expand"}
@@ -124,6 +148,7 @@ def test_packed_weights_are_the_same_from_a_file(tensors: dict[str, StoredTensor
         {"multi_scale": "average"},
         {"form": "train"},
         {"head_dim": 8},
+        {"head_dim": 64},
     ],
 )
 def test_other_shapes_are_left_to_openvino(changed: dict[str, object]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
-from fastvlm.benchmarks.systems import Question, build_system
+from fastvlm.benchmarks.systems import build_system
 from fastvlm.processing.tokenizer import train_byte_level_bpe
 from fastvlm.runtimes.openvino.engine import has_bfloat16
 

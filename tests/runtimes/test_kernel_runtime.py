@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from fastvlm.benchmarks.shapes import random_checkpoint, shape_config, tensors_of
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
-from fastvlm.compiler import SWITCH, CannotCompileError
+from fastvlm.compiler import SWITCH, NoLibraryError, compiled_library
 from fastvlm.errors import GenerationError, PromptError
 from fastvlm.runtimes.kernels import library, packed
 from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
@@ -114,6 +115,49 @@ def test_what_is_refused_is_refused_as_by_the_others(tensors: dict[str, StoredTe
     broken.pixels[:] = np.inf
     with pytest.raises(GenerationError, match="finite visual tokens"):
         ours.encode(broken)
+
+
+@needs_kernels
+def test_a_library_that_is_damaged_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
+    source = tmp_path / "source.cpp"
+    source.write_text('extern "C" int answer() { return 42; }')
+    library = compiled_library([source], flags=[])
+    assert ctypes.CDLL(str(library)).answer() == 42
+    whole, written_ns = library.read_bytes(), library.stat().st_mtime_ns
+    assert compiled_library([source], flags=[]) == library and library.stat().st_mtime_ns == written_ns
+    for damaged in (whole[: len(whole) // 2], whole[:-1], b""):
+        library.unlink()  # this process has the one that it loaded
+        library.write_bytes(damaged)
+        assert compiled_library([source], flags=[]).read_bytes() == whole
+
+
+def test_a_compiler_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
+    source, compiler, log = tmp_path / "source.cpp", tmp_path / "compiler", tmp_path / "log"
+    source.write_text("nonsense")
+    compiler.write_text(f"#!/bin/sh\necho asked >> {log}\necho 'error: nonsense' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    for _ in range(3):
+        with pytest.raises(NoLibraryError, match="error: nonsense"):
+            compiled_library([source], flags=[])
+    assert log.read_text() == "asked\n"
+    (failure,) = tmp_path.rglob("*.failed")
+    os.utime(failure, (0, 0))
+    with pytest.raises(NoLibraryError, match="error: nonsense"):
+        compiled_library([source], flags=[])
+    assert log.read_text() == "asked\nasked\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are let go on Linux alone")
+def test_all_files_of_a_checkpoint_are_let_go_while_they_are_packed(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.bin").write_bytes(bytes(64))
+    given = {
+        str(number): StoredTensor(str(number), tmp_path / f"{number}.bin", (16,), "F32", 0, 64) for number in range(3)
+    }
+    assert len(Weights(given).maps) == 3
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
@@ -231,6 +275,6 @@ def test_without_kernels_there_is_a_reason(
     monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
     monkeypatch.setattr(library, "has_instruction", lambda name: name in flags.split())
     library.load.cache_clear()
-    with pytest.raises(CannotCompileError, match=reason):
+    with pytest.raises(NoLibraryError, match=reason):
         library.load()
     library.load.cache_clear()

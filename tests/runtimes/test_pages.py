@@ -69,7 +69,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from fastvlm.benchmarks.shapes import random_checkpoint, shape_config, tensors_of
-from fastvlm.benchmarks.systems import OurSystem, Question
+from fastvlm.benchmarks.questions import Question
+from fastvlm.benchmarks.systems import OurSystem
 from fastvlm.inference.timings import peak_memory_mb
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 

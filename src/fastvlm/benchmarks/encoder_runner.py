@@ -13,9 +13,10 @@ from itertools import zip_longest
 
 from fastvlm.benchmarks.cost import encoder_macs
 from fastvlm.benchmarks.encoders import OTHERS, RandomEncoder
+from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.runner import Plan, Spread, Worker
 from fastvlm.benchmarks.shapes import shape_config
-from fastvlm.benchmarks.systems import FASTVITHD, PARTS, Question
+from fastvlm.benchmarks.systems import FASTVITHD, PARTS
 from fastvlm.checkpoints.strict import fused_shapes
 from fastvlm.errors import GenerationError
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastvlm.batches import Float32Array, PromptTokens
+from fastvlm.benchmarks.questions import Answered, Question
 from fastvlm.benchmarks.shapes import shape_config, tensors_of
-from fastvlm.benchmarks.systems import Answered, Question
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.models.language.config import DecoderConfig
 

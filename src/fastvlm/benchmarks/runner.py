@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from fastvlm.benchmarks.cost import MachinePeak, first_token_macs
-from fastvlm.benchmarks.systems import SYSTEMS, Answered, Question
+from fastvlm.benchmarks.questions import Answered, Question
+from fastvlm.benchmarks.systems import SYSTEMS
 from fastvlm.errors import GenerationError
 from fastvlm.models.config import VLMConfig
 

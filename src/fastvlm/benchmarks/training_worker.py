@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from fastvlm.batches import TrainingBatch
+from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.shapes import shape_config, tensors_of
-from fastvlm.benchmarks.systems import Question
 from fastvlm.benchmarks.training_memory import MeasuredSteps, TrainingPlan, TrainingWay
 from fastvlm.benchmarks.worker import reply_stream
 from fastvlm.checkpoints.load import build_model

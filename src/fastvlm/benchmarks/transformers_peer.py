@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastvlm.benchmarks.encoders import EncoderShape, ViTShape
-from fastvlm.benchmarks.systems import Answered, Question
+from fastvlm.benchmarks.questions import Answered, Question
 
 TransformersForm = Literal["as it comes", "channels last", "compiled"]
 

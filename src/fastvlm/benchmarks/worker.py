@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastvlm.benchmarks.systems import Question, System, build_system
+from fastvlm.benchmarks.questions import Question, System
+from fastvlm.benchmarks.systems import build_system
 from fastvlm.errors import one_line
 from fastvlm.inference.timings import peak_memory_mb
 

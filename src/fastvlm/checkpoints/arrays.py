@@ -36,8 +36,8 @@ class Weights:
 
     @property
     def maps(self) -> tuple[mmap.mmap, ...]:
-        """The maps of the files that were read until now."""
-        return tuple(self._maps.values())
+        """The maps of all files."""
+        return tuple(self._map(file) for file in sorted({tensor.file for tensor in self._tensors.values()}))
 
     def exact(self, name: str) -> Float32Array:
         """The values as float32, which holds every one of float16 and bfloat16 exactly."""

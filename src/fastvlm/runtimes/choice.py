@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from fastvlm.checkpoints.stored import StoredCheckpoint
-from fastvlm.compiler import CannotCompileError
+from fastvlm.compiler import NoLibraryError
 from fastvlm.errors import GenerationError, require_extra
 from fastvlm.machine import cache_folder, has_instruction
 from fastvlm.models.config import VLMConfig
@@ -86,7 +86,8 @@ def choose_runtime(
     if quantize is not None:
         _check_quantize(quantize, name=name, device=device, form=form)
     if name == "auto" and (quantize is not None or (form == "fused" and not _needs_torch(device, dtype))):
-        reason = _reason_against_kernels(config, device=device, dtype=dtype) or _reason_for_openvino()
+        # In this order: nothing is compiled for a machine that is faster without.
+        reason = _reason_for_openvino() or _reason_against_kernels(config, device=device, dtype=dtype)
         if reason is None:
             return "kernels"
         _LOGGER.info("OpenVINO answers and not our own kernels: %s", reason)
@@ -121,11 +122,13 @@ def _reason_against_kernels(config: VLMConfig, *, device: str, dtype: str) -> st
         return f"they compute on processors, not on {device}"
     if dtype not in ("auto", "bfloat16"):
         return f"they compute in bfloat16, not in {dtype}"
+    if config.vision.form != "fused":
+        return "its encoder is in the form of training (fuse it with `fastvlm convert SOURCE DESTINATION --fuse`)"
     if not suits(config):
         return "they do not fit a model of this shape"
     try:
         library.load()
-    except CannotCompileError as error:
+    except NoLibraryError as error:
         return str(error)
     return None
 
@@ -142,7 +145,7 @@ def _check_quantize(quantize: str, *, name: str, device: str, form: Form) -> Non
         where = "torch" if name == "torch" else device
         raise GenerationError(
             f"Expected a processor for quantised weights, got {where}; leave out --quantize, or choose "
-            "--runtime openvino --device cpu."
+            "--device cpu and no --runtime."
         )
     if form == "train":
         raise GenerationError(
@@ -158,7 +161,7 @@ def _needs_torch(device: str, dtype: str) -> bool:
         return False
     if device == "auto" and _may_have_accelerator() and _has_accelerator():
         return True
-    if dtype != "bfloat16":
+    if dtype != "bfloat16" or has_instruction("avx512_bf16"):
         return False
     from fastvlm.runtimes.openvino.engine import has_bfloat16
 

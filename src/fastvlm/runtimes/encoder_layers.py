@@ -5,12 +5,14 @@ From the fused form. It changes no more than the last digits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import Weights
+from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
 
 _NORM_EPSILON = 1e-5
@@ -103,6 +105,15 @@ class EncoderLayers:
 
     def _exact(self, name: str) -> Float32Array:
         return self._weights.exact(f"vision.{name}")
+
+
+def reach_of(name: str, ranges: Mapping[str, float]) -> float:
+    """How far from zero the inputs of a layer reach. Raises CheckpointError where that was not measured."""
+    if name not in ranges:
+        raise CheckpointError(
+            f"Expected ranges of the layers of this encoder, found none of {name}. Calibrate this checkpoint again."
+        )
+    return ranges[name]
 
 
 def depthwise_order(num_channels: int, *, multiplier: int) -> list[int]:

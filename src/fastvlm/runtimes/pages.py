@@ -18,7 +18,7 @@ _SMALLEST_BYTES = 50_000_000
 def released(maps: Sequence[mmap.mmap]) -> Iterator[None]:
     """Release the pages of maps that nothing writes to, again and again, while a block runs that reads from them.
 
-    The first run of a graph copies all weights from them. Later ones read small constants, and the system may map 2 MB
+    What packs weights reads all of them once. Later runs of a graph read small constants, and the system may map 2 MB
     of the file around each. A page that is read again comes back from the system's cache of files. Only Linux is known
     to keep to that.
     """

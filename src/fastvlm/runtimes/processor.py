@@ -22,7 +22,7 @@ from fastvlm.runtimes.checks import (
     check_token_ids,
     order_of_slots,
 )
-from fastvlm.runtimes.protocol import Cache, Embeddings
+from fastvlm.runtimes.protocol import Cache, Embeddings, WeightFormat
 
 
 class DecoderCache(Cache, Protocol):
@@ -47,13 +47,24 @@ class ProcessorDecoder(Protocol):
 class ProcessorRuntime:
     """The part of a runtime that is the same for every engine on a processor: all but the encoder and the decoder.
 
+    weight_format: bits of the decoder's matrices, None as they are. encoder_ranges: how far from zero the inputs of the
+    encoder's layers reach; `ranges` are these where the encoder is to compute in eight bits, which goes with a
+    weight_format, else None.
+
     Raises CheckpointError for an encoder in the form of training, and for tensors that are missing, unexpected or
     misshaped.
     """
 
     decoder: ProcessorDecoder
 
-    def __init__(self, config: VLMConfig, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(
+        self,
+        config: VLMConfig,
+        tensors: Mapping[str, StoredTensor],
+        *,
+        weight_format: WeightFormat | None,
+        encoder_ranges: Mapping[str, float] | None,
+    ) -> None:
         if config.vision.form != "fused":
             raise CheckpointError(
                 "Expected an encoder in its fused form, got one in the form of training. "
@@ -73,6 +84,12 @@ class ProcessorRuntime:
         self.config = config
         self.tensors = wanted
         self.weights = Weights(wanted)
+        self.ranges = None if weight_format is None else encoder_ranges
+        self.formats = "".join(
+            f" {part} {name}"
+            for part, name in (("encoder", None if self.ranges is None else "int8"), ("decoder", weight_format))
+            if name is not None
+        )
         self._table = self.weights.stored("decoder.embed_tokens.weight")
 
     @property
@@ -113,8 +130,8 @@ class ProcessorRuntime:
     def resume(self, cache: Cache, prompt: Embeddings, *, num_kept: int) -> tuple[Float32Array, Cache]:
         """Read one prompt whose first `num_kept` positions a cache of one row holds; the cache is used up by it.
 
-        Raises PromptError where the cache cannot stand for so many positions, CheckpointError where a graph for many
-        positions is needed and cannot be compiled.
+        Raises PromptError where the cache cannot stand for so many positions, and what the decoder raises where it has
+        to make something for many positions and cannot.
         """
         held = cast(DecoderCache, cache)
         check_resumed(

@@ -53,7 +53,7 @@ class Runtime(Protocol):
 
     @property
     def compile_ms(self) -> float:
-        """Milliseconds that went into compiling graphs until now, or into taking them from a cache."""
+        """Milliseconds that went into compiling and packing until now, or into taking what came of it from a cache."""
 
     def prepare(self, layout: TileLayout) -> None:
         """Begin to make what the encoding of such an image will need, beside other work, where that takes long.

@@ -4,25 +4,11 @@
 #include <memory>
 
 #include "attention.hpp"
+#include "decoder.hpp"
 #include "matrices.hpp"
 #include "threads.hpp"
 
 namespace fastvlm {
-
-extern "C" struct Layer {
-  const float* attention_norm;
-  Matrix mixed;  // queries, keys and values, one below the other
-  const float* mixed_bias;  // or null
-  Matrix output;
-  const float* feed_forward_norm;
-  Matrix gate_and_up;  // 16 outputs of one and 16 of the other in turn
-  Matrix down;
-};
-
-extern "C" struct DecoderShape {
-  int32_t width, feed_forward_width, num_layers, num_heads, num_key_value_heads, head_dim, vocabulary_size;
-  float norm_epsilon;
-};
 
 struct Decoder {
   DecoderShape shape;
@@ -30,6 +16,9 @@ struct Decoder {
   const float* norm;
   Matrix head;
   Threads threads;
+
+  Decoder(const DecoderShape& shape, const Layer* layers, const float* norm, Matrix head, int num_threads)
+      : shape(shape), layers(layers, layers + shape.num_layers), norm(norm), head(head), threads(num_threads) {}
 };
 
 namespace {
@@ -80,7 +69,7 @@ class Reading {
     room(hidden_, width);
     multiply(threads, layer.gate_and_up, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
       const __m512 gated = _mm512_mul_ps(_mm512_mul_ps(sums.low, sigmoid(sums.low)), sums.high);
-      store(&hidden_[static_cast<size_t>(row) * width + panel * 16], gated, width - panel * 16);
+      _mm512_storeu_ps(&hidden_[static_cast<size_t>(row) * width + panel * 16], gated);
     });
     prepare(threads, inputs_, layer.down, hidden_.data(), num_rows_, nullptr, 0);
     add_to_rows(layer.down);
@@ -100,20 +89,17 @@ class Reading {
         sums.low = _mm512_add_ps(sums.low, _mm512_loadu_ps(bias + panel * kPanel));
         sums.high = _mm512_add_ps(sums.high, _mm512_loadu_ps(bias + panel * kPanel + 16));
       }
-      store(place, sums.low, width - panel * kPanel);
-      store(place + 16, sums.high, width - panel * kPanel - 16);
+      _mm512_storeu_ps(place, sums.low);
+      _mm512_storeu_ps(place + 16, sums.high);
     });
   }
 
   void add_to_rows(const Matrix& matrix) {
     const int width = shape_.width;
     multiply(decoder_.threads, matrix, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
-      for (int half = 0; half < 2; ++half) {
-        const int place = panel * kPanel + 16 * half;
-        if (place >= width) break;
-        float* target = &rows_[static_cast<size_t>(row) * width + place];
-        _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), half ? sums.high : sums.low));
-      }
+      float* target = &rows_[static_cast<size_t>(row) * width + panel * kPanel];
+      _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), sums.low));
+      _mm512_storeu_ps(target + 16, _mm512_add_ps(_mm512_loadu_ps(target + 16), sums.high));
     });
   }
 
@@ -166,10 +152,14 @@ class Reading {
 
 extern "C" {
 
-// All pointers must stay what they are until the decoder is closed.
+// All pointers must stay what they are until the decoder is closed. Null: there was no memory, or no thread.
 void* fastvlm_open_decoder(const DecoderShape* shape, const Layer* layers, const float* norm, Matrix head,
                            int32_t num_threads) {
-  return new Decoder{*shape, std::vector<Layer>(layers, layers + shape->num_layers), norm, head, Threads(num_threads)};
+  try {
+    return new Decoder(*shape, layers, norm, head, num_threads);
+  } catch (...) {
+    return nullptr;
+  }
 }
 
 void fastvlm_close_decoder(void* decoder) { delete static_cast<Decoder*>(decoder); }
@@ -181,7 +171,7 @@ int32_t fastvlm_read(void* decoder, const Sequence* sequences, int32_t num_seque
   try {
     Reading(*static_cast<Decoder*>(decoder), sequences, num_sequences, cosines, sines).read(embeddings, logits);
     return 0;
-  } catch (const std::bad_alloc&) {
+  } catch (...) {
     return 1;
   }
 }

@@ -14,7 +14,7 @@ from fastvlm.errors import GenerationError
 from fastvlm.models.language.config import DecoderConfig
 from fastvlm.runtimes.kernels import library as kernels
 from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
-from fastvlm.runtimes.kernels.packed import Packed
+from fastvlm.runtimes.kernels.packed import Packed, check_opened
 from fastvlm.runtimes.protocol import WeightFormat
 
 MAX_POSITIONS_AT_ONCE = 1024
@@ -24,6 +24,8 @@ _BLOCK = 16
 """Positions whose keys lie together; see attention.hpp."""
 
 _FIRST_CAPACITY = 256
+
+_NO_MEMORY = "Expected memory to read a prompt, there is not enough. Ask with fewer pictures, or in fewer words."
 
 
 @dataclass
@@ -40,13 +42,15 @@ class _Row:
         capacity = self.values.shape[2]
         if num_positions <= capacity:
             return
-        wanted = max(num_positions, 2 * capacity)
-        wanted = -(-wanted // _BLOCK) * _BLOCK
-        for name in ("keys", "values"):
-            old: UInt16Array = getattr(self, name)
-            new = np.zeros((*old.shape[:2], wanted, old.shape[3]), np.uint16)
-            new[:, :, :capacity] = old
-            setattr(self, name, new)
+        wanted = -(-max(num_positions, 2 * capacity) // _BLOCK) * _BLOCK
+        # Both or none: there may not be enough memory for the second.
+        self.keys, self.values = (_longer(old, wanted) for old in (self.keys, self.values))
+
+
+def _longer(old: UInt16Array, capacity: int) -> UInt16Array:
+    new = np.zeros((*old.shape[:2], capacity, old.shape[3]), np.uint16)
+    new[:, :, : old.shape[2]] = old
+    return new
 
 
 @dataclass
@@ -66,7 +70,7 @@ class KernelCache:
 class KernelDecoder:
     """A decoder in the kernels. path: where its packed weights are kept, None to keep none.
 
-    Raises CannotCompileError where there are no kernels.
+    Raises NoLibraryError where there are no kernels, GenerationError where no threads can be had.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class KernelDecoder:
         path: Path | None = None,
         num_threads: int,
     ) -> None:
-        self._config, self._library = config, kernels.load()
+        self._config, self._library = config, kernels.load().functions
         self._packed = Packed(decoder_packing(config, weights, weight_format), weights, path)
         shape = kernels.DecoderShape(
             config.width, config.feed_forward_width, config.num_layers, config.num_heads, config.num_key_value_heads,
@@ -87,6 +91,7 @@ class KernelDecoder:
         layers = (kernels.Layer * config.num_layers)(*map(self._layer, range(config.num_layers)))
         place, head = self._packed.place("norm"), self._packed.matrix("head")
         self._handle = self._library.fastvlm_open_decoder(shape, layers, place, head, num_threads)
+        check_opened(self._handle, num_threads)
         # Not when the process ends: a thread of a server may still be reading then.
         weakref.finalize(self, self._library.fastvlm_close_decoder, self._handle).atexit = False
         exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
@@ -108,7 +113,10 @@ class KernelDecoder:
         return KernelCache(num_padding, rows)
 
     def read(self, cache: KernelCache, embeddings: Float32Array) -> Float32Array:
-        """Read B x T new positions, B x T x width; returns the logits after the last one, B x vocabulary."""
+        """Read B x T new positions, B x T x width; returns the logits after the last one, B x vocabulary.
+
+        Raises GenerationError where there is not enough memory.
+        """
         for start in range(0, embeddings.shape[1], MAX_POSITIONS_AT_ONCE):
             logits = self._read(cache, embeddings[:, start : start + MAX_POSITIONS_AT_ONCE])
         return logits
@@ -120,7 +128,10 @@ class KernelDecoder:
             num_held, num_all = max(0, cache.num_positions - row.num_padding), max(0, end - row.num_padding)
             if num_all == num_held:
                 continue  # nothing but padding
-            row.make_room(num_all)
+            try:
+                row.make_room(num_all)
+            except MemoryError as error:
+                raise GenerationError(_NO_MEMORY) from error
             capacity = row.values.shape[2]
             num_new = num_all - num_held
             sequences.append(
@@ -145,5 +156,5 @@ class KernelDecoder:
             *(values.ctypes.data for values in (rows, cosines, sines, logits)),
         )  # fmt: skip
         if failed:
-            raise GenerationError("Expected memory to read a prompt, there is not enough. Ask with fewer pictures.")
+            raise GenerationError(_NO_MEMORY)
         return logits

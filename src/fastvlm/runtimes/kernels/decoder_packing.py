@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,7 +10,7 @@ import numpy as np
 from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import StoredArray, Weights
 from fastvlm.models.language.config import DecoderConfig
-from fastvlm.runtimes.kernels.packing import PANEL, Matrix, Packing, Small, below, in_turn
+from fastvlm.runtimes.kernels.packing import LARGEST_HEAD, Matrix, Packing, Small, below, in_turn
 from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.runtimes.quantization import GROUP_SIZE
 
@@ -22,7 +21,14 @@ NUM_BITS: dict[WeightFormat | None, int] = {None: 16, "int8": 8, "int4": 4}
 def suits(config: DecoderConfig) -> bool:
     """Whether the kernels can read a decoder of this shape: inputs come in groups, and numbers of a head in vectors."""
     inputs = (config.width, config.feed_forward_width, config.num_heads * config.head_dim)
-    return all(size % GROUP_SIZE == 0 for size in inputs) and config.head_dim % 32 == 0 and config.head_dim <= 256
+    return (
+        config.num_layers > 0
+        and config.num_key_value_heads > 0
+        and config.num_heads % config.num_key_value_heads == 0
+        and all(size > 0 and size % GROUP_SIZE == 0 for size in inputs)
+        and config.head_dim % 32 == 0
+        and config.head_dim <= LARGEST_HEAD
+    )
 
 
 def decoder_packing(config: DecoderConfig, weights: Weights, weight_format: WeightFormat | None) -> Packing:
@@ -38,15 +44,13 @@ def _parts(config: DecoderConfig, weights: Weights, num_bits: int) -> Iterator[S
         for name in ("attention_norm", "feed_forward_norm"):
             yield Small(f"{layer}.{name}", width, partial(weights.exact, f"{prefix}.{name}.weight"))
         if config.has_attention_bias:
-            size = math.ceil(num_mixed / PANEL) * PANEL
-            yield Small(f"{layer}.mixed_bias", size, partial(_mixed_bias, weights, prefix))
+            yield Small(f"{layer}.mixed_bias", num_mixed, partial(_mixed_bias, weights, prefix))
         yield Matrix(f"{layer}.mixed", num_mixed, width, num_bits, partial(_mixed, weights, prefix))
         yield Matrix(
             f"{layer}.output", width, config.num_heads * config.head_dim, num_bits,
             partial(weights.stored, f"{prefix}.attention.output.weight"),
         )  # fmt: skip
-        num_gated = 2 * math.ceil(2 * hidden / PANEL) * PANEL // 2
-        yield Matrix(f"{layer}.gate_and_up", num_gated, width, num_bits, partial(_gate_and_up, weights, prefix))
+        yield Matrix(f"{layer}.gate_and_up", 2 * hidden, width, num_bits, partial(_gate_and_up, weights, prefix))
         yield Matrix(
             f"{layer}.down", width, hidden, num_bits, partial(weights.stored, f"{prefix}.feed_forward.down.weight")
         )

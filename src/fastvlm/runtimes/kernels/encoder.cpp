@@ -1,9 +1,11 @@
 // FastViTHD in its fused form, and the projector: pixels in, visual tokens out (paper section 3.2, appendix B). Areas of a
-// map go through several layers while they are near; nothing but maps and attention's inputs is written in between.
+// map go through several layers while they are near; what is written in between are maps and what attention reads and gives.
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "attention.hpp"
+#include "decoder.hpp"
 #include "maps.hpp"
 #include "pointwise.hpp"
 #include "threads.hpp"
@@ -319,6 +321,7 @@ class Encoder {
     const size_t width = 3 * static_cast<size_t>(channels);
     const float* rows = &mixed_[static_cast<size_t>(tile) * size * width + head * head_dim];
     const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    static constexpr float nothing[kLargestHead] = {};
     uint16_t* keys = reinterpret_cast<uint16_t*>(scratch<kRows>(2 * static_cast<size_t>(whole) * head_dim * 2));
     uint16_t* values = keys + static_cast<size_t>(whole) * head_dim;
     for (int position = 0; position < size; ++position) {
@@ -326,6 +329,8 @@ class Encoder {
       put_key(key, keys, position, head_dim);
       put_value(key + channels, values, position, head_dim);
     }
+    // The other half of the last pair is read, times nothing; what lay there before need not be a number.
+    if (size % 2) put_value(nothing, values, size, head_dim);
     float* scores = reinterpret_cast<float*>(scratch<kHidden>(kQueries * static_cast<size_t>(whole) * sizeof(float)));
     for (int first = 0; first < size; first += kQueries) {
       const int count = std::min(kQueries, size - first);
@@ -389,8 +394,22 @@ class Encoder {
 
 extern "C" {
 
+// Sizes of what both sides must lay out alike, in the order of library.py.
+void fastvlm_sizes(int32_t* sizes) {
+  const size_t all[] = {sizeof(Matrix), sizeof(Layer), sizeof(DecoderShape), sizeof(Sequence), sizeof(Pointwise),
+                        sizeof(Depthwise), sizeof(Block), sizeof(Stage), sizeof(EncoderShape)};
+  std::copy(std::begin(all), std::end(all), sizes);
+}
+
 // All pointers must stay what they are until the encoder is closed. It serves one caller at a time.
-void* fastvlm_open_encoder(const EncoderShape* shape, int32_t num_threads) { return new Encoder(*shape, num_threads); }
+// Null: there was no memory, or no thread.
+void* fastvlm_open_encoder(const EncoderShape* shape, int32_t num_threads) {
+  try {
+    return new Encoder(*shape, num_threads);
+  } catch (...) {
+    return nullptr;
+  }
+}
 
 void fastvlm_close_encoder(void* encoder) { delete static_cast<Encoder*>(encoder); }
 
@@ -399,7 +418,7 @@ int32_t fastvlm_encode(void* encoder, const float* pixels, int32_t count, int32_
   try {
     static_cast<Encoder*>(encoder)->encode(pixels, count, height, width);
     return 0;
-  } catch (const std::bad_alloc&) {
+  } catch (...) {
     return 1;
   }
 }
@@ -409,7 +428,7 @@ int32_t fastvlm_project(void* encoder, float* tokens) {
   try {
     static_cast<Encoder*>(encoder)->project(tokens);
     return 0;
-  } catch (const std::bad_alloc&) {
+  } catch (...) {
     return 1;
   }
 }

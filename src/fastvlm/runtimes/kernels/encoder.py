@@ -15,14 +15,15 @@ from fastvlm.models.config import VLMConfig
 from fastvlm.runtimes.encoder_layers import EncoderLayers
 from fastvlm.runtimes.kernels import library as kernels
 from fastvlm.runtimes.kernels.encoder_packing import encoder_packing
-from fastvlm.runtimes.kernels.packed import Packed
+from fastvlm.runtimes.kernels.packed import Packed, check_opened
 
 
 class KernelEncoder:
     """FastViTHD with its projector in the kernels, for pictures of any size. ranges: see `encoder_packing`; path: where
     its packed weights are kept, None to keep none. Serves one caller at a time.
 
-    Raises CannotCompileError where there are no kernels, CheckpointError for ranges that do not fit the encoder.
+    Raises NoLibraryError where there are no kernels, CheckpointError for ranges that do not fit the encoder,
+    GenerationError where no threads can be had.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class KernelEncoder:
         path: Path | None = None,
         num_threads: int,
     ) -> None:
-        self._config, self._library = config, kernels.load()
+        self._config, self._library = config, kernels.load().functions
         packing = encoder_packing(EncoderLayers(config.vision, weights), config.decoder.width, ranges)
         self._packed = Packed(packing, weights, path)
         packed, vision = self._packed, config.vision
@@ -48,6 +49,7 @@ class KernelEncoder:
             len(vision.depths), vision.head_dim, EncoderLayers.norm_epsilon,
         )  # fmt: skip
         self._handle = self._library.fastvlm_open_encoder(shape, num_threads)
+        check_opened(self._handle, num_threads)
         self._num_tokens = 0
         # Not when the process ends: a thread of a server may still be encoding then.
         weakref.finalize(self, self._library.fastvlm_close_encoder, self._handle).atexit = False

@@ -10,10 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from fastvlm.batches import Float32Array
-from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
-from fastvlm.runtimes.encoder_layers import Affine, EncoderLayers
-from fastvlm.runtimes.kernels.packing import PANEL, Matrix, Packing, Small
+from fastvlm.runtimes.encoder_layers import Affine, EncoderLayers, reach_of
+from fastvlm.runtimes.kernels.packing import LARGEST_HEAD, PANEL, Matrix, Packing, Small
 
 _VECTOR = 16
 
@@ -31,14 +30,19 @@ def suits(config: FastViTHDConfig) -> bool:
         and all(size % _VECTOR == 0 for size in (*widths, *hidden, *ends))
         and config.expansion_ratio == int(config.expansion_ratio)
         and config.head_dim % _VECTOR == 0
-        and config.head_dim <= 256
+        and config.head_dim <= LARGEST_HEAD
+        and all(
+            width % config.head_dim == 0
+            for width, mixer in zip(widths, config.token_mixers, strict=True)
+            if mixer == "attention"
+        )
     )
 
 
 def encoder_packing(layers: EncoderLayers, decoder_width: int, ranges: Mapping[str, float] | None) -> Packing:
     """What is packed of an encoder that `suits` and of its projector.
 
-    ranges: see `openvino.encoder`; with them, what they name has eight bits, all else bfloat16.
+    ranges: how far from zero the inputs of layers of 1 x 1 reach; with them these have eight bits, all else bfloat16.
     Raises CheckpointError where the range of a layer is missing.
     """
     return Packing(list(_parts(layers, decoder_width, ranges)))
@@ -107,11 +111,7 @@ def _depthwise(
 def _pointwise(
     name: str, make: Callable[[], Affine], num_out: int, num_in: int, ranges: Mapping[str, float] | None = None
 ) -> Iterator[Small | Matrix]:
-    if ranges is not None and name not in ranges:
-        raise CheckpointError(
-            f"Expected ranges of the layers of this encoder, found none of {name}. Calibrate this checkpoint again."
-        )
-    reach = None if ranges is None else max(ranges[name], _SMALLEST_RANGE)
+    reach = None if ranges is None else max(reach_of(name, ranges), _SMALLEST_RANGE)
     num_bits = 16 if reach is None else 8
     yield Matrix(name, num_out, num_in, num_bits, lambda: make().weight.reshape(num_out, num_in), reach)
     yield Small(f"{name}.bias", math.ceil(num_out / PANEL) * PANEL, lambda: make().bias)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastvlm.compiler import CannotCompileError, compiled_library, reason_against_compiling
+from fastvlm.compiler import NoLibraryError, compiled_library, reason_against_compiling
 from fastvlm.machine import has_instruction
 
 _FOLDER = Path(__file__).parent
 _SOURCES = [_FOLDER / name for name in ("decoder.cpp", "encoder.cpp")]
-_HEADERS = [_FOLDER / f"{name}.hpp" for name in ("attention", "maps", "matrices", "pointwise", "threads")]
+_HEADERS = [_FOLDER / f"{name}.hpp" for name in ("attention", "decoder", "maps", "matrices", "pointwise", "threads")]
 _INSTRUCTIONS = ("avx512_vnni", "avx512_bf16")
 
 
@@ -29,7 +31,7 @@ class Matrix(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """See decoder.cpp."""
+    """See decoder.hpp."""
 
     _fields_ = (
         ("attention_norm", ctypes.c_void_p),
@@ -43,7 +45,7 @@ class Layer(ctypes.Structure):
 
 
 class DecoderShape(ctypes.Structure):
-    """See decoder.cpp."""
+    """See decoder.hpp."""
 
     _fields_ = (
         ("width", ctypes.c_int32),
@@ -139,26 +141,38 @@ class EncoderShape(ctypes.Structure):
     )
 
 
+_STRUCTURES = (Matrix, Layer, DecoderShape, Sequence, Pointwise, Depthwise, Block, Stage, EncoderShape)
+
+
 def reason_against() -> str | None:
     """Why the kernels cannot be had here, before anything is compiled; None where nothing speaks against it."""
     missing = [name for name in _INSTRUCTIONS if not has_instruction(name)]
     return f"this processor has no {', '.join(missing)}" if missing else reason_against_compiling()
 
 
+@dataclass(frozen=True)
+class Library:
+    """The kernels' functions, and the milliseconds that went into having them."""
+
+    functions: Any
+    load_ms: float
+
+
 @cache
-def load() -> Any:
-    """The library, compiled before or now (a few seconds). Raises CannotCompileError."""
+def load() -> Library:
+    """The library, compiled before or now, which takes a few seconds. Raises NoLibraryError."""
+    started_s = time.perf_counter()
     reason = reason_against()
     if reason is not None:
-        raise CannotCompileError(reason)
-    # GCC takes its own intrinsics for variables that are read before they are set.
-    path = compiled_library(_SOURCES, headers=_HEADERS, flags=["-pthread", "-Wno-maybe-uninitialized"])
+        raise NoLibraryError(reason)
+    path = compiled_library(_SOURCES, headers=_HEADERS, flags=["-pthread"])
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise CannotCompileError(str(error)) from error
+        raise NoLibraryError(str(error)) from error
     pointer, number = ctypes.c_void_p, ctypes.c_int32
     for name, result, arguments in (
+        ("sizes", None, [ctypes.POINTER(number)]),
         ("open_decoder", pointer, [ctypes.POINTER(DecoderShape), ctypes.POINTER(Layer), pointer, Matrix, number]),
         ("close_decoder", None, [pointer]),
         ("read", number, [pointer, ctypes.POINTER(Sequence), number, *[pointer] * 4]),
@@ -169,4 +183,8 @@ def load() -> Any:
     ):
         function = getattr(library, f"fastvlm_{name}")
         function.restype, function.argtypes = result, arguments
-    return library
+    sizes = (number * len(_STRUCTURES))()
+    library.fastvlm_sizes(sizes)
+    if [*sizes] != [ctypes.sizeof(structure) for structure in _STRUCTURES]:
+        raise NoLibraryError("the library lays out its arguments otherwise")
+    return Library(library, (time.perf_counter() - started_s) * 1000)

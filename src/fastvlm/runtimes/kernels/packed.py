@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from fastvlm.checkpoints.arrays import StoredArray, Weights
-from fastvlm.errors import one_line
+from fastvlm.errors import GenerationError
 from fastvlm.files import replacing, samples
-from fastvlm.machine import make_room
+from fastvlm.machine import keep
 from fastvlm.runtimes.kernels import library
 from fastvlm.runtimes.kernels.packing import Packing
 from fastvlm.runtimes.pages import released
@@ -48,6 +48,12 @@ class Packed:
         return library.Depthwise(self.place(f"{name}.weights"), self.place(f"{name}.bias"), num_in, multiplier)
 
 
+def check_opened(handle: object, num_threads: int) -> None:
+    """Raise GenerationError where the kernels could not open something."""
+    if handle is None:
+        raise GenerationError(f"Expected memory and {num_threads} threads, the system has not as many. Take fewer.")
+
+
 def packed_weights(packing: Packing, weights: Weights, path: Path | None) -> Any:
     """Packed weights from a file where it is whole, else made and kept there; path: None keeps none.
 
@@ -58,19 +64,9 @@ def packed_weights(packing: Packing, weights: Weights, path: Path | None) -> Any
     if path is not None:
         if (kept := _taken(packing, path)) is not None:
             return kept
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _keep(packing, weights, path)
-            make_room(path)
-            if (kept := _taken(packing, path)) is not None:
-                return kept
-        except OSError as error:
-            _LOGGER.warning(
-                "Cannot keep packed weights in %s (%s): the next start will pack them again. "
-                "Free some space, or set FASTVLM_CACHE to a folder that can be written to.",
-                path.parent,
-                one_line(error),
-            )
+        keep(path, lambda: _write(packing, weights, path), what="packed weights")
+        if (kept := _taken(packing, path)) is not None:
+            return kept
     values = np.zeros(packing.num_bytes, np.uint8)
 
     def into(offset: int, piece: StoredArray) -> None:
@@ -81,7 +77,7 @@ def packed_weights(packing: Packing, weights: Weights, path: Path | None) -> Any
     return values
 
 
-def _keep(packing: Packing, weights: Weights, path: Path) -> None:
+def _write(packing: Packing, weights: Weights, path: Path) -> None:
     with replacing(path) as temporary:
         with temporary.open("w+b") as stream, released(weights.maps):
 
@@ -105,7 +101,7 @@ def _taken(packing: Packing, path: Path) -> mmap.mmap | None:
         with path.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        _LOGGER.info("The packed weights in %s cannot be read and are done without: %s", path, one_line(error))
+        _LOGGER.info("The packed weights in %s cannot be read and are made anew: %s", path, error)
         return None
     if len(mapped) == packing.num_bytes + len(digest) and mapped[packing.num_bytes :] == digest:
         return mapped

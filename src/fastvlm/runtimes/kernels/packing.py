@@ -18,6 +18,9 @@ from fastvlm.runtimes.quantization import GROUP_SIZE, quantized_int4, quantized_
 PANEL = 32
 """Outputs of a matrix that are read together."""
 
+LARGEST_HEAD = 256
+"""Numbers of a head of attention that the kernels have room for; see attention.hpp."""
+
 Write = Callable[[int, StoredArray], object]
 """Takes the place of some bytes in what is packed, and an array that holds them."""
 
@@ -120,10 +123,8 @@ def below(*parts: StoredArray) -> StoredArray:
 
 def in_turn(first: StoredArray, second: StoredArray) -> StoredArray:
     """Half a panel of one and half a panel of the other, so that each holds both sides of what SwiGLU multiplies."""
-    half = PANEL // 2
-    rows = math.ceil(len(first) / half) * half
-    both = below(_padded(first, rows), _padded(second, rows))
-    return both.reshape(2, -1, half, both.shape[1]).swapaxes(0, 1).reshape(2 * rows, -1)
+    both = below(first, second)
+    return both.reshape(2, -1, PANEL // 2, both.shape[1]).swapaxes(0, 1).reshape(both.shape)
 
 
 def _padded(values: StoredArray, num_rows: int) -> StoredArray:

@@ -29,6 +29,8 @@ inline void take(const Pointwise& layer, __m512 numbers, uint8_t* row, int index
     return;
   }
   // What reaches farther is as far as that.
+  const __m512 farthest = _mm512_set1_ps(layer.reach), least = _mm512_sub_ps(_mm512_setzero_ps(), farthest);
+  numbers = _mm512_max_ps(_mm512_min_ps(numbers, farthest), least);
   const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(numbers, _mm512_set1_ps(127.0f / layer.reach)));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(row + index), _mm512_cvtsepi32_epi8(whole));
 }

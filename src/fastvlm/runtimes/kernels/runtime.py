@@ -18,7 +18,7 @@ from fastvlm.files import fingerprint
 from fastvlm.machine import num_cores
 from fastvlm.models.config import VLMConfig
 from fastvlm.runtimes.checks import check_pixels, check_visual_tokens
-from fastvlm.runtimes.kernels import decoder_packing, encoder_packing
+from fastvlm.runtimes.kernels import decoder_packing, encoder_packing, library
 from fastvlm.runtimes.kernels.decoder import KernelDecoder
 from fastvlm.runtimes.kernels.encoder import KernelEncoder
 from fastvlm.runtimes.processor import ProcessorRuntime
@@ -41,7 +41,7 @@ class KernelRuntime(ProcessorRuntime):
     weight_format: bits of the decoder's matrices, None for bfloat16; in fewer bits their inputs have eight bits too.
     encoder_ranges: as `openvino.calibration` measures them; beside a weight_format they let the encoder compute in
     eight bits.
-    Raises CannotCompileError where there are no kernels, CheckpointError for tensors that are missing, unexpected or
+    Raises NoLibraryError where there are no kernels, CheckpointError for tensors that are missing, unexpected or
     misshaped, GenerationError for less than one thread.
     """
 
@@ -55,12 +55,13 @@ class KernelRuntime(ProcessorRuntime):
         weight_format: WeightFormat | None = None,
         encoder_ranges: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(config, tensors)
+        library.load()
+        super().__init__(config, tensors, weight_format=weight_format, encoder_ranges=encoder_ranges)
         if num_threads is not None and num_threads < 1:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
         started_s = time.perf_counter()
         threads = num_threads or num_cores()
-        ranges = None if weight_format is None else encoder_ranges
+        ranges = self.ranges
         files = fingerprint({tensor.file for tensor in self.tensors.values()})
 
         def path(part: str, *depends_on: object) -> Path | None:
@@ -81,19 +82,15 @@ class KernelRuntime(ProcessorRuntime):
             path=path("packed-encoder", config, None if ranges is None else sorted(ranges.items())),
             num_threads=threads,
         )
-        self._formats = "".join(
-            f" {part} {name}"
-            for part, name in (("encoder", None if ranges is None else "int8"), ("decoder", weight_format))
-            if name is not None
-        )
-        self.compile_ms = (time.perf_counter() - started_s) * 1000
+        # The library may have been loaded before, by whoever chose this runtime.
+        self.compile_ms = (time.perf_counter() - started_s) * 1000 + library.load().load_ms
         # One picture at a time.
         self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
         """Engine, device and precision, as in `kernels cpu bfloat16` or `kernels cpu bfloat16 decoder int4`."""
-        return f"kernels cpu bfloat16{self._formats}"
+        return f"kernels cpu bfloat16{self.formats}"
 
     @property
     def version(self) -> str:

@@ -1,8 +1,9 @@
-// Threads that share the parts of one piece of work after another. Pieces take microseconds, so whoever waits looks
-// again and again for a moment before it sleeps.
+// Threads that share the parts of one piece of work after another. For a single word pieces take microseconds, so whoever
+// waits looks again and again for a moment before it sleeps.
 #pragma once
 
 #include <immintrin.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -17,16 +18,16 @@ namespace fastvlm {
 
 class Threads {
  public:
-  explicit Threads(int count) : count_(count < 1 ? 1 : count) {
-    for (int index = 1; index < count_; ++index) workers_.emplace_back([this] { serve(); });
+  explicit Threads(int count) : count_(count < 1 ? 1 : count), process_(getpid()) {
+    try {
+      for (int index = 1; index < count_; ++index) workers_.emplace_back([this] { serve(); });
+    } catch (...) {
+      end();
+      throw;
+    }
   }
 
-  ~Threads() {
-    is_over_ = true;
-    generation_.fetch_add(1);
-    generation_.notify_all();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~Threads() { end(); }
 
   int count() const { return count_; }
 
@@ -34,7 +35,8 @@ class Threads {
   // exception of any of them is one of the caller's.
   // Callers take turns at this: one who reads a long prompt holds up another's single word for one piece of work only.
   void run(int num_parts, const std::function<void(int)>& work) {
-    if (count_ == 1 || num_parts == 1) {
+    // A process that was forked off has none of the threads.
+    if (count_ == 1 || num_parts == 1 || getpid() != process_) {
       for (int part = 0; part < num_parts; ++part) work(part);
       return;
     }
@@ -54,6 +56,16 @@ class Threads {
   }
 
  private:
+  void end() {
+    is_over_ = true;
+    generation_.fetch_add(1);
+    generation_.notify_all();
+    for (auto& worker : workers_) {
+      if (getpid() == process_) worker.join();
+      else worker.detach();
+    }
+  }
+
   // What a thread looks for before it yields to others, and before it sleeps: tens and hundreds of microseconds.
   static constexpr int kLooksBeforeYield = 1 << 10, kLooksBeforeSleep = 1 << 13;
 
@@ -90,6 +102,7 @@ class Threads {
   }
 
   const int count_;
+  const pid_t process_;
   std::vector<std::thread> workers_;
   std::atomic<bool> is_over_{false};
   std::atomic<uint32_t> generation_{0}, next_turn_{0}, turn_{0};

@@ -13,9 +13,8 @@ from openvino import opset15 as ops
 
 from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import Weights
-from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
-from fastvlm.runtimes.encoder_layers import EncoderLayers
+from fastvlm.runtimes.encoder_layers import EncoderLayers, reach_of
 from fastvlm.runtimes.openvino.graph import (
     Constants,
     Node,
@@ -182,11 +181,7 @@ class EncoderGraph:
             self._reaches.append(ops.result(reach, name=name))
         if self._ranges is None:
             return x
-        if name not in self._ranges:
-            raise CheckpointError(
-                f"Expected ranges of the layers of this encoder, found none of {name}. Calibrate this checkpoint again."
-            )
-        return rounded(x, self._ranges[name], self._constants)
+        return rounded(x, reach_of(name, self._ranges), self._constants)
 
     def _convolution(self, x: Node, name: str, *, stride: int = 1) -> Node:
         weight, bias = self._layers.kernel(name)

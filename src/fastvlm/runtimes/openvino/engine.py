@@ -6,7 +6,6 @@ import hashlib
 import logging
 import mmap
 import platform
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError, one_line
 from fastvlm.files import fingerprint, write_whole
-from fastvlm.machine import describe_processor, make_room
+from fastvlm.machine import describe_processor, has_instruction, keep
 from fastvlm.runtimes.pages import released
 from fastvlm.runtimes.quantization import HALF_RANGE, WHOLE_RANGE
 
@@ -188,17 +187,7 @@ class Engine:
         return Compiled(model, values, (blob,))
 
     def _keep(self, compiled: ov.CompiledModel, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, compiled.export_model().getbuffer())
-            make_room(path)
-        except (OSError, RuntimeError, MemoryError) as error:
-            _LOGGER.warning(
-                "Cannot keep a compiled graph in %s (%s): the next start will compile it again. "
-                "Free some space, or set FASTVLM_CACHE to a folder that can be written to.",
-                path.parent,
-                one_line(error),
-            )
+        keep(path, lambda: write_whole(path, compiled.export_model().getbuffer()), what="a compiled graph")
 
 
 def choose_precision(name: str) -> str:
@@ -239,12 +228,12 @@ def largest_weight() -> int:
 
 def has_vnni() -> bool:
     """Whether this processor multiplies eight bits with eight bits, and sums in 32, in one instruction of x86."""
-    return _is_x86() and bool(re.search(r"\b(?:avx512_vnni|avx_vnni|amx_int8)\b", describe_processor()))
+    return _is_x86() and any(map(has_instruction, ("avx512_vnni", "avx_vnni", "amx_int8")))
 
 
 def has_amx_int8() -> bool:
     """Whether this processor has a unit for matrices of eight bits."""
-    return _is_x86() and bool(re.search(r"\bamx_int8\b", describe_processor()))
+    return _is_x86() and has_instruction("amx_int8")
 
 
 def _is_x86() -> bool:

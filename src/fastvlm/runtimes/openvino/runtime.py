@@ -54,8 +54,8 @@ class OpenVINORuntime(ProcessorRuntime):
         encoder_ranges: Mapping[str, float] | None = None,
         num_fixed_sizes: int = NUM_FIXED_SIZES,
     ) -> None:
-        super().__init__(config, tensors)
-        ranges = None if weight_format is None else encoder_ranges
+        super().__init__(config, tensors, weight_format=weight_format, encoder_ranges=encoder_ranges)
+        ranges = self.ranges
         weights = self.weights
         self._engine = Engine(
             self.tensors.values(),
@@ -65,11 +65,6 @@ class OpenVINORuntime(ProcessorRuntime):
             num_threads=num_threads,
             cache_folder=cache_folder,
             input_group=GROUP_SIZE if weight_format is not None and has_vnni() else 0,
-        )
-        self._formats = "".join(
-            f" {part} {name}"
-            for part, name in (("encoder", None if ranges is None else "int8"), ("decoder", weight_format))
-            if name is not None
         )
         self._encoder = EncoderGraph(
             config.vision, weights, precision=self._engine.precision, ranges=ranges, largest_weight=largest_weight()
@@ -87,7 +82,7 @@ class OpenVINORuntime(ProcessorRuntime):
     @property
     def name(self) -> str:
         """Engine, device and precision, as in `openvino cpu float32` or `openvino cpu float32 decoder int4`."""
-        return f"openvino cpu {self._engine.precision}{self._formats}"
+        return f"openvino cpu {self._engine.precision}{self.formats}"
 
     @property
     def version(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fastvlm.compiler import CannotCompileError, compiled_library
+from fastvlm.compiler import NoLibraryError, compiled_library
 
 LANES = 16
 """Numbers of one vector in the kernels: maps have a multiple of it as channels, or a divisor."""
@@ -54,7 +54,7 @@ def _failure() -> str | None:
     try:
         library = compiled_library([_SOURCE], flags=_flags(), libraries=_libraries(), depends_on=torch.__version__)
         torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    except (CannotCompileError, OSError, RuntimeError) as error:
+    except (NoLibraryError, OSError, RuntimeError) as error:
         return str(error)
     return None
 
