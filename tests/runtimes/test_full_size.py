@@ -17,6 +17,7 @@ from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
 from fastvlm.benchmarks.systems import build_system
 from fastvlm.processing.tokenizer import train_byte_level_bpe
+from fastvlm.runtimes.kernels.library import reason_against
 from fastvlm.runtimes.openvino.engine import has_bfloat16
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,9 @@ def test_openvino_equals_torch(folder: Path, record_property: Any) -> None:
     bounds = {"fastvlm-openvino-int8": 0.1, "fastvlm-openvino-int4": 0.7}
     if has_bfloat16():
         bounds["fastvlm-openvino bfloat16"] = 0.05
+    if reason_against() is None:
+        bounds |= {"fastvlm-kernels bfloat16": 0.02, "fastvlm-kernels-int8 bfloat16": 0.1}
+        bounds["fastvlm-kernels-int4 bfloat16"] = 0.7
     for kind in ("fastvlm-torch", "fastvlm-openvino", *bounds):
         name, precision = (*kind.split(), "float32")[:2]
         system: Any = build_system(name, shape=SHAPE, folder=folder, precision=precision, num_threads=2)
