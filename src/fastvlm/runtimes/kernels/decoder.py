@@ -105,6 +105,10 @@ class KernelDecoder:
             place(f"{layer}.feed_forward_norm"), matrix(f"{layer}.gate_and_up"), matrix(f"{layer}.down"),
         )  # fmt: skip
 
+    def fetch(self) -> None:
+        """See `Packed.fetch`."""
+        self._packed.fetch()
+
     def new_cache(self, num_padding: Int64Array) -> KernelCache:
         """A cache that holds nothing yet, of rows with so much padding on their left."""
         config = self._config

@@ -57,6 +57,14 @@ class Encoder {
  public:
   Encoder(const EncoderShape& shape, int num_threads) : shape_(shape), threads_(num_threads) {}
 
+  // Have the largest maps of such pictures before there are any.
+  void prepare_for(int count, int height, int width) {
+    for (Map* map : {&now_, &spare_}) {
+      map->shape(count, shape_.stem_spatial.num_in, height / 4, width / 4);
+      map->warm();
+    }
+  }
+
   void encode(const float* pixels, int count, int height, int width) {
     const int stem_width = shape_.stem_spatial.num_in;
     now_.shape(count, stem_width, height / 4, width / 4);
@@ -412,6 +420,16 @@ void* fastvlm_open_encoder(const EncoderShape* shape, int32_t num_threads) {
 }
 
 void fastvlm_close_encoder(void* encoder) { delete static_cast<Encoder*>(encoder); }
+
+// Take the memory for pictures of this size. Not zero: there was none.
+int32_t fastvlm_prepare(void* encoder, int32_t count, int32_t height, int32_t width) {
+  try {
+    static_cast<Encoder*>(encoder)->prepare_for(count, height, width);
+    return 0;
+  } catch (...) {
+    return 1;
+  }
+}
 
 // Pixels, count x 3 x height x width, sides that are multiples of what a token stands for. Not zero: there was no memory.
 int32_t fastvlm_encode(void* encoder, const float* pixels, int32_t count, int32_t height, int32_t width) {

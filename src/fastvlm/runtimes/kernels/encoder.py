@@ -87,6 +87,14 @@ class KernelEncoder:
     def _is_attention(self, index: int) -> bool:
         return self._config.vision.token_mixers[index] == "attention"
 
+    def fetch(self) -> None:
+        """See `Packed.fetch`."""
+        self._packed.fetch()
+
+    def prepare(self, count: int, height_px: int, width_px: int) -> None:
+        """Take the memory for pictures of this size, which `encode` does too, and tells where there is none."""
+        self._library.fastvlm_prepare(self._handle, count, height_px, width_px)
+
     def encode(self, pixels: Float32Array) -> None:
         """Encode N x 3 x H x W; `project` gives what came of it. Raises GenerationError for no memory."""
         count, _, height, width = pixels.shape

@@ -178,6 +178,7 @@ def load() -> Library:
         ("read", number, [pointer, ctypes.POINTER(Sequence), number, *[pointer] * 4]),
         ("open_encoder", pointer, [ctypes.POINTER(EncoderShape), number]),
         ("close_encoder", None, [pointer]),
+        ("prepare", number, [pointer, number, number, number]),
         ("encode", number, [pointer, pointer, number, number, number]),
         ("project", number, [pointer, pointer]),
     ):

@@ -48,6 +48,11 @@ class Map {
     clear_border();
   }
 
+  // Have the memory already: the system gives it page by page, when it is first written to.
+  void warm() {
+    std::fill_n(numbers_.get(), count * tile_stride(), 0.0f);
+  }
+
   void clear_border() {
     for (int tile = 0; tile < count; ++tile) {
       for (int row = -kBorder; row < height + kBorder; ++row) {

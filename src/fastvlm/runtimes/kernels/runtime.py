@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -68,7 +69,7 @@ class KernelRuntime(ProcessorRuntime):
             key = hashlib.sha256(repr((part, PACKING_VERSION, fastvlm.__version__, files, depends_on)).encode())
             return None if cache_folder is None else cache_folder / f"{part}-{key.hexdigest()[:32]}.blob"
 
-        self.decoder = KernelDecoder(
+        self.decoder: KernelDecoder = KernelDecoder(
             config.decoder,
             self.weights,
             weight_format=weight_format,
@@ -98,7 +99,23 @@ class KernelRuntime(ProcessorRuntime):
         return f"kernels {fastvlm.__version__}"
 
     def prepare(self, layout: TileLayout) -> None:
-        """Nothing: pictures of all sizes go through the same kernels."""
+        """Begin to take memory for images of a layout, and to fetch the weights, in another thread.
+
+        What fails is told by `encode`.
+        """
+        thread = threading.Thread(target=self._prepare, args=(layout,), name="prepare encoder", daemon=True)
+        with contextlib.suppress(RuntimeError):  # of a system that has no more threads
+            thread.start()
+
+    def _prepare(self, layout: TileLayout) -> None:
+        self._encoder.fetch()
+        # Not where a picture is being encoded: that one has memory.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._encoder.prepare(layout.num_tiles, layout.tile_height_px, layout.tile_width_px)
+            finally:
+                self._lock.release()
+        self.decoder.fetch()
 
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
