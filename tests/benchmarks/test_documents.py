@@ -22,6 +22,7 @@ from fastvlm.benchmarks.training_steps import GradientDifference, StepRow, Train
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text()
 WORDS = " ".join(DOCUMENT.split())
+README = " ".join((ROOT / "README.md").read_text().split())
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 DECISION = " ".join(
     (ROOT / "docs" / "decisions" / "0015-own-kernels-for-training-on-processors.md").read_text().split()
@@ -49,7 +50,7 @@ def rows_of(name: str, *, size_px: int | None = None) -> tuple[Row, ...]:
 
 @pytest.mark.parametrize(
     ("name", "size_px"),
-    [("bench-0.5b", None), ("bench-0.5b-onnxruntime", None), ("bench-0.5b-epyc", 1024), ("bench-0.5b-avx2", 1024)],
+    [("bench-0.5b", None), ("bench-0.5b-amx", None), ("bench-0.5b-onnxruntime", None), ("bench-0.5b-avx2", 1024)],
 )
 def test_first_tokens_are_the_stored_ones(name: str, size_px: int | None) -> None:
     stored = read(name)
@@ -58,11 +59,55 @@ def test_first_tokens_are_the_stored_ones(name: str, size_px: int | None) -> Non
     assert any(f"{rate:.{digits}f} tera-operations" in WORDS for rate in rates for digits in (2, 3))
 
 
-def test_ratios_of_first_tokens_are_the_stored_ones() -> None:
+def test_ratios_of_our_kernels_are_the_stored_ones() -> None:
     rows = {row.system: row for row in rows_of("bench-0.5b", size_px=1024)}
     first_ms = {name: row.ttft_ms.median for name, row in rows.items() if row.ttft_ms}
     rates = {name: row.decode_tokens_per_second.median for name, row in rows.items() if row.decode_tokens_per_second}
-    shares = [row.second_ttft_ms.median / first_ms[name] for name, row in rows.items() if row.second_ttft_ms]
+    usual, best = (
+        first_ms["transformers"],
+        min(first_ms["transformers-channels-last"], first_ms["transformers-compiled"]),
+    )
+    ours = [f"fastvlm-kernels{bits}" for bits in ("", "-int8", "-int4")]
+    graphs = [f"fastvlm-openvino{bits}" for bits in ("", "-int8", "-int4")]
+    memory = [(rows[graph].peak_memory_mb or 0) - (rows[own].peak_memory_mb or 0) for own, graph in pairs(ours, graphs)]
+    words = [rates[name] / rates["transformers"] for name in ours]
+    shares = [row.second_ttft_ms.median / first_ms[name] for name in ours if (row := rows[name]).second_ttft_ms]
+    floors = {name: first_ms[name] / (rows[name].floor_ttft_ms or 1) for name in rows}
+    told = (
+        f"comes {usual / first_ms[ours[0]]:.1f} times as soon as transformers' in bfloat16 and "
+        f"{usual / first_ms[ours[1]]:.1f} times in eight bits; against the best of transformers' forms it is "
+        f"{best / first_ms[ours[0]]:.1f} and {best / first_ms[ours[1]]:.1f} times.",
+        f"Words follow {words[0]:.1f} times as fast as transformers' in bfloat16, {words[1]:.1f} times with `int8` and "
+        f"{words[2]:.1f} times with `int4`.",
+        "words come {:.1f}, {:.1f} and {:.1f} times as fast".format(
+            *(rates[own] / rates[graph] for own, graph in pairs(ours, graphs))
+        ),
+        "the first token {:.2f}, {:.2f} and {:.2f} times as soon, in {:.0f}, {:.0f} and {:.0f} MB less".format(
+            *(first_ms[graph] / first_ms[own] for own, graph in pairs(ours, graphs)), *memory
+        ),
+        f"ours is at {floors[ours[0]]:.2f} times the floor, and transformers as it comes at "
+        f"{floors['transformers']:.1f} times",
+        f"ours is at {2 * floors[ours[1]]:.1f} times that one",
+        f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % of the first at 1024 px",
+    )
+    assert [each for each in told if each not in WORDS] == []
+    in_readme = (
+        f"{usual / first_ms[ours[0]]:.1f} times as soon as transformers' as it is loaded, and in eight bits "
+        f"{usual / first_ms[ours[1]]:.1f} times; "
+        f"{best / first_ms[ours[0]]:.1f} and {best / first_ms[ours[1]]:.1f} times as soon as its best",
+        f"{words[0]:.1f} times as fast, in eight and four bits {words[1]:.1f} and {words[2]:.1f} times",
+    )
+    assert [each for each in in_readme if each not in README] == []
+
+
+def pairs(ours: list[str], graphs: list[str]) -> list[tuple[str, str]]:
+    return list(zip(ours, graphs, strict=True))
+
+
+def test_ratios_of_first_tokens_with_amx_are_the_stored_ones() -> None:
+    rows = {row.system: row for row in rows_of("bench-0.5b-amx", size_px=1024)}
+    first_ms = {name: row.ttft_ms.median for name, row in rows.items() if row.ttft_ms}
+    rates = {name: row.decode_tokens_per_second.median for name, row in rows.items() if row.decode_tokens_per_second}
     ours, eight = first_ms["fastvlm-openvino"], first_ms["fastvlm-openvino-int8"]
     usual, float32 = first_ms["transformers"], first_ms["transformers-float32"]
     best = min(first_ms["transformers-channels-last"], first_ms["transformers-compiled"])
@@ -73,7 +118,6 @@ def test_ratios_of_first_tokens_are_the_stored_ones() -> None:
         f"transformers' forms it is {best / ours:.1f} and {best / eight:.1f} times.",
         f"Words follow {words['fastvlm-openvino']:.1f} times as fast as transformers' in bfloat16, "
         f"{words['fastvlm-openvino-int8']:.1f} times with `int8` and {words['fastvlm-openvino-int4']:.1f} times with",
-        f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % of the first at 1024 px",
     )
     assert all(each in WORDS for each in told)
 
@@ -89,13 +133,16 @@ def test_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
     assert f"ONNX Runtime {read('bench-0.5b-onnxruntime')['versions']['onnxruntime']}" in DOCUMENT
 
 
-@pytest.mark.parametrize("name", ["bench-0.5b", "bench-0.5b-onnxruntime"])
-def test_ours_is_the_soonest_at_every_size(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [("bench-0.5b", "kernels"), ("bench-0.5b-amx", "openvino"), ("bench-0.5b-onnxruntime", "openvino")],
+)
+def test_ours_is_the_soonest_at_every_size(name: str, engine: str) -> None:
     """What the page says of it: in each precision, beside every peer."""
     for size_px in (512, 768, 1024, 1536):
         first_ms = {row.system: row.ttft_ms.median for row in rows_of(name, size_px=size_px) if row.ttft_ms}
         peers = [value for system, value in first_ms.items() if not system.startswith("fastvlm")]
-        ours = [value for system, value in first_ms.items() if system.startswith("fastvlm-openvino")]
+        ours = [value for system, value in first_ms.items() if system.startswith(f"fastvlm-{engine}")]
         assert len(ours) == 3 and max(ours) < min(peers)
 
 
@@ -130,6 +177,18 @@ def test_what_bits_cost_is_the_stored_score(place: int, name: str) -> None:
     for entry in (*stored["families"], {**stored["overall"], "family": "overall"}):
         (line,) = (line for line in table if line.startswith(f"| {entry['family']} |"))
         assert line.split(" | ")[place].removesuffix(" |") == f"{100 * entry['accuracy']:.1f}"
+
+
+def test_what_bits_cost_is_told_as_stored() -> None:
+    exact = read("documents-float32")["overall"]["accuracy"]
+
+    def told(name: str) -> str:
+        points = 100 * (read(f"documents-{name}")["overall"]["accuracy"] - exact)
+        return f"{'gains' if points > 0 else 'loses'} {abs(points):.1f}"
+
+    for end, before in (("", "Of 1,600 questions"), ("-openvino", "in either format,")):
+        bits = [told(f"{name}{end}") for name in ("bfloat16", "int8", "int4")]
+        assert f"{before} bfloat16 {bits[0]} points, `int8` {bits[1]} and `int4` {bits[2]}" in WORDS
 
 
 def test_the_embedded_models_times_are_the_stored_ones() -> None:
