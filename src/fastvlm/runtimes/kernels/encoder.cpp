@@ -59,10 +59,8 @@ class Encoder {
 
   // Have the largest maps of such pictures before there are any.
   void prepare_for(int count, int height, int width) {
-    for (Map* map : {&now_, &spare_}) {
-      map->shape(count, shape_.stem_spatial.num_in, height / 4, width / 4);
-      map->warm();
-    }
+    for (Map* map : {&now_, &spare_})
+      if (map->shape(count, shape_.stem_spatial.num_in, height / 4, width / 4)) map->warm();
   }
 
   void encode(const float* pixels, int count, int height, int width) {

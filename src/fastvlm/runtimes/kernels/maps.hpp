@@ -24,12 +24,13 @@ class Map {
  public:
   int count = 0, channels = 0, height = 0, width = 0;
 
-  // Have this shape. What is inside is anything, what is around it zeros.
-  void shape(int new_count, int new_channels, int new_height, int new_width) {
-    if (new_count == count && new_channels == channels && new_height == height && new_width == width) return;
+  // Have this shape. What is inside is anything, what is around it zeros. Returns whether memory was taken for it.
+  bool shape(int new_count, int new_channels, int new_height, int new_width) {
+    if (new_count == count && new_channels == channels && new_height == height && new_width == width) return false;
     count = new_count, channels = new_channels, height = new_height, width = new_width;
     const size_t size = count * tile_stride();
-    if (size > room_) {
+    const bool is_larger = size > room_;
+    if (is_larger) {
       room_ = 0;
       numbers_.reset();
       // Neighbours of a column lie far apart: in large pages the processor finds them sooner.
@@ -46,12 +47,11 @@ class Map {
 #endif
     }
     clear_border();
+    return is_larger;
   }
 
-  // Have the memory already: the system gives it page by page, when it is first written to.
-  void warm() {
-    std::fill_n(numbers_.get(), count * tile_stride(), 0.0f);
-  }
+  // Write to all of it: the system gives memory page by page, when it is first written to.
+  void warm() { std::fill_n(numbers_.get(), count * tile_stride(), 0.0f); }
 
   void clear_border() {
     for (int tile = 0; tile < count; ++tile) {
