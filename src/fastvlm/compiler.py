@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -28,9 +29,16 @@ class NoLibraryError(Exception):
 
 def reason_against_compiling() -> str | None:
     """Why nothing is to be compiled: it is switched off, or there is no compiler; None where it can be."""
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no"):
+    if is_switched_off():
         return f"{SWITCH} says so"
-    return None if _compiler() else f"no C++ compiler was found ({os.environ.get('CXX') or ', '.join(_COMPILERS)})"
+    named = os.environ.get("CXX")
+    looked_for = f"CXX is {named}" if named else ", ".join(_COMPILERS)
+    return None if _compiler() else f"no C++ compiler was found ({looked_for})"
+
+
+def is_switched_off() -> bool:
+    """Whether the user wants nothing that is compiled."""
+    return os.environ.get(SWITCH, "").lower() in ("off", "0", "no")
 
 
 def compiled_library(
@@ -46,23 +54,34 @@ def compiled_library(
     depends_on: what else the library must be made anew for. A compiler that fails is not asked again for a day; a
     library that is not as it was written is made anew. Raises NoLibraryError.
     """
-    compiler, reason = _compiler(), reason_against_compiling()
-    if reason is not None or compiler is None:
-        raise NoLibraryError(reason)
     tuning = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    command = [compiler, "-O3", tuning, "-std=c++20", "-shared", "-fPIC", *flags, *map(str, sources), *libraries]
+    arguments = ["-O3", tuning, "-std=c++20", "-shared", "-fPIC", *flags, *map(str, sources), *libraries]
+    compiler, reason = _compiler(), reason_against_compiling()
     try:
         texts = [source.read_text() for source in (*sources, *headers)]
-        depends = (texts, depends_on, describe_processor(), platform.libc_ver(), _version_of(compiler), command)
-        place = cache_folder() / "kernels" / hashlib.sha256(repr(depends).encode()).hexdigest()[:24]
-        library, failure = place.with_suffix(".so"), place.with_suffix(".failed")
+        what = _key(texts, arguments, depends_on, describe_processor(), platform.libc_ver())
+        folder = cache_folder() / "kernels"
+        if compiler is None:
+            # Where one has been before, as in an image that was built in stages, its library will do.
+            found = [] if is_switched_off() else [*filter(_is_whole, sorted(folder.glob(f"{what}-*.so")))]
+            if not found:
+                raise NoLibraryError(reason)
+            return found[0]
+        if reason is not None:
+            raise NoLibraryError(reason)
+        library = folder / f"{what}-{_key(compiler, _version_of(compiler[0]))}.so"
         if not _is_whole(library):
+            failure = library.with_suffix(".failed")
             _raise_known(failure)
             library.parent.mkdir(parents=True, exist_ok=True)
-            _compile(command, library, failure)
+            _compile([*compiler, *arguments], library, failure)
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
-        raise NoLibraryError(str(error)) from error
+        raise NoLibraryError(f"{error}; is FASTVLM_CACHE a folder that can be written to?") from error
     return library
+
+
+def _key(*depends_on: object) -> str:
+    return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:24]
 
 
 def _compile(command: Sequence[str], library: Path, failure: Path) -> None:
@@ -76,8 +95,10 @@ def _compile(command: Sequence[str], library: Path, failure: Path) -> None:
             with temporary.open("ab") as stream:
                 stream.write(digest)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        told = str(error.stderr or "").splitlines()
-        reason = f"{command[0]} failed: {next((line for line in told if 'error' in line), error)}"
+        lines = str(error.stderr or "").splitlines()
+        is_late = isinstance(error, subprocess.TimeoutExpired)
+        ending = f"it took longer than {_PATIENCE_S} s" if is_late else "it says no more"
+        reason = f"{command[0]} failed: {next((line for line in lines if 'error' in line), ending)}"
         write_whole(failure, reason)
         raise NoLibraryError(reason) from error
 
@@ -100,6 +121,8 @@ def _version_of(compiler: str) -> tuple[str, int, int]:
     return str(path), status.st_size, status.st_mtime_ns
 
 
-def _compiler() -> str | None:
-    named = os.environ.get("CXX")
-    return next(filter(shutil.which, [named] if named else _COMPILERS), None)
+def _compiler() -> list[str] | None:
+    """A command, which `CXX` may give arguments."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    commands = [named] if named else [[name] for name in _COMPILERS]
+    return next((command for command in commands if shutil.which(command[0])), None)

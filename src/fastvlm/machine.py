@@ -98,6 +98,11 @@ def has_instruction(name: str) -> bool:
     return name in re.findall(r"\w+", describe_processor())
 
 
+def num_processors() -> int:
+    """Processors that this process may run on, as the system counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def num_cores() -> int:
     """Cores that this process may keep busy: two threads of one core count once, and a container has its share."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -31,7 +31,8 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     finished = run("ask", picture, "What is this?", "--model", parrot, "--max-new-tokens", "4", "--json")
     answer = json.loads(finished.stdout)
     assert finished.stderr == ""
-    assert set(answer) == {"answer", "usage", "timings", "model", "finish_reason", "confidence", "is_unsure", "box"}
+    told = {"answer", "usage", "timings", "model", "runtime", "finish_reason", "confidence", "is_unsure", "box"}
+    assert set(answer) == told and " cpu " in answer["runtime"]
     assert (answer["answer"], answer["finish_reason"], answer["model"]) == ("aaaa", "length", str(parrot))
     usage = answer["usage"]
     assert usage["completion_tokens"] == 4
@@ -118,7 +119,9 @@ def test_timings_are_told_on_stderr(run: Run, parrot: Path, picture: Path) -> No
     assert re.fullmatch(r"Generation: 3 tokens, [\d.]+ tokens-per-sec, ended by length", generation)
     assert "prefill" in phases
     assert re.fullmatch(
-        r"Total: \d+ ms, after \d+ ms of loading \(\d+ of them compiled graphs\), at most \d+ MB of memory", total
+        r"Total: \d+ ms by \w+ cpu [\w ]+, after \d+ ms of loading \(\d+ of them compiling and packing\), "
+        r"at most \d+ MB of memory",
+        total,
     )
 
 

@@ -17,7 +17,9 @@ from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.compiler import SWITCH, NoLibraryError, compiled_library
 from fastvlm.errors import GenerationError, PromptError
+from fastvlm.machine import num_processors
 from fastvlm.runtimes.kernels import library, packed
+from fastvlm.runtimes.kernels import runtime as runtime_module
 from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
 from fastvlm.runtimes.kernels.packed import packed_weights
 from fastvlm.runtimes.kernels.packing import Packing
@@ -130,6 +132,38 @@ def test_a_library_that_is_damaged_is_compiled_anew(tmp_path: Path, monkeypatch:
         library.unlink()  # this process has the one that it loaded
         library.write_bytes(damaged)
         assert compiled_library([source], flags=[]).read_bytes() == whole
+
+
+@needs_kernels
+def test_a_library_serves_where_its_compiler_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path))
+    source = tmp_path / "source.cpp"
+    source.write_text('extern "C" int answer() { return 42; }')
+    monkeypatch.setenv("CXX", "c++ -DUNUSED")  # which may have arguments
+    library_path = compiled_library([source], flags=[])
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    assert compiled_library([source], flags=[]) == library_path
+    for flags, switch in ((["-O1"], "on"), ([], "off")):
+        monkeypatch.setenv(SWITCH, switch)
+        with pytest.raises(NoLibraryError, match=r"CXX is /nowhere/c\+\+" if switch == "on" else SWITCH):
+            compiled_library([source], flags=flags)
+
+
+@needs_kernels
+def test_more_threads_than_processors_are_not_taken(
+    tensors: dict[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    real = runtime_module.KernelEncoder
+
+    def encoder(*rest: object, num_threads: int, **named: object) -> object:
+        given.append(num_threads)
+        return real(*rest, num_threads=num_threads, **named)
+
+    monkeypatch.setattr(runtime_module, "KernelEncoder", encoder)
+    for asked in (1, 4096):
+        KernelRuntime(CONFIG, tensors, num_threads=asked)
+    assert given == [1, num_processors()]
 
 
 def test_a_compiler_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

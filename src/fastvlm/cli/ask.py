@@ -54,7 +54,7 @@ def ask_command(
     assistant = load_assistant(options)
     if as_json:
         answer = assistant.ask(messages, **overrides)
-        print_json(_as_dict(answer, options["model"] or EMBEDDED))
+        print_json(_as_dict(answer, options["model"] or EMBEDDED, assistant.runtime.name))
     else:
         stream = assistant.stream(messages, **overrides)
         with answer_line() as write:
@@ -68,7 +68,7 @@ def ask_command(
             note_if_cut(answer.finish_reason)
         note_if_unsure(answer.confidence, is_unsure=answer.is_unsure)
     if timings:
-        _note_timings(answer)
+        _note_timings(answer, assistant.runtime.name)
 
 
 def _pictures_and_question(words: tuple[str, ...], prompt: str | None) -> tuple[tuple[str, ...], str]:
@@ -112,12 +112,13 @@ def _has_broken_characters(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _as_dict(answer: Answer, model: str) -> dict[str, object]:
+def _as_dict(answer: Answer, model: str, runtime: str) -> dict[str, object]:
     return {
         "answer": answer.text,
         "usage": asdict(answer.usage),
         "timings": {name: None if value is None else round(value, 3) for name, value in asdict(answer.timings).items()},
         "model": model,
+        "runtime": runtime,
         "finish_reason": answer.finish_reason,
         "confidence": round(answer.confidence, 4),
         "is_unsure": answer.is_unsure,
@@ -125,7 +126,7 @@ def _as_dict(answer: Answer, model: str) -> dict[str, object]:
     }
 
 
-def _note_timings(answer: Answer) -> None:
+def _note_timings(answer: Answer, runtime: str) -> None:
     usage, timings = answer.usage, answer.timings
     rate = 1000 / timings.decode_per_token_ms if timings.decode_per_token_ms else 0.0
     prompt_rate = 1000 * usage.prompt_tokens / timings.prefill_ms if timings.prefill_ms else 0.0
@@ -135,5 +136,5 @@ def _note_timings(answer: Answer) -> None:
     note("Phases: " + ", ".join(f"{name} {getattr(timings, f'{name}_ms'):.1f} ms" for name in PHASES))
     peak_mb = timings.peak_memory_mb
     memory = "" if peak_mb is None else f", at most {peak_mb:.0f} MB of memory"
-    loading = f"{timings.load_ms:.0f} ms of loading ({timings.load_compile_ms:.0f} of them compiled graphs)"
-    note(f"Total: {timings.total_ms:.0f} ms, after {loading}{memory}")
+    loading = f"{timings.load_ms:.0f} ms of loading ({timings.load_compile_ms:.0f} of them compiling and packing)"
+    note(f"Total: {timings.total_ms:.0f} ms by {runtime}, after {loading}{memory}")

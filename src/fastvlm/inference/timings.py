@@ -60,7 +60,7 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadTimings:
-    """Milliseconds that loading a model took, and those of it that went into compiled graphs."""
+    """Milliseconds that loading a model took, and those of it that went into compiling and packing."""
 
     load_ms: float = 0.0
     load_compile_ms: float = 0.0

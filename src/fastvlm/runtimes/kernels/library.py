@@ -146,8 +146,12 @@ _STRUCTURES = (Matrix, Layer, DecoderShape, Sequence, Pointwise, Depthwise, Bloc
 
 def reason_against() -> str | None:
     """Why the kernels cannot be had here, before anything is compiled; None where nothing speaks against it."""
+    return _reason_of_processor() or reason_against_compiling()
+
+
+def _reason_of_processor() -> str | None:
     missing = [name for name in _INSTRUCTIONS if not has_instruction(name)]
-    return f"this processor has no {', '.join(missing)}" if missing else reason_against_compiling()
+    return f"this processor has no {', '.join(missing)}" if missing else None
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ class Library:
 def load() -> Library:
     """The library, compiled before or now, which takes a few seconds. Raises NoLibraryError."""
     started_s = time.perf_counter()
-    reason = reason_against()
+    # Without a compiler there may still be a library from before.
+    reason = _reason_of_processor()
     if reason is not None:
         raise NoLibraryError(reason)
     path = compiled_library(_SOURCES, headers=_HEADERS, flags=["-pthread"])

@@ -16,7 +16,7 @@ from fastvlm.batches import PixelTiles, VisualTokens
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import GenerationError
 from fastvlm.files import fingerprint
-from fastvlm.machine import num_cores
+from fastvlm.machine import num_cores, num_processors
 from fastvlm.models.config import VLMConfig
 from fastvlm.runtimes.checks import check_pixels, check_visual_tokens
 from fastvlm.runtimes.kernels import decoder_packing, encoder_packing, library
@@ -38,8 +38,9 @@ def suits(config: VLMConfig) -> bool:
 class KernelRuntime(ProcessorRuntime):
     """Computes a model that `suits` in our own kernels, in bfloat16, from the tensors of a checkpoint by our names.
 
-    num_threads: None for one on each core. cache_folder: where packed weights are kept, None to keep none.
-    weight_format: bits of the decoder's matrices, None for bfloat16; in fewer bits their inputs have eight bits too.
+    num_threads: None for one on each core, never more than there are processors. cache_folder: where packed weights
+    are kept, None to keep none. weight_format: bits of the decoder's matrices, None for bfloat16; in fewer bits their
+    inputs have eight bits too.
     encoder_ranges: as `openvino.calibration` measures them; beside a weight_format they let the encoder compute in
     eight bits.
     Raises NoLibraryError where there are no kernels, CheckpointError for tensors that are missing, unexpected or
@@ -61,7 +62,8 @@ class KernelRuntime(ProcessorRuntime):
         if num_threads is not None and num_threads < 1:
             raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
         started_s = time.perf_counter()
-        threads = num_threads or num_cores()
+        # More would wait for one another, busily.
+        threads = min(num_threads or num_cores(), num_processors())
         ranges = self.ranges
         files = fingerprint({tensor.file for tensor in self.tensors.values()})
 
