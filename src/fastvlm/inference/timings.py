@@ -26,9 +26,10 @@ Step = TypeVar("Step")
 class Timings:
     """Milliseconds of one answer; of a whole batch where several questions were answered together.
 
-    load_ms: loading the model, once and before the question. load_compile_ms: the part of it that compiled graphs,
-    or took them from the cache. image_read_ms: opening and decoding pictures. preprocess_ms: resizing and
-    normalising. compile_ms: compiling what a picture of a new size, or a long new part of a prompt, needs.
+    load_ms: loading the model, once and before the question. load_compile_ms: the part of it that went into compiling
+    and packing, or into taking what came of it from the cache. image_read_ms: opening and decoding pictures.
+    preprocess_ms: resizing and normalising. compile_ms: compiling what a picture of a new size, or a long new part of a
+    prompt, needs.
     encode_ms: pixels to the encoder's features, next to nothing for an image that is in the cache. project_ms:
     features to visual tokens. tokenize_ms: messages to token ids. embed_ms: token ids and visual tokens to
     embeddings. prefill_ms: reading the prompt and choosing the first token. decode_ms: all later tokens, and text
