@@ -162,6 +162,10 @@ void convolve_area(const Depthwise& layer, const Map& map, const Area& area, con
         const float* rows[kSize];
         for (int tap = 0; tap < kSize; ++tap)
           rows[tap] = map.at(area.tile, row * kStride + tap - kSize / 2, area.first_column * kStride - kSize / 2) + channel;
+        // The next channels of the last of these rows: neighbours lie too far apart to be fetched before they are read.
+        for (int column = 0; column < area.num_columns() * kStride + kSize - 1; ++column)
+          _mm_prefetch(reinterpret_cast<const char*>(rows[kSize - 1] + static_cast<size_t>(column) * layer.num_in +
+                                                     kLanes), _MM_HINT_T0);
         convolve_row<kSize, kStride>(rows, layer.num_in, weights, bias, area.num_columns(),
                                      [&](int column, __m512 numbers) {
                                        store(row - area.first_row, column, output, numbers);
