@@ -123,6 +123,9 @@ def _version_of(compiler: str) -> tuple[str, int, int]:
 
 def _compiler() -> list[str] | None:
     """A command, which `CXX` may give arguments."""
-    named = shlex.split(os.environ.get("CXX", ""))
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError:  # a quotation mark too many
+        return None
     commands = [named] if named else [[name] for name in _COMPILERS]
     return next((command for command in commands if shutil.which(command[0])), None)

@@ -100,18 +100,22 @@ def has_instruction(name: str) -> bool:
 
 def num_processors() -> int:
     """Processors that this process may run on, as the system counts them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(_allowed_processors())
 
 
 def num_cores() -> int:
     """Cores that this process may keep busy: two threads of one core count once, and a container has its share."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    allowed = _allowed_processors()
     cores = set()
     for block in _text_of("/proc/cpuinfo").split("\n\n"):
         values = dict(re.findall(r"^(processor|physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE))
         if len(values) == 3 and int(values["processor"]) in allowed:
             cores.add((values["physical id"], values["core id"]))
     return max(1, min(len(cores) or len(allowed), _share_of_cores()))
+
+
+def _allowed_processors() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _share_of_cores() -> int:

@@ -298,6 +298,7 @@ def test_two_processes_compile_and_pack_at_once_without_torch_or_openvino(tmp_pa
     [
         (SWITCH, "off", "avx512_vnni avx512_bf16", f"{SWITCH} says so"),
         ("CXX", "/nowhere/c++", "avx512_vnni avx512_bf16", "no C\\+\\+ compiler was found"),
+        ("CXX", "c++ 'half", "avx512_vnni avx512_bf16", "no C\\+\\+ compiler was found"),
         ("CXX", "false", "avx512_vnni avx512_bf16", "false failed"),
         ("CXX", "false", "avx512_vnni", "this processor has no avx512_bf16"),
     ],

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from fastvlm.errors import GenerationError
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import PRESETS as ENCODERS
 from fastvlm.runtimes.kernels.library import reason_against
-from fastvlm.runtimes.protocol import Embeddings, Runtime
+from fastvlm.runtimes.protocol import Embeddings, Runtime, WeightFormat
 
 if TYPE_CHECKING:
     from fastvlm.benchmarks.transformers_peer import TransformersForm
@@ -63,38 +63,24 @@ class OurSystem:
 Builder = Callable[[str, Path, str, int], System]
 
 
-def _openvino(weight_format: Literal["int8", "int4"] | None) -> Builder:
+def _on_processor(engine: Literal["kernels", "openvino"], weight_format: WeightFormat | None) -> Builder:
     def build(shape: str, folder: Path, precision: str, num_threads: int) -> System:
-        from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
-
         config, tensors = shape_config(shape), tensors_of(folder)
-        runtime = OpenVINORuntime(
-            config,
-            tensors,
-            dtype=precision,
-            num_threads=num_threads,
-            cache_folder=folder / "compiled",
-            weight_format=weight_format,
-            encoder_ranges=None if weight_format is None else _ranges(config, tensors, folder),
-        )
-        return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
+        given: dict[str, Any] = {
+            "num_threads": num_threads,
+            "cache_folder": folder / "compiled",
+            "weight_format": weight_format,
+            "encoder_ranges": None if weight_format is None else _ranges(config, tensors, folder),
+        }
+        runtime: Runtime
+        if engine == "kernels":
+            from fastvlm.runtimes.kernels.runtime import KernelRuntime
 
-    return build
+            runtime = KernelRuntime(config, tensors, **given)
+        else:
+            from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 
-
-def _kernels(weight_format: Literal["int8", "int4"] | None) -> Builder:
-    def build(shape: str, folder: Path, _: str, num_threads: int) -> System:
-        from fastvlm.runtimes.kernels.runtime import KernelRuntime
-
-        config, tensors = shape_config(shape), tensors_of(folder)
-        runtime = KernelRuntime(
-            config,
-            tensors,
-            num_threads=num_threads,
-            cache_folder=folder / "compiled",
-            weight_format=weight_format,
-            encoder_ranges=None if weight_format is None else _ranges(config, tensors, folder),
-        )
+            runtime = OpenVINORuntime(config, tensors, dtype=precision, **given)
         return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
     return build
@@ -263,20 +249,25 @@ class SystemKind:
 _ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
-def _kernels_kind(weight_format: Literal["int8", "int4"] | None) -> SystemKind:
+def _kind_on_processor(engine: Literal["kernels", "openvino"], weight_format: WeightFormat | None) -> SystemKind:
+    build = _on_processor(engine, weight_format)
+    if engine == "openvino":
+        return SystemKind(build, ("openvino",), is_ours=True, keeps_graphs=True)
     # Whether or not weights are fewer bits, everything between them is in bfloat16.
-    return SystemKind(
-        _kernels(weight_format), (), is_ours=True, keeps_graphs=True, needs_kernels=True, only_precision="bfloat16"
-    )
+    return SystemKind(build, (), is_ours=True, keeps_graphs=True, needs_kernels=True, only_precision="bfloat16")
 
 
 SYSTEMS: dict[str, SystemKind] = {
-    "fastvlm-kernels": _kernels_kind(None),
-    "fastvlm-kernels-int8": _kernels_kind("int8"),
-    "fastvlm-kernels-int4": _kernels_kind("int4"),
-    "fastvlm-openvino": SystemKind(_openvino(None), ("openvino",), is_ours=True, keeps_graphs=True),
-    "fastvlm-openvino-int8": SystemKind(_openvino("int8"), ("openvino",), is_ours=True, keeps_graphs=True),
-    "fastvlm-openvino-int4": SystemKind(_openvino("int4"), ("openvino",), is_ours=True, keeps_graphs=True),
+    "fastvlm-kernels": _kind_on_processor("kernels", None),
+    "fastvlm-kernels-int8": _kind_on_processor("kernels", "int8"),
+    "fastvlm-kernels-int4": _kind_on_processor("kernels", "int4"),
+    "fastvlm-openvino": _kind_on_processor("openvino", None),
+    "fastvlm-openvino-int8": SystemKind(
+        _on_processor("openvino", "int8"), ("openvino",), is_ours=True, keeps_graphs=True
+    ),
+    "fastvlm-openvino-int4": SystemKind(
+        _on_processor("openvino", "int4"), ("openvino",), is_ours=True, keeps_graphs=True
+    ),
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
     "transformers": SystemKind(_transformers("as it comes"), ("torch", "transformers", "timm")),
     # What loading gave without `dtype` before transformers 5, and still gives for weights stored in float32.
