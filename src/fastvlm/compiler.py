@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fastvlm.files import replacing, write_whole
@@ -55,11 +57,11 @@ def compiled_library(
     library that is not as it was written is made anew. Raises NoLibraryError.
     """
     tuning = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    arguments = ["-O3", tuning, "-std=c++20", "-shared", "-fPIC", *flags, *map(str, sources), *libraries]
+    arguments = ["-O3", tuning, "-std=c++20", "-fPIC", *flags]
     compiler, reason = _compiler(), reason_against_compiling()
     try:
         texts = [source.read_text() for source in (*sources, *headers)]
-        what = _key(texts, arguments, depends_on, describe_processor(), platform.libc_ver())
+        what = _key(texts, arguments, libraries, depends_on, describe_processor(), platform.libc_ver())
         folder = cache_folder() / "kernels"
         if compiler is None:
             # Where one has been before, as in an image that was built in stages, its library will do.
@@ -74,7 +76,7 @@ def compiled_library(
             failure = library.with_suffix(".failed")
             _raise_known(failure)
             library.parent.mkdir(parents=True, exist_ok=True)
-            _compile([*compiler, *arguments], library, failure)
+            _compile([*compiler, *arguments], sources, libraries, library, failure)
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
         raise NoLibraryError(f"{error}; is FASTVLM_CACHE a folder that can be written to?") from error
     return library
@@ -84,12 +86,16 @@ def _key(*depends_on: object) -> str:
     return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:24]
 
 
-def _compile(command: Sequence[str], library: Path, failure: Path) -> None:
+def _compile(
+    command: Sequence[str], sources: Sequence[Path], libraries: Sequence[str], library: Path, failure: Path
+) -> None:
     try:
-        with replacing(library) as temporary:
-            subprocess.run(
-                [*command, "-o", str(temporary)], check=True, capture_output=True, text=True, timeout=_PATIENCE_S
+        with replacing(library) as temporary, tempfile.TemporaryDirectory() as folder:
+            objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
+            _run_together(
+                [*command, "-c", str(source), "-o", name] for source, name in zip(sources, objects, strict=True)
             )
+            _run_together([[*command, "-shared", *objects, *libraries, "-o", str(temporary)]])
             # What stands behind a library is not read by whoever loads it.
             digest = hashlib.sha256(temporary.read_bytes()).digest()
             with temporary.open("ab") as stream:
@@ -101,6 +107,22 @@ def _compile(command: Sequence[str], library: Path, failure: Path) -> None:
         reason = f"{command[0]} failed: {next((line for line in lines if 'error' in line), ending)}"
         write_whole(failure, reason)
         raise NoLibraryError(reason) from error
+
+
+def _run_together(commands: Iterable[Sequence[str]]) -> None:
+    """Run commands side by side; with the first that fails or is late the others are given up, and it is raised."""
+    ends_s = time.monotonic() + _PATIENCE_S
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for command in commands:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            processes.append(stack.enter_context(process))
+            # A compiler that is asked to end ends the programs that it has started, too.
+            stack.callback(process.terminate)
+        for process in processes:
+            _, errors = process.communicate(timeout=max(0, ends_s - time.monotonic()))
+            if process.returncode != 0:
+                raise subprocess.CalledProcessError(process.returncode, process.args, stderr=errors)
 
 
 def _raise_known(failure: Path) -> None:

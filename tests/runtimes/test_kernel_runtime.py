@@ -203,11 +203,11 @@ def test_packed_weights_are_taken_from_their_file_where_it_is_whole(
 ) -> None:
     weights, path = Weights(tensors), tmp_path / "cache" / "packed.blob"
     packing = decoder_packing(CONFIG.decoder, weights, weight_format)
-    expected = bytes(packed_weights(packing, weights, None))
+    expected = bytes(packed_weights(packing, weights, None, num_threads=1))
     assert len(expected) == packing.num_bytes and any(expected)
     num_made = []
     pack = Packing.write
-    monkeypatch.setattr(Packing, "write", lambda self, into: (num_made.append(1), pack(self, into)))
+    monkeypatch.setattr(Packing, "write", lambda self, into, **how: (num_made.append(1), pack(self, into, **how)))
 
     def flipped(data: bytes) -> bytes:
         return bytes([data[0] ^ 1]) + data[1:]
@@ -215,7 +215,7 @@ def test_packed_weights_are_taken_from_their_file_where_it_is_whole(
     for damage in (None, lambda data: data, lambda data: data[:-1], lambda _: b"", lambda data: data[:99], flipped):
         if damage is not None:
             path.write_bytes(damage(path.read_bytes()))
-        assert bytes(packed_weights(packing, weights, path))[: packing.num_bytes] == expected
+        assert bytes(packed_weights(packing, weights, path, num_threads=3))[: packing.num_bytes] == expected
     assert len(num_made) == 5, "once for nothing and once for each file that is not whole"
     assert [file.name for file in path.parent.iterdir()] == ["packed.blob"]
 
@@ -226,8 +226,8 @@ def test_packed_weights_that_cannot_be_kept_are_told_of_and_done_without(
     weights = Weights(tensors)
     packing = decoder_packing(CONFIG.decoder, weights, "int8")
     (tmp_path / "file").write_text("")
-    expected = bytes(packed_weights(packing, weights, None))
-    assert bytes(packed_weights(packing, weights, tmp_path / "file" / "packed.blob")) == expected
+    expected = bytes(packed_weights(packing, weights, None, num_threads=1))
+    assert bytes(packed_weights(packing, weights, tmp_path / "file" / "packed.blob", num_threads=2)) == expected
     assert len(caplog.messages) == 1 and "FASTVLM_CACHE" in caplog.text
 
     def interrupted(*_: object) -> None:
@@ -235,7 +235,7 @@ def test_packed_weights_that_cannot_be_kept_are_told_of_and_done_without(
 
     monkeypatch.setattr(packed, "_digest", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        packed_weights(packing, weights, tmp_path / "cache" / "packed.blob")
+        packed_weights(packing, weights, tmp_path / "cache" / "packed.blob", num_threads=2)
     assert not any((tmp_path / "cache").iterdir())
 
 

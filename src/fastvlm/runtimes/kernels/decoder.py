@@ -83,7 +83,7 @@ class KernelDecoder:
         num_threads: int,
     ) -> None:
         self._config, self._library = config, kernels.load().functions
-        self._packed = Packed(decoder_packing(config, weights, weight_format), weights, path)
+        self._packed = Packed(decoder_packing(config, weights, weight_format), weights, path, num_threads=num_threads)
         shape = kernels.DecoderShape(
             config.width, config.feed_forward_width, config.num_layers, config.num_heads, config.num_key_value_heads,
             config.head_dim, config.vocabulary_size, config.norm_epsilon,

@@ -37,7 +37,7 @@ class KernelEncoder:
     ) -> None:
         self._config, self._library = config, kernels.load().functions
         packing = encoder_packing(EncoderLayers(config.vision, weights), config.decoder.width, ranges)
-        self._packed = Packed(packing, weights, path)
+        self._packed = Packed(packing, weights, path, num_threads=num_threads)
         packed, vision = self._packed, config.vision
         # The kernels read these, too.
         self._stages = (kernels.Stage * len(vision.depths))(*map(self._stage, range(len(vision.depths))))

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import logging
 import mmap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ _LOGGER = logging.getLogger(__name__)
 class Packed:
     """The packed weights of a decoder or an encoder in memory, for the kernels."""
 
-    def __init__(self, packing: Packing, weights: Weights, path: Path | None) -> None:
-        self._packing, self._values = packing, packed_weights(packing, weights, path)
+    def __init__(self, packing: Packing, weights: Weights, path: Path | None, *, num_threads: int) -> None:
+        self._packing, self._values = packing, packed_weights(packing, weights, path, num_threads=num_threads)
         self._address = np.frombuffer(self._values, np.uint8).ctypes.data
         self._is_fetched = False
 
@@ -73,17 +74,17 @@ def check_opened(handle: object, num_threads: int) -> None:
         raise GenerationError(f"Expected memory and {num_threads} threads, the system has not as many. Take fewer.")
 
 
-def packed_weights(packing: Packing, weights: Weights, path: Path | None) -> Any:
+def packed_weights(packing: Packing, weights: Weights, path: Path | None, *, num_threads: int) -> Any:
     """Packed weights from a file where it is whole, else made and kept there; path: None keeps none.
 
-    weights: what they are packed from.
+    weights: what they are packed from, by so many threads.
 
     A file that cannot be written is warned of and done without.
     """
     if path is not None:
         if (kept := _taken(packing, path)) is not None:
             return kept
-        keep(path, lambda: _write(packing, weights, path), what="packed weights")
+        keep(path, lambda: _write(packing, weights, path, num_threads), what="packed weights")
         if (kept := _taken(packing, path)) is not None:
             return kept
     values = np.zeros(packing.num_bytes, np.uint8)
@@ -92,19 +93,21 @@ def packed_weights(packing: Packing, weights: Weights, path: Path | None) -> Any
         values[offset : offset + piece.nbytes] = piece.reshape(-1).view(np.uint8)
 
     with released(weights.maps):
-        packing.write(into)
+        packing.write(into, num_threads=num_threads)
     return values
 
 
-def _write(packing: Packing, weights: Weights, path: Path) -> None:
+def _write(packing: Packing, weights: Weights, path: Path, num_threads: int) -> None:
     with replacing(path) as temporary:
         with temporary.open("w+b") as stream, released(weights.maps):
+            lock = threading.Lock()
 
             def into(offset: int, piece: StoredArray) -> None:
-                stream.seek(offset)
-                stream.write(piece.data)
+                with lock:
+                    stream.seek(offset)
+                    stream.write(piece.data)
 
-            packing.write(into)
+            packing.write(into, num_threads=num_threads)
             stream.truncate(packing.num_bytes)
         digest = _digest(temporary, packing.num_bytes)
         with temporary.open("ab") as end:

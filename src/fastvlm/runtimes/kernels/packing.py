@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,9 @@ LARGEST_HEAD = 256
 Write = Callable[[int, StoredArray], object]
 """Takes the place of some bytes in what is packed, and an array that holds them."""
 
-_ROWS_AT_ONCE = 128 * PANEL
+_ROWS_AT_ONCE = 8 * PANEL
+"""So few as stay in a core's cache while they are rounded."""
+
 _ALIGNMENT_BYTES = 64
 
 
@@ -74,7 +77,7 @@ class Matrix:
             yield f"{self.name}.scales", 4 * PANEL * self.num_panels
 
     def write(self, places: dict[str, int], into: Write) -> None:
-        """Make all of them, some thousand outputs at once."""
+        """Make all of them, some hundred outputs at once."""
         values = self.make()
         offset = places[self.name]
         for start in range(0, self.num_out, _ROWS_AT_ONCE):
@@ -108,10 +111,12 @@ class Packing:
                 self.places[name] = self.num_bytes
                 self.num_bytes += math.ceil(num_bytes / _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
-    def write(self, into: Write) -> None:
-        """Pack all weights, one piece after the other."""
-        for part in self._parts:
-            part.write(self.places, into)
+    def write(self, into: Write, *, num_threads: int) -> None:
+        """Pack all weights. into: is called from several threads."""
+        with ThreadPoolExecutor(num_threads, thread_name_prefix="fastvlm-packing") as pool:
+            # The first error is raised, and what has not been begun is left out then.
+            for _ in pool.map(lambda part: part.write(self.places, into), self._parts):
+                pass
 
 
 def below(*parts: StoredArray) -> StoredArray:
