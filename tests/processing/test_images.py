@@ -338,7 +338,7 @@ def test_a_truncated_jpeg_is_told_at_a_reduced_scale_too() -> None:
         read_image(encoded(noise, "JPEG")[:-2000], reduction=lambda *_: 2)
 
 
-@pytest.mark.parametrize("orientation", [1, 8])
+@pytest.mark.parametrize("orientation", [0, 1, 8, 9])
 def test_the_size_is_known_from_the_header_alone(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -28,7 +28,8 @@ MAX_PIXELS = 178_000_000
 _REFUSED_FORMATS = ("EPS", "WMF")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _EXIF_ORIENTATION = 0x0112
-_FIRST_TURNED_ORIENTATION = 5
+_TURNED_ORIENTATIONS = (5, 6, 7, 8)
+_CHANGED_ORIENTATIONS = (2, 3, 4, *_TURNED_ORIENTATIONS)
 
 Seen = TypeVar("Seen")
 
@@ -153,10 +154,14 @@ def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
 
 def _is_turned(image: Image.Image) -> bool:
     """Whether the camera's orientation exchanges width and height."""
+    return _orientation(image) in _TURNED_ORIENTATIONS
+
+
+def _orientation(image: Image.Image) -> object:
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1)) >= _FIRST_TURNED_ORIENTATION
+        return image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # broken metadata says nothing about the pixels
-        return False
+        return None
 
 
 def _check_size(image: Image.Image, *, name: str, max_pixels: int) -> None:
@@ -197,6 +202,8 @@ def _from_array(array: npt.NDArray[np.generic], *, max_pixels: int) -> UInt8Arra
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    if _orientation(image) not in _CHANGED_ORIENTATIONS:
+        return image  # `exif_transpose` would copy it
     try:
         return ImageOps.exif_transpose(image) or image
     except Exception:  # broken metadata says nothing about the pixels, which were read
@@ -214,7 +221,7 @@ def _to_rgb(image: Image.Image, *, source_format: str | None) -> UInt8Array:
         # What is transparent is drawn for paper; the colour that it hides is arbitrary.
         picture = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _scale_to_bytes(values: npt.NDArray[np.generic], *, is_sixteen_bit: bool) -> npt.NDArray[np.float64]:

@@ -41,11 +41,12 @@ class ImageProcessor:
 
     def __call__(self, image: UInt8Array) -> PixelTiles:
         """Turn a picture, uint8 of H x W x 3, into normalised tiles. Raises ImageError on other arrays."""
-        pictures = np.stack(self.pictures(image))
-        pixels: Float32Array = np.empty((len(pictures), 3, *pictures.shape[1:3]), dtype=np.float32)
-        for channel in range(3):
-            # Every level is in the table; `clip` only spares the check, and with it a copy.
-            np.take(self._table[channel], pictures[..., channel], out=pixels[:, channel], mode="clip")
+        pictures = self.pictures(image)
+        pixels: Float32Array = np.empty((len(pictures), 3, *pictures[0].shape[:2]), dtype=np.float32)
+        for tile, picture in zip(pixels, pictures, strict=True):
+            for channel in range(3):
+                # Every level is in the table; `clip` only spares the check, and with it a copy.
+                np.take(self._table[channel], picture[..., channel], out=tile[channel], mode="clip")
         return PixelTiles(pixels, self.layout(image.shape[1], image.shape[0]))
 
     def layout(self, width_px: int, height_px: int) -> TileLayout:
