@@ -1,6 +1,6 @@
 """What a checkpoint folder holds, whoever wrote it: its configuration, tokenizer and tensors by our names.
 
-Nothing here needs torch, and nothing is ever written.
+Nothing here needs torch, and nothing is ever written but to the cache.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fastvlm.checkpoints.names import NameTable
 from fastvlm.checkpoints.strict import COUNTER
 from fastvlm.checkpoints.tensors import FLOAT_DTYPES, StoredTensor, read_json, read_tensors, some
 from fastvlm.errors import CheckpointError
+from fastvlm.machine import cache_folder
 from fastvlm.processing.tokenizer import Tokenizer
 
 Layout = Literal["fastvlm", "apple", "transformers"]
@@ -93,7 +94,7 @@ def _read_own(folder: Path, raw: Mapping[str, Any]) -> StoredCheckpoint:
     config = config_from_dict(raw, where=where)
     tensors = read_tensors(folder)
     _refuse_quantised(tensors, folder)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = Tokenizer.from_folder(folder, cache_folder=cache_folder())
     if is_tied(tensors, declared=config.vlm.decoder.has_tied_head, where=where) != config.vlm.decoder.has_tied_head:
         word = "no" if config.vlm.decoder.has_tied_head else "a"
         raise CheckpointError(f"Expected {word} {HEAD_NAME} of its own in {folder}, as {CONFIG_FILE} says.")
@@ -117,7 +118,7 @@ def _read_foreign(folder: Path, raw: Mapping[str, Any], foreign: _Foreign) -> St
     stored = read_tensors(folder)
     _refuse_quantised(stored, folder)
     tensors = _renamed(stored, foreign, folder)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = Tokenizer.from_folder(folder, cache_folder=cache_folder())
     config = foreign.read_config(ForeignFolder(folder, raw, tensors, tokenizer))
     if _is_tied(config):
         tensors.pop(HEAD_NAME, None)
