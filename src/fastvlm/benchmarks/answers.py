@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +14,10 @@ from PIL import Image
 from rich.table import Table
 
 from fastvlm.batches import UInt8Array
+from fastvlm.benchmarks.commands import timed_ask
 from fastvlm.benchmarks.report import FORMAT_VERSION
 from fastvlm.benchmarks.runner import Spread
-from fastvlm.errors import DataError, GenerationError
+from fastvlm.errors import DataError
 from fastvlm.evaluation.kept import kept_documents
 from fastvlm.evaluation.provenance import describe_machine, identify_model, installed_versions
 from fastvlm.evaluation.report import ModelIdentity
@@ -115,13 +113,13 @@ def measure_answers(
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder:
         file = Path(folder) / "picture.png"
         Image.fromarray(np.ascontiguousarray(pictures[0])).save(file)
-        command = [sys.executable, "-m", "fastvlm", "ask", str(file), chosen[0].text, "--max-tokens", "1"]
-        command += [] if model is None else ["--model", model]
-        command += [] if num_threads is None else ["--threads", str(num_threads)]
+        arguments = [str(file), chosen[0].text]
+        arguments += [] if model is None else ["--model", model]
+        arguments += [] if num_threads is None else ["--threads", str(num_threads)]
         times_ms = []
         for number in range(num_starts + 1):
             report(f"start {number} of {num_starts}")
-            times_ms.append(_run_ms(command))
+            times_ms.append(timed_ask(arguments)[1])
     return AnswersReport(
         model=identify_model(model),
         runtime=assistant.runtime.name,
@@ -139,14 +137,3 @@ def measure_answers(
 def _ask_all(assistant: Assistant, asked: Sequence[tuple[str, UInt8Array]]) -> list[Answer]:
     """Ask about each picture, and leave the warm-ups out."""
     return [assistant.ask(question, images=picture) for question, picture in asked][_NUM_WARM_UPS:]
-
-
-def _run_ms(command: list[str]) -> float:
-    start = time.perf_counter()
-    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    elapsed_ms = 1000 * (time.perf_counter() - start)
-    if finished.returncode:
-        raise GenerationError(
-            f"Expected an answer from `fastvlm ask`, got: {finished.stderr.strip()}. Run that command by itself."
-        )
-    return elapsed_ms

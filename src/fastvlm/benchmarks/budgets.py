@@ -12,21 +12,16 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
+from fastvlm.benchmarks.askable import QUESTION, random_picture
 from fastvlm.benchmarks.report import FORMAT_VERSION, markdown_table
-from fastvlm.benchmarks.shapes import random_checkpoint
 from fastvlm.evaluation.provenance import describe_machine, installed_versions
 from fastvlm.inference.assistant import Assistant
 from fastvlm.inference.loading import load
-from fastvlm.processing.tokenizer import train_byte_level_bpe
 
 TOLERANCE = 0.1
 """A budget counts as kept where the first token is late by at most this share of it."""
 
 _HEADINGS = ("budget ms", "TTFT ms", "late by", "visual tokens", "next larger, expected ms")
-_PICTURE_SIZE_PX = (1600, 1200)
-_QUESTION = "What is in this picture?"
-_SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>")
-_TEXT_VOCABULARY_SIZE = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +100,6 @@ def _cells(row: BudgetRow) -> list[str]:
     return [*numbers, f"{row.visual_tokens}{remark}", larger]
 
 
-def askable_checkpoint(shape: str, folder: Path) -> Path:
-    """A checkpoint of a shape with random weights and a tokenizer, so that it can be asked in words."""
-    place = random_checkpoint(shape, folder)
-    tokenizer = train_byte_level_bpe([_QUESTION], vocabulary_size=_TEXT_VOCABULARY_SIZE, special_tokens=_SPECIAL_TOKENS)
-    tokenizer.save(place / "tokenizer.json")
-    return place
-
-
 def measure_budgets(
     model: Path,
     *,
@@ -127,7 +114,7 @@ def measure_budgets(
 ) -> BudgetReport:
     """Ask a checkpoint of a shape once under each of so many budgets, drawn evenly from the range."""
     generator = np.random.default_rng(seed)
-    picture = Image.fromarray(generator.integers(0, 256, (*_PICTURE_SIZE_PX[::-1], 3), dtype=np.uint8))
+    picture = random_picture(generator)
     report("measuring the machine")
     runtime = _load(model, highest_ms, quantize, num_threads).runtime.name
     rows = []
@@ -152,7 +139,7 @@ def _load(model: Path, budget_ms: float, quantize: str | None, num_threads: int)
 
 
 def _ask(assistant: Assistant, picture: Image.Image, budget_ms: float) -> BudgetRow:
-    answer = assistant.ask(_QUESTION, images=picture, max_new_tokens=2)
+    answer = assistant.ask(QUESTION, images=picture, max_new_tokens=2)
     budget = assistant.latency_budget
     assert budget is not None
     text_tokens = answer.usage.prompt_tokens - answer.usage.visual_tokens

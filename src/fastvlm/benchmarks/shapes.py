@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from fastvlm.checkpoints.config import CONFIG_FILE, ModelConfig
+from fastvlm.checkpoints.config import CONFIG_FILE, ModelConfig, config_to_dict
 from fastvlm.checkpoints.convert import transformers, transformers_config
 from fastvlm.checkpoints.names import NameTable
 from fastvlm.checkpoints.strict import Shape, fused_shapes
@@ -44,8 +44,10 @@ SHAPES: dict[str, VLMConfig] = {
 """The models of the paper by name, and one for tests."""
 
 
-def random_checkpoint(name: str, folder: Path, *, seed: int = 0) -> Path:
-    """Write a checkpoint of a shape in bfloat16 and in transformers' layout, which every engine here can read.
+def random_checkpoint(
+    name: str, folder: Path, *, layout: Literal["fastvlm", "transformers"] = "transformers", seed: int = 0
+) -> Path:
+    """Write a checkpoint of a shape in bfloat16, as a rule in transformers' layout, which every engine here can read.
 
     The weights keep activations near one: those of a default initialisation shrink to denormal numbers on their way
     through so many blocks, which processors compute a hundred times slower. An existing folder is taken as it is.
@@ -55,12 +57,17 @@ def random_checkpoint(name: str, folder: Path, *, seed: int = 0) -> Path:
     if (folder / CONFIG_FILE).is_file():
         return folder
     model = ModelConfig(
-        name=name, vlm=config, processing=ProcessingConfig(), template=TEMPLATES["qwen_2"], eos_token_ids=(0,)
+        name=name, vlm=config, processing=ProcessingConfig(), template=TEMPLATES["qwen_2"], eos_token_ids=(0, 2)
     )
     with new_folder(folder) as target:
-        values = transformers_config.write_config(model, image_token_id=IMAGE_TOKEN_ID) | {"dtype": "bfloat16"}
+        if layout == "fastvlm":
+            values = config_to_dict(model)
+        else:
+            values = transformers_config.write_config(model, image_token_id=IMAGE_TOKEN_ID) | {"dtype": "bfloat16"}
         (target / CONFIG_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
-        _write_bfloat16(fused_shapes(config), target / SINGLE_FILE, seed=seed)
+        shapes = fused_shapes(config)
+        named = {name: name if layout == "fastvlm" else _theirs(name) for name in shapes}
+        _write_bfloat16(shapes, named, target / SINGLE_FILE, seed=seed)
     return folder
 
 
@@ -90,13 +97,13 @@ def _theirs(name: str) -> str:
     return found
 
 
-def _write_bfloat16(shapes: Mapping[str, Shape], path: Path, *, seed: int) -> None:
+def _write_bfloat16(shapes: Mapping[str, Shape], named: Mapping[str, str], path: Path, *, seed: int) -> None:
     """Write random tensors as safetensors, whose library has no way to write bfloat16 without torch."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
         start, end = end, end + 2 * math.prod(shape)
-        header[_theirs(name)] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
+        header[named[name]] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     # Padded, so that the numbers start where processors like them to.
     text += b" " * (-(8 + len(text)) % 64)

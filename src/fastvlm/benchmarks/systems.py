@@ -7,7 +7,6 @@ documentation does it, and once more at their best.
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -18,12 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastvlm.batches import Float32Array
+from fastvlm.benchmarks.askable import measured_ranges
 from fastvlm.benchmarks.questions import Answered, Question, System
 from fastvlm.benchmarks.shapes import shape_config, tensors_of
-from fastvlm.checkpoints.stored import RANGES_FILE
-from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import GenerationError
-from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import PRESETS as ENCODERS
 from fastvlm.runtimes.kernels.library import reason_against
 from fastvlm.runtimes.protocol import Embeddings, Runtime, WeightFormat
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 
 FASTVITHD = "fastvithd"
 
-_CALIBRATION_PX = 256
 """Side of the picture on which an encoder is calibrated; speed does not depend on what is measured there."""
 
 
@@ -70,7 +66,7 @@ def _on_processor(engine: Literal["kernels", "openvino"], weight_format: WeightF
             "num_threads": num_threads,
             "cache_folder": folder / "compiled",
             "weight_format": weight_format,
-            "encoder_ranges": None if weight_format is None else _ranges(config, tensors, folder),
+            "encoder_ranges": None if weight_format is None else measured_ranges(config, tensors, folder),
         }
         runtime: Runtime
         if engine == "kernels":
@@ -84,16 +80,6 @@ def _on_processor(engine: Literal["kernels", "openvino"], weight_format: WeightF
         return OurSystem(runtime, vocabulary_size=config.decoder.vocabulary_size)
 
     return build
-
-
-def _ranges(config: VLMConfig, tensors: dict[str, StoredTensor], folder: Path) -> dict[str, float]:
-    """How far the inputs of an encoder's layers reach, measured once and kept beside the checkpoint."""
-    from fastvlm.runtimes.openvino.calibration import keep_ranges
-
-    file = folder / RANGES_FILE
-    keep_ranges(file, config, tensors, [Question(_CALIBRATION_PX, 2).pixels()])
-    ranges: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-    return ranges
 
 
 def _torch(shape: str, folder: Path, precision: str, num_threads: int) -> System:

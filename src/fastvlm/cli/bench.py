@@ -22,6 +22,7 @@ from fastvlm.cli.bench_options import (
     shape_option,
     threads_option,
 )
+from fastvlm.cli.bench_start import start_command
 from fastvlm.cli.bench_training import kernels_command, towers_command, training_command
 from fastvlm.cli.options import milliseconds
 from fastvlm.cli.output import debug_option, finish
@@ -275,7 +276,8 @@ def budgets_command(
     Draws budgets, loads the model anew for each, asks about a picture of 1600 x 1200 pixels, and compares the time to
     its first token with the budget. Prints what was chosen, and what the next larger resolution would have taken.
     """
-    from fastvlm.benchmarks.budgets import askable_checkpoint, budget_markdown, measure_budgets
+    from fastvlm.benchmarks.askable import askable_checkpoint
+    from fastvlm.benchmarks.budgets import budget_markdown, measure_budgets
     from fastvlm.benchmarks.report import write_json
     from fastvlm.machine import CACHE_VARIABLE
 
@@ -340,5 +342,5 @@ def _refuse_options_before(subcommand: str, context: click.Context) -> None:
             raise click.UsageError(f"Options of {subcommand} stand behind it: {option.opts[0]}.", context)
 
 
-for command in (kernels_command, towers_command, training_command):
+for command in (kernels_command, start_command, towers_command, training_command):
     bench_command.add_command(command)
