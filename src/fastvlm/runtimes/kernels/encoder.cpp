@@ -67,11 +67,11 @@ class Encoder {
     const int stem_width = shape_.stem_spatial.num_in;
     now_.shape(count, stem_width, height / 4, width / 4);
     stem(pixels, height, width);
-    for (int index = 0; index < shape_.num_stages; ++index) {
-      const Stage& stage = shape_.stages[index];
+    for (int number = 0; number < shape_.num_stages; ++number) {
+      const Stage& stage = shape_.stages[number];
       if (stage.has_patch) {
         spare_.shape(count, stage.width, now_.height / 2, now_.width / 2);
-        patch(stage);
+        stage.pointwise.matrix.num_bits == 8 ? patch<8>(stage) : patch<16>(stage);
         std::swap(now_, spare_);
       }
       spare_.shape(count, stage.width, now_.height, now_.width);
@@ -79,7 +79,10 @@ class Encoder {
         convolve_map<7>(stage.position);
         std::swap(now_, spare_);
       }
-      for (int block = 0; block < stage.depth; ++block) run(stage.blocks[block]);
+      for (int index = 0; index < stage.depth; ++index) {
+        const Block& block = stage.blocks[index];
+        block.expand.matrix.num_bits == 8 ? run<8>(block) : run<16>(block);
+      }
     }
     expand();
   }
@@ -91,23 +94,23 @@ class Encoder {
     const int num_rows = now_.count * size;
     threads_.run((num_rows + kAtOnce - 1) / kAtOnce, [&](int part) {
       const int first = part * kAtOnce, count = std::min(kAtOnce, num_rows - first);
-      const size_t row_bytes = static_cast<size_t>(channels) * input_bytes(shape_.first);
-      const size_t hidden_bytes = static_cast<size_t>(shape_.second.matrix.num_in) * input_bytes(shape_.second);
+      const size_t row_bytes = static_cast<size_t>(channels) * 2;
+      const size_t hidden_bytes = static_cast<size_t>(shape_.second.matrix.num_in) * 2;
       uint8_t* inputs = scratch<kRows>(count * row_bytes);
       uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
       for (int row = 0; row < count; ++row) {
         const float* share = &shares_[static_cast<size_t>((first + row) / size) * channels];
         for (int channel = 0; channel < channels; channel += kLanes)
-          take(shape_.first,
-               gelu(_mm512_mul_ps(_mm512_loadu_ps(&looked_[static_cast<size_t>(first + row) * channels + channel]),
-                                  _mm512_loadu_ps(share + channel))),
-               inputs + row * row_bytes, channel);
+          take_gelu<16>(shape_.first,
+                    _mm512_mul_ps(_mm512_loadu_ps(&looked_[static_cast<size_t>(first + row) * channels + channel]),
+                                  _mm512_loadu_ps(share + channel)),
+                    inputs + row * row_bytes, channel);
       }
-      multiply_here(shape_.first, inputs, count, [&](int row, int output, __m512 numbers) {
-        take(shape_.second, gelu(numbers), hidden + row * hidden_bytes, output);
+      multiply_here<16>(shape_.first, inputs, count, [&](int row, int output, __m512 numbers) {
+        take_gelu<16>(shape_.second, numbers, hidden + row * hidden_bytes, output);
       });
       const int width = shape_.second.matrix.num_out;
-      multiply_here(shape_.second, hidden, count, [&](int row, int output, __m512 numbers) {
+      multiply_here<16>(shape_.second, hidden, count, [&](int row, int output, __m512 numbers) {
         _mm512_storeu_ps(tokens + static_cast<size_t>(first + row) * width + output, numbers);
       });
     });
@@ -174,16 +177,16 @@ class Encoder {
   void stem_end(const float* const* rows, int tile, int row) {
     const Depthwise& layer = shape_.stem_spatial;
     const Pointwise& next = shape_.stem_pointwise;
-    const size_t row_bytes = static_cast<size_t>(layer.num_in) * input_bytes(next);
+    const size_t row_bytes = static_cast<size_t>(layer.num_in) * 2;
     uint8_t* inputs = scratch<kRows>(now_.width * row_bytes);
     for (int channel = 0; channel < layer.num_in; channel += kLanes) {
       const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
       convolve_row<3, 2>(shifted, layer.num_in, layer.weights + channel, _mm512_loadu_ps(layer.bias + channel),
                          now_.width, [&](int column, __m512 numbers) {
-                           take(next, gelu(numbers), inputs + column * row_bytes, channel);
+                           take_gelu<16>(next, numbers, inputs + column * row_bytes, channel);
                          });
     }
-    multiply_here(next, inputs, now_.width, [&](int column, int output, __m512 numbers) {
+    multiply_here<16>(next, inputs, now_.width, [&](int column, int output, __m512 numbers) {
       _mm512_storeu_ps(now_.at(tile, row, column) + output, gelu(numbers));
     });
   }
@@ -205,14 +208,16 @@ class Encoder {
   }
 
   // From `now_` to `spare_`, which has half the sides.
+  template <int kBits>
   void patch(const Stage& stage) {
     in_areas(spare_, [&](const Area& area) {
-      const size_t row_bytes = static_cast<size_t>(stage.width) * input_bytes(stage.pointwise);
+      const size_t row_bytes = static_cast<size_t>(stage.width) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
       convolve_area<7, 2>(stage.patch, now_, area, [&](int row, int column, int channel, __m512 numbers) {
-        take(stage.pointwise, gelu(numbers), inputs + (row * area.num_columns() + column) * row_bytes, channel);
+        take_gelu<kBits>(stage.pointwise, numbers, inputs + (row * area.num_columns() + column) * row_bytes, channel);
       });
-      multiply_here(stage.pointwise, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
+      const int count = area.num_positions();
+      multiply_here<kBits>(stage.pointwise, inputs, count, [&](int position, int output, __m512 numbers) {
         _mm512_storeu_ps(place(spare_, area, position) + output, gelu(numbers));
       });
     });
@@ -224,16 +229,17 @@ class Encoder {
   }
 
   // A block, from `now_` to `now_`.
+  template <int kBits>
   void run(const Block& block) {
-    if (block.is_attention) attend_all(block);
+    if (block.is_attention) attend_all<kBits>(block);
     in_areas(now_, [&](const Area& area) {
       if (block.is_attention) {
-        feed_forward(block, area, now_, area);
+        feed_forward<kBits>(block, area, now_, area);
         return;
       }
       thread_local Map near;
       mix(block.mixer, area, near);
-      feed_forward(block, area, near, {0, 0, near.height, 0, near.width});
+      feed_forward<kBits>(block, area, near, {0, 0, near.height, 0, near.width});
     });
     std::swap(now_, spare_);
   }
@@ -251,25 +257,27 @@ class Encoder {
   }
 
   // ConvFFN of an area of `spare_`: from where it lies in another map, which is added to it.
+  template <int kBits>
   void feed_forward(const Block& block, const Area& area, const Map& source, const Area& there) {
     const int count = area.num_positions(), columns = area.num_columns();
-    const size_t row_bytes = static_cast<size_t>(source.channels) * input_bytes(block.expand);
-    const size_t hidden_bytes = static_cast<size_t>(block.expand.matrix.num_out) * input_bytes(block.contract);
+    const size_t row_bytes = static_cast<size_t>(source.channels) * (kBits / 8);
+    const size_t hidden_bytes = static_cast<size_t>(block.expand.matrix.num_out) * (kBits / 8);
     uint8_t* inputs = scratch<kRows>(count * row_bytes);
     uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
     convolve_area<7, 1>(block.spatial, source, there, [&](int row, int column, int channel, __m512 numbers) {
-      take(block.expand, numbers, inputs + (row * columns + column) * row_bytes, channel);
+      take<kBits>(block.expand, numbers, inputs + (row * columns + column) * row_bytes, channel);
     });
-    multiply_here(block.expand, inputs, count, [&](int position, int output, __m512 numbers) {
-      take(block.contract, gelu(numbers), hidden + position * hidden_bytes, output);
+    multiply_here<kBits>(block.expand, inputs, count, [&](int position, int output, __m512 numbers) {
+      take_gelu<kBits>(block.contract, numbers, hidden + position * hidden_bytes, output);
     });
-    multiply_here(block.contract, hidden, count, [&](int position, int output, __m512 numbers) {
+    multiply_here<kBits>(block.contract, hidden, count, [&](int position, int output, __m512 numbers) {
       const __m512 before = _mm512_loadu_ps(place(source, there, position) + output);
       _mm512_storeu_ps(place(spare_, area, position) + output, _mm512_add_ps(before, numbers));
     });
   }
 
   // Attention among all positions of each tile, added to `now_`.
+  template <int kBits>
   void attend_all(const Block& block) {
     const int channels = now_.channels, size = now_.height * now_.width;
     const size_t width = 3 * static_cast<size_t>(channels);
@@ -280,24 +288,24 @@ class Encoder {
              area.first_column + position % area.num_columns();
     };
     in_areas(now_, [&](const Area& area) {
-      const size_t row_bytes = static_cast<size_t>(channels) * input_bytes(block.mixed);
+      const size_t row_bytes = static_cast<size_t>(channels) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
       for (int position = 0; position < area.num_positions(); ++position)
-        normalise(block.mixed, place(now_, area, position), inputs + position * row_bytes);
-      multiply_here(block.mixed, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
+        normalise<kBits>(block.mixed, place(now_, area, position), inputs + position * row_bytes);
+      multiply_here<kBits>(block.mixed, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
         _mm512_storeu_ps(&mixed_[row_of(area, position) * width + output], numbers);
       });
     });
     const int num_heads = channels / shape_.head_dim;
     threads_.run(now_.count * num_heads, [&](int part) { attend_head(part / num_heads, part % num_heads, size); });
     in_areas(now_, [&](const Area& area) {
-      const size_t row_bytes = static_cast<size_t>(channels) * input_bytes(block.attended);
+      const size_t row_bytes = static_cast<size_t>(channels) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
       for (int position = 0; position < area.num_positions(); ++position)
         for (int channel = 0; channel < channels; channel += kLanes)
-          take(block.attended, _mm512_loadu_ps(&looked_[row_of(area, position) * channels + channel]),
+          take<kBits>(block.attended, _mm512_loadu_ps(&looked_[row_of(area, position) * channels + channel]),
                inputs + position * row_bytes, channel);
-      multiply_here(block.attended, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
+      multiply_here<kBits>(block.attended, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
         float* target = place(now_, area, position) + output;
         _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), numbers));
       });
@@ -305,6 +313,7 @@ class Encoder {
   }
 
   // LayerNorm, whose weights are in the matrix that reads it.
+  template <int kBits>
   void normalise(const Pointwise& next, const float* numbers, uint8_t* row) {
     const int channels = next.matrix.num_in;
     __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
@@ -318,7 +327,7 @@ class Encoder {
     const __m512 inverse =
         _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / channels + shape_.norm_epsilon));
     for (int channel = 0; channel < channels; channel += kLanes)
-      take(next, _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(numbers + channel), mean), inverse), row, channel);
+      take<kBits>(next, _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(numbers + channel), mean), inverse), row, channel);
   }
 
   void attend_head(int tile, int head, int size) {
@@ -374,18 +383,18 @@ class Encoder {
   // How much of each channel is to stay, by what the whole map holds.
   void squeeze(const float* rows, int size, float* shares) {
     const int channels = shape_.reduce.matrix.num_in, squeezed = shape_.restore.matrix.num_in;
-    uint8_t* inputs = scratch<kRows>(static_cast<size_t>(channels) * input_bytes(shape_.reduce));
-    uint8_t* hidden = scratch<kHidden>(static_cast<size_t>(squeezed) * input_bytes(shape_.restore));
+    uint8_t* inputs = scratch<kRows>(static_cast<size_t>(channels) * 2);
+    uint8_t* hidden = scratch<kHidden>(static_cast<size_t>(squeezed) * 2);
     for (int channel = 0; channel < channels; channel += kLanes) {
       __m512 sum = _mm512_setzero_ps();
       for (int row = 0; row < size; ++row)
         sum = _mm512_add_ps(sum, _mm512_loadu_ps(rows + static_cast<size_t>(row) * channels + channel));
-      take(shape_.reduce, _mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
+      take<16>(shape_.reduce, _mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
     }
-    multiply_here(shape_.reduce, inputs, 1, [&](int, int output, __m512 numbers) {
-      take(shape_.restore, _mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
+    multiply_here<16>(shape_.reduce, inputs, 1, [&](int, int output, __m512 numbers) {
+      take<16>(shape_.restore, _mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
     });
-    multiply_here(shape_.restore, hidden, 1, [&](int, int output, __m512 numbers) {
+    multiply_here<16>(shape_.restore, hidden, 1, [&](int, int output, __m512 numbers) {
       _mm512_storeu_ps(shares + output, sigmoid(numbers));
     });
   }
