@@ -82,5 +82,40 @@ def test_answers_and_starts_are_timed(run: Run, tmp_path: Path) -> None:
     assert written["num_threads"] == 1 and 1 <= written["visual_tokens"]["median"] <= 128
 
 
+def test_the_whole_command_is_timed_with_and_without_what_was_kept(run: Run, tmp_path: Path) -> None:
+    file, table = tmp_path / "start.json", tmp_path / "start.md"
+    arguments = ["start", "--shape", "tiny", "--starts", "2", "--quantize", "none", "--quantize", "int8"]
+    finished = run(
+        "bench", *arguments, "--threads", "1", "--json", file, "--markdown", table,
+        environment={"FASTVLM_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "tiny: from the command to the first token, 1 threads" in finished.stdout
+    written = json.loads(file.read_text())
+    assert [row["quantize"] for row in written["rows"]] == [None, "int8"] and "encoder int8" in written["rows"][1][
+        "runtime"
+    ]
+    for row in written["rows"]:
+        load, first, command, empty = (
+            row[f"{name}_ms"] for name in ("load", "first_token", "command", "empty_command")
+        )
+        assert 0 < load["median"] + first["median"] < command["median"] < empty["median"]
+        assert (command["n"], empty["n"]) == (2, 1) and row["peak_memory_mb"] > 20
+    assert table.read_text().count("\n") == 4 and "| int8 |" in table.read_text()
+    assert not (tmp_path / "cache").exists(), "what nobody will load again is not kept"
+
+
+def test_a_model_that_is_there_is_started_in_one_format(run: Run, fails: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "start.json"
+    arguments = ["--model", "embedded", "--starts", "1", "--empty", "0", "--quantize", "none", "--json", file]
+    finished = run("bench", "start", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    written = json.loads(file.read_text())
+    assert written["model"] == "embedded" and len(written["rows"]) == 1
+    assert written["rows"][0]["empty_command_ms"] is None and written["rows"][0]["empty_peak_memory_mb"] is None
+    assert "got both" in fails("bench", "start", "--shape", "tiny", "--model", "embedded")
+    assert "Expected an answer from `fastvlm ask`" in fails("bench", "start", "--model", str(tmp_path))
+
+
 def test_more_questions_than_there_are_pictures_are_told(fails: Callable[..., str]) -> None:
     assert "at most 47 questions" in fails("bench", "answers", "--questions", "48")

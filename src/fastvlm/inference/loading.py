@@ -12,7 +12,6 @@ from fastvlm.checkpoints.hub import resolve
 from fastvlm.checkpoints.image_modes import processing_in_mode
 from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.inference.assistant import Assistant
-from fastvlm.inference.closer_look import CloserLook
 from fastvlm.inference.latency import (
     LatencyBudget,
     check_budget,
@@ -93,6 +92,8 @@ def load(
     )
     can_look_closer = stored.config.calibration is not None and stored.config.calibration.line_question is not None
     if closer_look and can_look_closer and max_ttft_ms is None:
+        from fastvlm.inference.closer_look import CloserLook
+
         assistant.closer_look = CloserLook(assistant)
     return assistant
 
