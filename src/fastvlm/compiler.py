@@ -110,7 +110,7 @@ def _compile(
 
 
 def _run_together(commands: Iterable[Sequence[str]]) -> None:
-    """Run commands side by side; with the first that fails or is late the others are given up, and it is raised."""
+    """Run commands side by side. Where one fails or is late, it is raised, and those after it are given up."""
     ends_s = time.monotonic() + _PATIENCE_S
     with contextlib.ExitStack() as stack:
         processes = []

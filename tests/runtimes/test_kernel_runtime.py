@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +185,54 @@ def test_a_compiler_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(NoLibraryError, match="error: nonsense"):
         compiled_library([source], flags=[])
     assert log.read_text() == "asked\nasked\n"
+
+
+@pytest.fixture
+def slow_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that takes a minute, but for what it refuses at once; the file it writes its processes' ids to."""
+    compiler, log = tmp_path / "compiler", tmp_path / "log"
+    compiler.write_text(
+        f"#!/bin/sh\ncase $* in *broken*) sleep 0.5; echo 'error: nonsense' >&2; exit 1;; esac\n"
+        f"echo $$ >> {log}\nexec sleep 60\n"
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(compiler))
+    for name in ("broken.cpp", "slow.cpp"):
+        (tmp_path / name).write_text("")
+    return log
+
+
+def has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_sources_are_compiled_side_by_side_and_given_up_together(tmp_path: Path, slow_compiler: Path) -> None:
+    started_s = time.monotonic()
+    with pytest.raises(NoLibraryError, match="error: nonsense"):
+        compiled_library([tmp_path / "broken.cpp", tmp_path / "slow.cpp"], flags=[])
+    assert time.monotonic() - started_s < 20
+    assert has_ended(int(slow_compiler.read_text()))
+
+
+def test_ctrl_c_while_compiling_leaves_nothing_behind(tmp_path: Path, slow_compiler: Path) -> None:
+    def interrupt() -> None:
+        while not (slow_compiler.is_file() and slow_compiler.read_text()):
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    user = threading.Thread(target=interrupt)
+    user.start()
+    with pytest.raises(KeyboardInterrupt):
+        compiled_library([tmp_path / "slow.cpp"], flags=[])
+    user.join()
+    assert has_ended(int(slow_compiler.read_text()))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()], "nor is it remembered as a failure"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are let go on Linux alone")
