@@ -137,13 +137,27 @@ def test_answers_stream_as_they_come(start: Callable[..., subprocess.Popen[str]]
 def test_a_time_to_first_token_lowers_the_resolution(run: Run, picture: Path, tmp_path: Path) -> None:
     """No machine is done in a tenth of a millisecond, so the smallest resolution is taken; every one is in an hour."""
     environment = {"FASTVLM_CACHE": str(tmp_path)}
-    visual_tokens = []
+    visual_tokens, resolutions = [], []
     for budget in ("0.1", "3600000"):
         finished = run("ask", picture, "What is this?", "--max-ttft", budget, "--json", environment=environment)
         assert finished.returncode == 0, finished.stderr
-        visual_tokens.append(json.loads(finished.stdout)["usage"]["visual_tokens"])
-    full = json.loads(run("ask", picture, "What is this?", "--json").stdout)["usage"]["visual_tokens"]
-    assert visual_tokens[0] <= 4 < visual_tokens[1] == full
+        printed = json.loads(finished.stdout)
+        visual_tokens.append(printed["usage"]["visual_tokens"])
+        resolutions.append(printed["resolution"])
+    full = json.loads(run("ask", picture, "What is this?", "--json").stdout)
+    assert visual_tokens[0] <= 4 < visual_tokens[1] == full["usage"]["visual_tokens"]
+    smallest, largest = resolutions
+    assert smallest["max_ttft_ms"] == 0.1 < smallest["expected_ms"] < smallest["next_ms"]
+    assert largest["next_ms"] is None and largest["visual_tokens"] == largest["most_visual_tokens"]
+    assert full["resolution"] is None
+    spoken = [
+        run("ask", picture, "What is this?", "--max-ttft", budget, environment=environment).stderr
+        for budget in ("0.1ms", "3600s", f"{largest['expected_ms'] / 2}ms")
+    ]
+    assert "No resolution is in time: --max-ttft is 0.1 ms, and with the smallest, " in spoken[0]
+    assert "Full resolution: --max-ttft is 3600000 ms, and the first token is expected after " in spoken[1]
+    assert f"{smallest['visual_tokens']} of {largest['most_visual_tokens']} visual tokens" in spoken[0]
+    assert " resolution" in spoken[2]
     assert len(list(tmp_path.glob("latency-*.json"))) == 1
 
 

@@ -70,8 +70,12 @@ def test_the_largest_resolution_in_time_is_chosen(asked: dict[str, float], size_
     budget = LatencyBudget(PROFILE, max_ttft_ms=asked.pop("max_ttft_ms"), processing=SQUARE)
     pictures = [noise(seed) for seed in range(int(asked.pop("num_images", 1)))]
     question: dict[str, Any] = {"text_tokens": 32, **asked}
-    chosen = budget.processors(pictures, **question)
-    assert [processor.config for processor in chosen] == [replace(SQUARE, size_px=size_px)] * len(pictures)
+    chosen = budget.choose(pictures, **question)
+    assert [budget.processor(each).config for each in chosen] == [replace(SQUARE, size_px=size_px)] * len(pictures)
+    assert {each.visual_tokens for each in chosen} == {(size_px // 64) ** 2} and chosen[0].most_visual_tokens == 256
+    is_largest, is_smallest = size_px == 1024, size_px == 256
+    assert (chosen[0].next_ms is None) == is_largest and chosen[0].is_in_time == (not is_smallest)
+    assert is_largest or chosen[0].next_ms > max(chosen[0].expected_ms, budget.max_ttft_ms)
 
 
 def noise(seed: int) -> UInt8Array:
@@ -81,20 +85,20 @@ def noise(seed: int) -> UInt8Array:
 def test_a_picture_keeps_its_resolution() -> None:
     """What was encoded and read of it in one turn serves the next, however much less time there is then."""
     budget = LatencyBudget(PROFILE, max_ttft_ms=400, processing=SQUARE)
-    (first,) = budget.processors([noise(1)], text_tokens=32)
-    (again,) = budget.processors([noise(1).copy()], text_tokens=400, spent_ms=300)
+    (first,) = budget.choose([noise(1)], text_tokens=32)
+    (again,) = budget.choose([noise(1).copy()], text_tokens=400, spent_ms=300)
     assert again is first
-    kept, new = budget.processors([noise(1), noise(2)], text_tokens=32)
-    assert kept is first and new.config.size_px < first.config.size_px
+    kept, new = budget.choose([noise(1), noise(2)], text_tokens=32)
+    assert kept is first and new.visual_tokens < first.visual_tokens
 
 
 def test_a_picture_shown_twice_is_encoded_once_and_read_twice() -> None:
     budget = LatencyBudget(PROFILE, max_ttft_ms=320, processing=SQUARE)
-    (once,) = budget.processors([noise(1)], text_tokens=32)
-    first, second = budget.processors([noise(2), noise(2).copy()], text_tokens=32)
-    encoded_twice, _ = budget.processors([noise(3), noise(4)], text_tokens=32)
+    (once,) = budget.choose([noise(1)], text_tokens=32)
+    first, second = budget.choose([noise(2), noise(2).copy()], text_tokens=32)
+    encoded_twice, _ = budget.choose([noise(3), noise(4)], text_tokens=32)
     assert first is second
-    assert encoded_twice.config.size_px < first.config.size_px < once.config.size_px
+    assert encoded_twice.visual_tokens < first.visual_tokens < once.visual_tokens
 
 
 def test_resolutions_of_each_mode() -> None:
@@ -201,6 +205,9 @@ def test_budgets_are_kept(slow: Any, assistant_with: Build) -> None:
         answer = assistant.ask("What is it?", images=picture, max_new_tokens=1)
         text_tokens = answer.usage.prompt_tokens - answer.usage.visual_tokens
         assert answer.timings.first_token_ms <= budget_ms + 1e-6
+        assert answer.resolution is not None and answer.resolution.is_in_time
+        assert answer.resolution.visual_tokens == answer.usage.visual_tokens, "the picture is a square"
+        assert answer.resolution.expected_ms == pytest.approx(answer.timings.first_token_ms, abs=5)
         larger = min((tokens for tokens in sizes_of(processing) if tokens > answer.usage.visual_tokens), default=None)
         if larger is not None:
             needed_ms = profile.first_token_ms(visual_tokens=larger, num_images=1, text_tokens=text_tokens)
@@ -224,10 +231,11 @@ def test_a_chat_under_a_budget_reads_only_new_words(slow: Any, assistant_with: B
     profile = measure_latency(slow, processing)
     assistant.latency_budget = LatencyBudget(profile, max_ttft_ms=22, processing=processing)
     chat = assistant.chat()
-    chat.ask("What is it?", images=picture(3, width_px=300, height_px=300), max_new_tokens=2)
+    first = chat.ask("What is it?", images=picture(3, width_px=300, height_px=300), max_new_tokens=2)
     num_encoded = slow.num_encoded
     answer = chat.ask("And what else could it be, then, if it is not that?", max_new_tokens=2)
     assert slow.num_encoded == num_encoded and answer.usage.cached_tokens > 0
+    assert answer.resolution is first.resolution is not None
 
 
 def test_several_pictures_share_the_time(slow: Any, assistant_with: Build, picture: Build) -> None:

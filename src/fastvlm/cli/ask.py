@@ -19,7 +19,16 @@ from fastvlm.cli.options import (
     picture_source,
     settings_overrides,
 )
-from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut, note_if_unsure, print_json, waiting
+from fastvlm.cli.output import (
+    answer_line,
+    debug_option,
+    note,
+    note_if_cut,
+    note_if_unsure,
+    note_resolution,
+    print_json,
+    waiting,
+)
 from fastvlm.inference.timings import PHASES
 from fastvlm.messages import ImagePart, Message, system, user
 
@@ -67,6 +76,7 @@ def ask_command(
         if not timings:  # which tell it too
             note_if_cut(answer.finish_reason)
         note_if_unsure(answer.confidence, is_unsure=answer.is_unsure)
+        note_resolution(answer.resolution)
     if timings:
         _note_timings(answer, assistant.runtime.name)
 
@@ -123,6 +133,7 @@ def _as_dict(answer: Answer, model: str, runtime: str) -> dict[str, object]:
         "confidence": round(answer.confidence, 4),
         "is_unsure": answer.is_unsure,
         "box": answer.box,
+        "resolution": None if answer.resolution is None else asdict(answer.resolution),
     }
 
 

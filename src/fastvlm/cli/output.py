@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import ConsoleRenderable, RichCast
     from rich.status import Status
 
+    from fastvlm.inference.latency import ChosenResolution
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
@@ -79,6 +81,21 @@ def note_if_unsure(confidence: float, *, is_unsure: bool) -> None:
     if is_unsure:
         percent = f"{100 * confidence:.0f} %" if confidence >= 0.01 else "less than 1 %"
         note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")
+
+
+def note_resolution(chosen: ChosenResolution | None) -> None:
+    """Tell a person which resolution a time to first token has led to, and why; nothing where none was asked for."""
+    if chosen is None:
+        return
+    asked = f"--max-ttft is {chosen.max_ttft_ms:.{0 if chosen.max_ttft_ms >= 1 else 1}f} ms"
+    expected = f"the first token is expected after {chosen.expected_ms:.0f} ms"
+    size = f"{chosen.visual_tokens} of {chosen.most_visual_tokens} visual tokens"
+    if not chosen.is_in_time:
+        note(f"No resolution is in time: {asked}, and with the smallest, {size}, {expected}.")
+    elif chosen.next_ms is None:
+        note(f"Full resolution: {asked}, and {expected}.")
+    else:
+        note(f"Lower resolution, {size}: {asked}, and {expected}, with the next larger after {chosen.next_ms:.0f} ms.")
 
 
 def print_json(value: Mapping[str, object]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastvlm.batches import FinishReason, PromptTokens
 from fastvlm.errors import GenerationError
 from fastvlm.inference.generate import NewToken
+from fastvlm.inference.latency import ChosenResolution
 from fastvlm.inference.text_stream import TextStream
 from fastvlm.inference.timings import Timings, Usage
 from fastvlm.processing.text_lines import Box
@@ -24,7 +25,8 @@ class Answer:
     and, where it ended the answer itself, to that end; of long answers it is small. Tokens of a stop string count too.
     is_unsure: whether answers of so little confidence were more often wrong than right when this model was calibrated;
     False where it was not. box: where on the picture the answer was read, in pixels, if it was looked up on it line by
-    line; token_ids are those of the text then, and usage counts every line that was read.
+    line; token_ids are those of the text then, and usage counts every line that was read. resolution: of the pictures
+    where a time to first token was to be kept.
     """
 
     text: str
@@ -35,6 +37,7 @@ class Answer:
     confidence: float
     is_unsure: bool = False
     box: Box | None = None
+    resolution: ChosenResolution | None = None
 
 
 class AnswerStream(Iterator[str]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, Unpack
@@ -12,7 +12,7 @@ from fastvlm.errors import CheckpointError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import NO_BIAS, generate
 from fastvlm.inference.image_cache import ImageCache
-from fastvlm.inference.latency import LatencyBudget
+from fastvlm.inference.latency import ChosenResolution, LatencyBudget
 from fastvlm.inference.prompt_memory import PromptMemory
 from fastvlm.inference.reading import ReadsLines
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
@@ -24,7 +24,7 @@ from fastvlm.processing.prompt import build_prompt
 from fastvlm.processing.templates import ChatTemplate
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.processing.tokenizer import Tokenizer
-from fastvlm.runtimes.protocol import Embeddings, Runtime
+from fastvlm.runtimes.protocol import Embeddings, Runtime, ignore
 
 __all__ = [
     "Answer",
@@ -153,7 +153,8 @@ class Assistant:
     def _one_look(
         self, messages: Sequence[Message], settings: GenerationSettings, clock: Stopwatch
     ) -> Generator[str, None, Answer]:
-        images = self.read_images(messages, clock)
+        resolutions: list[ChosenResolution] = []
+        images = self.read_images(messages, clock, note=resolutions.extend)
         visual_tokens = self.encode(images, clock)
         prompt = self.build_prompt(messages, visual_tokens, clock)
         embeddings = self.embed(prompt, visual_tokens, clock)
@@ -178,7 +179,9 @@ class Assistant:
                     break
         finally:
             self.prompt_memory.keep(reading, text.token_ids)
-        return text.finish([prompt], clock.timings(self.load_timings), num_cached=reading.num_kept)
+        answer = text.finish([prompt], clock.timings(self.load_timings), num_cached=reading.num_kept)
+        # That of the pictures that came last: earlier ones keep what they were given before.
+        return replace(answer, resolution=resolutions[-1]) if resolutions else answer
 
     @property
     def first_bias(self) -> Mapping[int, float]:
@@ -192,9 +195,17 @@ class Assistant:
         return GrowingAnswer(self.tokenizer.decode, stop=settings.stop, unsure_below=unsure_below)
 
     def read_images(
-        self, messages: Sequence[Message], clock: Stopwatch, *, started_ms: float = 0.0
+        self,
+        messages: Sequence[Message],
+        clock: Stopwatch,
+        *,
+        started_ms: float = 0.0,
+        note: Callable[[list[ChosenResolution]], None] = ignore,
     ) -> list[PixelTiles]:
-        """Step 1: every image of the messages becomes tiles of pixels. started_ms: when, by the clock, they came."""
+        """Step 1: every image of the messages becomes tiles of pixels. started_ms: when, by the clock, they came.
+
+        note: is given the resolution of each image where a time to first token is to be kept.
+        """
         sources = [part.source for part in images_of(messages)]
         if self.latency_budget is None or not sources:
             return [_tiles(self._picture(source, clock), self.image_processor, clock) for source in sources]
@@ -202,9 +213,11 @@ class Assistant:
         pictures = [self._picture(source, clock) for source in sources]
         with clock.phase("preprocess"):
             prompt = self._prompt(messages, [1] * len(pictures))
-            processors = self.latency_budget.processors(
+            chosen = self.latency_budget.choose(
                 pictures, text_tokens=len(prompt) - len(pictures), spent_ms=clock.elapsed_ms - started_ms
             )
+            note(chosen)
+            processors = map(self.latency_budget.processor, chosen)
         return [_tiles(picture, processor, clock) for picture, processor in zip(pictures, processors, strict=True)]
 
     def read_image(self, source: object) -> UInt8Array:

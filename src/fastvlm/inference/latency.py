@@ -68,6 +68,26 @@ class LatencyProfile:
         return num_images * encode_ms + _interpolated(prompt, self.prompt_tokens, self.prefill_ms)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChosenResolution:
+    """At which resolution pictures are looked at for a time to first token, and why.
+
+    visual_tokens: of a square picture; most_visual_tokens: of one at the checkpoint's own resolution. expected_ms: the
+    time to first token that was foreseen; next_ms: at the next larger resolution, None at the largest.
+    """
+
+    max_ttft_ms: float
+    visual_tokens: int
+    most_visual_tokens: int
+    expected_ms: float
+    next_ms: float | None
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether the time is expected to be kept; False where even the smallest resolution takes longer."""
+        return self.expected_ms <= self.max_ttft_ms
+
+
 class LatencyBudget:
     """Chooses the resolution at which the first token comes in time.
 
@@ -80,48 +100,63 @@ class LatencyBudget:
         self.profile, self.max_ttft_ms = profile, max_ttft_ms
         sizes = sizes_of(processing)
         self._processors = {tokens: ImageProcessor(sizes[tokens]) for tokens in sorted(sizes, reverse=True)}
-        self._chosen: OrderedDict[bytes, int] = OrderedDict()
+        self._chosen: OrderedDict[bytes, ChosenResolution] = OrderedDict()
 
     @property
     def resolutions(self) -> list[int]:
         """Visual tokens of a square picture at each resolution, the largest first."""
         return list(self._processors)
 
-    def processors(
+    def processor(self, chosen: ChosenResolution) -> ImageProcessor:
+        """What prepares pictures at a resolution that was chosen."""
+        return self._processors[chosen.visual_tokens]
+
+    def choose(
         self, pictures: Sequence[UInt8Array], *, text_tokens: int, spent_ms: float = 0.0
-    ) -> list[ImageProcessor]:
-        """What prepares each picture of a question, `spent_ms` after it came; the smallest where none is in time.
+    ) -> list[ChosenResolution]:
+        """Choose for each picture of a question, `spent_ms` after it came; the smallest where none is in time.
 
         A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns.
         """
         keys = [_fingerprint(picture) for picture in pictures]
         new = [key for key in dict.fromkeys(keys) if key not in self._chosen]
         if new:
-            known_tokens = sum(self._chosen.get(key, 0) for key in keys)
+            known_tokens = sum(self._chosen[key].visual_tokens for key in keys if key in self._chosen)
             num_repeated = sum(key in new for key in keys) - len(new)
-            tokens = self._largest(
+            chosen = self._largest(
                 len(new), num_repeated=num_repeated, other_tokens=known_tokens + text_tokens, spent_ms=spent_ms
             )
-            self._chosen.update(dict.fromkeys(new, tokens))
-        chosen = [self._chosen[key] for key in keys]
+            self._chosen.update(dict.fromkeys(new, chosen))
+        found = [self._chosen[key] for key in keys]
         while len(self._chosen) > _MAX_REMEMBERED:
             self._chosen.popitem(last=False)
-        return [self._processors[tokens] for tokens in chosen]
+        return found
 
-    def _largest(self, num_images: int, *, other_tokens: int, spent_ms: float, num_repeated: int = 0) -> int:
+    def _largest(
+        self, num_images: int, *, other_tokens: int, spent_ms: float, num_repeated: int = 0
+    ) -> ChosenResolution:
         """The most visual tokens for each of so many new pictures that keep the time; the fewest where none do."""
-        tokens = 0
-        for tokens in self._processors:
-            needed_ms = self.profile.first_token_ms(
+        next_ms: float | None = None
+        most = tokens = self.resolutions[0]
+        expected_ms = 0.0
+        for place, tokens in enumerate(self.resolutions):
+            next_ms = expected_ms if place else None
+            expected_ms = spent_ms + self.profile.first_token_ms(
                 visual_tokens=tokens, num_images=num_images, text_tokens=other_tokens, num_repeated=num_repeated
             )
-            if spent_ms + needed_ms <= self.max_ttft_ms:
+            if expected_ms <= self.max_ttft_ms:
                 break
-        return tokens
+        return ChosenResolution(
+            max_ttft_ms=self.max_ttft_ms,
+            visual_tokens=tokens,
+            most_visual_tokens=most,
+            expected_ms=expected_ms,
+            next_ms=next_ms,
+        )
 
     def expected_processor(self) -> ImageProcessor:
         """What will prepare one picture with a few words."""
-        return self._processors[self._largest(1, other_tokens=TEXT_TOKENS, spent_ms=0.0)]
+        return self.processor(self._largest(1, other_tokens=TEXT_TOKENS, spent_ms=0.0))
 
 
 def _fingerprint(picture: UInt8Array) -> bytes:

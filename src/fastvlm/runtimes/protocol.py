@@ -24,7 +24,7 @@ WeightFormat = Literal["int8", "int4"]
 EncodePhase = Literal["compile", "encode", "project"]
 
 
-def ignore(_phase: EncodePhase) -> None:
+def ignore(_: object) -> None:
     """Note nothing."""
 
 
