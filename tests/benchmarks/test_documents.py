@@ -191,6 +191,12 @@ def test_what_bits_cost_is_told_as_stored() -> None:
         assert f"{before} bfloat16 {bits[0]} points, `int8` {bits[1]} and `int4` {bits[2]}" in WORDS
 
 
+def test_what_bits_cost_with_a_closer_look_is_told_as_stored() -> None:
+    right = [100 * read(f"documents-{name}-closer")["overall"]["accuracy"] for name in ("bfloat16", "int8", "int4")]
+    told = "{:.1f} % are right in bfloat16, {:.1f} in `int8` and {:.1f} in `int4`".format(*right)
+    assert told in WORDS and right[0] > 100 * read("documents-bfloat16")["overall"]["accuracy"]
+
+
 def test_the_embedded_models_times_are_the_stored_ones() -> None:
     stored = read("answers")
     rows = [line.split(" | ")[1:] for line in DOCUMENT.splitlines() if re.match(r"\| (first|whole|the command)", line)]
