@@ -9,12 +9,11 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fastvlm.files import replacing, write_whole
+from fastvlm.files import remove_leftovers, replacing, temporary_folder, write_whole
 from fastvlm.machine import cache_folder, describe_processor
 
 SWITCH = "FASTVLM_KERNELS"
@@ -90,8 +89,9 @@ def _compile(
     command: Sequence[str], sources: Sequence[Path], libraries: Sequence[str], library: Path, failure: Path
 ) -> None:
     try:
-        with replacing(library) as temporary, tempfile.TemporaryDirectory() as folder:
-            objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
+        remove_leftovers(library.parent)
+        with replacing(library) as temporary, temporary_folder(library.parent) as folder:
+            objects = [str(folder / f"{number}-{source.stem}.o") for number, source in enumerate(sources)]
             _run_together(
                 [*command, "-c", str(source), "-o", name] for source, name in zip(sources, objects, strict=True)
             )

@@ -81,6 +81,13 @@ def fingerprint(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give a hidden folder in another, removed in the end; that of a killed process is found by `remove_leftovers`."""
+    with tempfile.TemporaryDirectory(dir=parent, prefix=_HIDDEN) as folder:
+        yield Path(folder)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed have left half-written in a folder, an hour or longer ago."""
     for path in folder.glob(f"{_HIDDEN}*"):

@@ -27,13 +27,21 @@ _GRAPHS_OF_A_MODEL = 2.5
 
 
 def cache_folder() -> Path:
-    """Where compiled graphs, packed weights, libraries and measurements are kept: `FASTVLM_CACHE`, or `fastvlm` in the
-    usual folder for caches."""
+    """Where compiled graphs, packed weights, tokenizers, libraries and measurements are kept: `FASTVLM_CACHE`, or
+    `fastvlm` in the usual folder for caches. Raises RuntimeError for a user who has no home folder."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
     usual = os.environ.get("XDG_CACHE_HOME")
     return (Path(usual) if usual else Path.home() / ".cache") / "fastvlm"
+
+
+def cache_folder_if_any() -> Path | None:
+    """The same, or None for a user who has no home folder: nothing is kept for one."""
+    try:
+        return cache_folder()
+    except RuntimeError:
+        return None
 
 
 def make_room(newest: Path) -> None:
@@ -70,7 +78,7 @@ def keep(path: Path, write: Callable[[], object], *, what: str) -> None:
 
 
 def _kept_in(folder: Path) -> list[Path]:
-    """Compiled graphs, packed weights and merged weights of adapters, which are what fills a cache."""
+    """Compiled graphs, packed weights, tokenizers and merged weights of adapters, which are what fills a cache."""
     return [path for pattern in ("*.blob", "adapter-*.safetensors") for path in folder.glob(pattern)]
 
 

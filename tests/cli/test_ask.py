@@ -10,7 +10,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from fastvlm.cli.output import described_resolution, note_resolution
 from fastvlm.evaluation.kept import FOLDER as KEPT
+from fastvlm.inference.latency import ChosenResolution
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -31,7 +35,18 @@ def test_json_is_one_object(run: Run, parrot: Path, picture: Path) -> None:
     finished = run("ask", picture, "What is this?", "--model", parrot, "--max-new-tokens", "4", "--json")
     answer = json.loads(finished.stdout)
     assert finished.stderr == ""
-    told = {"answer", "usage", "timings", "model", "runtime", "finish_reason", "confidence", "is_unsure", "box"}
+    told = {
+        "answer",
+        "usage",
+        "timings",
+        "model",
+        "runtime",
+        "finish_reason",
+        "confidence",
+        "is_unsure",
+        "box",
+        "resolution",
+    }
     assert set(answer) == told and " cpu " in answer["runtime"]
     assert (answer["answer"], answer["finish_reason"], answer["model"]) == ("aaaa", "length", str(parrot))
     usage = answer["usage"]
@@ -147,18 +162,29 @@ def test_a_time_to_first_token_lowers_the_resolution(run: Run, picture: Path, tm
     full = json.loads(run("ask", picture, "What is this?", "--json").stdout)
     assert visual_tokens[0] <= 4 < visual_tokens[1] == full["usage"]["visual_tokens"]
     smallest, largest = resolutions
-    assert smallest["max_ttft_ms"] == 0.1 < smallest["expected_ms"] < smallest["next_ms"]
+    assert smallest["max_ttft_ms"] == 0.1 < smallest["expected_ms"] <= smallest["next_ms"]
+    assert largest["is_in_time"] and not smallest["is_in_time"]
     assert largest["next_ms"] is None and largest["visual_tokens"] == largest["most_visual_tokens"]
     assert full["resolution"] is None
-    spoken = [
-        run("ask", picture, "What is this?", "--max-ttft", budget, environment=environment).stderr
-        for budget in ("0.1ms", "3600s", f"{largest['expected_ms'] / 2}ms")
-    ]
-    assert "No resolution is in time: --max-ttft is 0.1 ms, and with the smallest, " in spoken[0]
-    assert "Full resolution: --max-ttft is 3600000 ms, and the first token is expected after " in spoken[1]
-    assert f"{smallest['visual_tokens']} of {largest['most_visual_tokens']} visual tokens" in spoken[0]
-    assert " resolution" in spoken[2]
+    size = f"{smallest['visual_tokens']} of {largest['most_visual_tokens']} visual tokens"
+    for command in (["ask", picture, "What is this?"], ["caption", picture], ["read", picture]):
+        spoken = [run(*command, "--max-ttft", budget, environment=environment).stderr for budget in ("0.1ms", "3600s")]
+        assert f"No resolution is in time: --max-ttft is 0.1 ms, and with the smallest, {size}, " in spoken[0]
+        assert "Full resolution: --max-ttft is 3600000 ms, and the first token is expected after " in spoken[1]
+
     assert len(list(tmp_path.glob("latency-*.json"))) == 1
+
+
+def test_a_lower_resolution_is_told_with_what_was_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    resolution = ChosenResolution(
+        max_ttft_ms=1.5, visual_tokens=36, most_visual_tokens=256, expected_ms=1.44, next_ms=1.5111
+    )
+    note_resolution(described_resolution(resolution))
+    note_resolution(described_resolution(None))
+    assert capsys.readouterr().err == (
+        "Lower resolution, 36 of 256 visual tokens: --max-ttft is 1.5 ms, and the first token is expected after "
+        "1.4 ms, with the next larger after 1.5 ms.\n"
+    )
 
 
 def test_a_budget_that_is_none(run: Run, picture: Path) -> None:

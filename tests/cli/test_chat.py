@@ -22,6 +22,15 @@ def test_each_line_is_answered(run: Run, parrot: Path, picture: Path) -> None:
     assert finished.stdout == "aa\naa\naa\n"
 
 
+def test_the_resolution_of_new_pictures_is_told(run: Run, picture: Path, tmp_path: Path) -> None:
+    finished = run(
+        "chat", picture, "--max-ttft", "3600s", "--max-tokens", "1", input="What is this?\nAnd what else?\n",
+        environment={"FASTVLM_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("Full resolution: --max-ttft is 3600000 ms") == 1
+
+
 def test_end_of_input_ends_the_chat(run: Run, parrot: Path) -> None:
     finished = run("chat", "--model", parrot, "--max-tokens", "1", input="Hello")
     assert (finished.returncode, finished.stdout) == (0, "a\n")

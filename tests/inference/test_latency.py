@@ -70,7 +70,8 @@ def test_the_largest_resolution_in_time_is_chosen(asked: dict[str, float], size_
     budget = LatencyBudget(PROFILE, max_ttft_ms=asked.pop("max_ttft_ms"), processing=SQUARE)
     pictures = [noise(seed) for seed in range(int(asked.pop("num_images", 1)))]
     question: dict[str, Any] = {"text_tokens": 32, **asked}
-    chosen = budget.choose(pictures, **question)
+    chosen, reported = budget.choose(pictures, **question)
+    assert reported is chosen[0]
     assert [budget.processor(each).config for each in chosen] == [replace(SQUARE, size_px=size_px)] * len(pictures)
     assert {each.visual_tokens for each in chosen} == {(size_px // 64) ** 2} and chosen[0].most_visual_tokens == 256
     is_largest, is_smallest = size_px == 1024, size_px == 256
@@ -85,18 +86,20 @@ def noise(seed: int) -> UInt8Array:
 def test_a_picture_keeps_its_resolution() -> None:
     """What was encoded and read of it in one turn serves the next, however much less time there is then."""
     budget = LatencyBudget(PROFILE, max_ttft_ms=400, processing=SQUARE)
-    (first,) = budget.choose([noise(1)], text_tokens=32)
-    (again,) = budget.choose([noise(1).copy()], text_tokens=400, spent_ms=300)
-    assert again is first
-    kept, new = budget.choose([noise(1), noise(2)], text_tokens=32)
-    assert kept is first and new.visual_tokens < first.visual_tokens
+    (first,), _ = budget.choose([noise(1)], text_tokens=32)
+    (again,), reported = budget.choose([noise(1).copy()], text_tokens=400, spent_ms=300)
+    assert again is reported is first
+    (kept, new), reported = budget.choose([noise(1), noise(2)], text_tokens=32)
+    assert kept is first and reported is new and new.visual_tokens < first.visual_tokens
+    (newest, kept), reported = budget.choose([noise(3), noise(1)], text_tokens=32)
+    assert kept is first and reported is newest, "whatever its place"
 
 
 def test_a_picture_shown_twice_is_encoded_once_and_read_twice() -> None:
     budget = LatencyBudget(PROFILE, max_ttft_ms=320, processing=SQUARE)
-    (once,) = budget.choose([noise(1)], text_tokens=32)
-    first, second = budget.choose([noise(2), noise(2).copy()], text_tokens=32)
-    encoded_twice, _ = budget.choose([noise(3), noise(4)], text_tokens=32)
+    (once,), _ = budget.choose([noise(1)], text_tokens=32)
+    (first, second), _ = budget.choose([noise(2), noise(2).copy()], text_tokens=32)
+    (encoded_twice, _), _ = budget.choose([noise(3), noise(4)], text_tokens=32)
     assert first is second
     assert encoded_twice.visual_tokens < first.visual_tokens < once.visual_tokens
 
@@ -223,6 +226,7 @@ def test_a_batch_gives_each_question_its_own_time(slow: Any, assistant_with: Bui
     answers = ask_batch(assistant, questions, max_new_tokens=1)
     assert len({answer.usage.visual_tokens for answer in answers}) == 1
     assert answers[0].usage.visual_tokens > 16
+    assert all(answer.resolution is not None and answer.resolution.is_in_time for answer in answers)
 
 
 def test_a_chat_under_a_budget_reads_only_new_words(slow: Any, assistant_with: Build, picture: Build) -> None:

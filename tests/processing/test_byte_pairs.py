@@ -12,9 +12,12 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
+from fastvlm.checkpoints.hub import resolve
+from fastvlm.checkpoints.stored import read_checkpoint
 from fastvlm.errors import CheckpointError, PromptError
+from fastvlm.machine import cache_folder_if_any
 from fastvlm.processing import tokenizer as tokenizer_module
 from fastvlm.processing.byte_pairs import BytePairs, packed
 from fastvlm.processing.tokenizer import Tokenizer
@@ -42,6 +45,9 @@ def of_random_pairs(seed: int, *, prefix_space: bool = False, normalizer: object
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel()
+    backend.enable_truncation(3)
+    backend.enable_padding(length=50)
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return backend
 
@@ -49,7 +55,7 @@ def of_random_pairs(seed: int, *, prefix_space: bool = False, normalizer: object
 def both(backend: tokenizers.Tokenizer) -> tuple[Tokenizer, Tokenizer]:
     data = packed(backend)
     assert data is not None
-    return Tokenizer(BytePairs(data, lambda: backend)), Tokenizer(backend)
+    return Tokenizer(BytePairs(data)), Tokenizer(backend)
 
 
 KINDS = [
@@ -146,8 +152,10 @@ def test_a_tokenizer_of_many_words_is_kept_where_its_file_is_whole(
     for damaged in (b"", whole[:-1], whole[:middle], flipped):
         kept.write_bytes(damaged)
         assert [read(), read()] == ["_Library", "BytePairs"] and kept.read_bytes() == whole
+    tokenizer = Tokenizer.from_folder(tmp_path, cache_folder=cache)
     (tmp_path / "tokenizer.json").write_text(of_random_pairs(2).to_str())
-    assert Tokenizer.from_folder(tmp_path, cache_folder=cache).to_json() != KINDS[0][1].to_json(), "another file"
+    assert tokenizer.to_json() == KINDS[0][1].to_json(), "it is what it was when it was read"
+    assert Tokenizer.from_folder(tmp_path, cache_folder=cache).to_json() != tokenizer.to_json(), "another file"
     assert not caplog.records
 
 
@@ -182,7 +190,16 @@ def test_small_tokenizers_and_other_kinds_are_not_kept(
     no_bytes.pre_tokenizer = pre_tokenizers.Whitespace()
     whole_words = of_random_pairs(1)
     whole_words.model.ignore_merges = True
-    for backend in (llama_like("prepend"), visible, words, without_a_byte, no_bytes, whole_words):
+    spaced, renamed = of_random_pairs(1), of_random_pairs(1, normalizer=normalizers.Lowercase())
+    spaced.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(prepend_scheme="first"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    renamed.add_special_tokens([AddedToken("[END]", special=True, normalized=True)])
+    with_gaps = json.loads(of_random_pairs(1).to_str())
+    with_gaps["model"]["vocab"]["bb"] = 30_000_000
+    far = tokenizers.Tokenizer.from_str(json.dumps(with_gaps))
+    kinds = (llama_like("prepend"), visible, words, without_a_byte, no_bytes, whole_words, spaced, renamed, far)
+    for backend in kinds:
         read(backend)
     assert not (tmp_path / "cache").exists()
     assert read(visible).encode("abba") == [visible.token_to_id("abba")]
@@ -195,3 +212,22 @@ def test_a_cache_that_cannot_be_written_to_is_told_of(
     (tmp_path / "cache").write_text("a file")
     assert _kind(Tokenizer.from_folder(tmp_path, cache_folder=tmp_path / "cache")) == "_Library"
     assert "Cannot keep a tokenizer" in caplog.text and "FASTVLM_CACHE" in caplog.text
+
+
+def test_a_checkpoint_is_read_without_a_home_folder_and_described_without_a_trace(
+    tmp_path: Path, small_ones_are_kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = resolve(None)
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path / "cache"))
+    read_checkpoint(folder, only_described=True)
+    assert not (tmp_path / "cache").exists()
+    read_checkpoint(folder)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".blob"]
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("FASTVLM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert read_checkpoint(folder).tokenizer.encode("a") and cache_folder_if_any() is None

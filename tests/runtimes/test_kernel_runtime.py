@@ -187,6 +187,20 @@ def test_a_compiler_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest
     assert log.read_text() == "asked\nasked\n"
 
 
+@needs_kernels
+def test_sources_of_one_name_do_not_take_each_others_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTVLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    sources = []
+    for number, name in enumerate(("first", "second")):
+        (tmp_path / name).mkdir()
+        sources.append(tmp_path / name / "source.cpp")
+        sources[-1].write_text(f'extern "C" int {name}() {{ return {number}; }}')
+    compiled = ctypes.CDLL(str(compiled_library(sources, flags=[])))
+    assert (compiled.first(), compiled.second()) == (0, 1)
+    assert len(list((tmp_path / "cache" / "kernels").iterdir())) == 1
+
+
 @pytest.fixture
 def slow_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A compiler that takes a minute, but for what it refuses at once; the file it writes its processes' ids to."""
@@ -221,12 +235,14 @@ def test_sources_are_compiled_side_by_side_and_given_up_together(tmp_path: Path,
 
 def test_ctrl_c_while_compiling_leaves_nothing_behind(tmp_path: Path, slow_compiler: Path) -> None:
     def interrupt() -> None:
-        while not (slow_compiler.is_file() and slow_compiler.read_text()):
+        for _ in range(600):
+            if slow_compiler.is_file() and slow_compiler.read_text():
+                time.sleep(0.5)
+                os.kill(os.getpid(), signal.SIGINT)
+                return
             time.sleep(0.1)
-        time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGINT)
 
-    user = threading.Thread(target=interrupt)
+    user = threading.Thread(target=interrupt, daemon=True)
     user.start()
     with pytest.raises(KeyboardInterrupt):
         compiled_library([tmp_path / "slow.cpp"], flags=[])
@@ -269,6 +285,22 @@ def test_packed_weights_are_taken_from_their_file_where_it_is_whole(
         assert bytes(packed_weights(packing, weights, path, num_threads=3))[: packing.num_bytes] == expected
     assert len(num_made) == 5, "once for nothing and once for each file that is not whole"
     assert [file.name for file in path.parent.iterdir()] == ["packed.blob"]
+
+
+def test_weights_are_packed_where_no_thread_can_be_started(
+    tensors: dict[str, StoredTensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = Weights(tensors)
+    packing = decoder_packing(CONFIG.decoder, weights, "int8")
+    expected = bytes(packed_weights(packing, weights, None, num_threads=2))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("fastvlm.runtimes.pages._SMALLEST_BYTES", 0)
+    found = packed_weights(packing, weights, tmp_path / "cache" / "packed.blob", num_threads=2)
+    assert bytes(found)[: packing.num_bytes] == expected and not caplog.records
 
 
 def test_packed_weights_that_cannot_be_kept_are_told_of_and_done_without(

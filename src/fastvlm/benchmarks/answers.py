@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -80,7 +79,7 @@ def measure_answers(
     *,
     num_questions: int,
     num_starts: int,
-    num_threads: int | None,
+    num_threads: int,
     report: Callable[[str], None] = lambda _: None,
 ) -> AnswersReport:
     """Ask a model, or the embedded one, about kept documents, each picture once; then start the program so often.
@@ -115,7 +114,7 @@ def measure_answers(
         Image.fromarray(np.ascontiguousarray(pictures[0])).save(file)
         arguments = [str(file), chosen[0].text]
         arguments += [] if model is None else ["--model", model]
-        arguments += [] if num_threads is None else ["--threads", str(num_threads)]
+        arguments += ["--threads", str(num_threads)]
         times_ms = []
         for number in range(num_starts + 1):
             report(f"start {number} of {num_starts}")
@@ -123,7 +122,7 @@ def measure_answers(
     return AnswersReport(
         model=identify_model(model),
         runtime=assistant.runtime.name,
-        num_threads=num_threads or os.cpu_count() or 1,
+        num_threads=num_threads,
         first_token_ms=Spread.of([answer.timings.first_token_ms for answer in answers]),
         answer_ms=Spread.of([answer.timings.total_ms for answer in answers]),
         closer_ms=Spread.of(closer_ms) if closer_ms else None,

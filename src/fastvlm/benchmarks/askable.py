@@ -25,6 +25,7 @@ _LONGEST_WORD = 9
 _PICTURE_SIZE_PX = (1600, 1200)
 _COARSE_SIZE_PX = (100, 75)
 _CALIBRATION_PX = 256
+"""Side of the picture on which an encoder is calibrated; speed does not depend on what is measured there."""
 
 
 def askable_checkpoint(

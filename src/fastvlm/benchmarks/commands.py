@@ -28,7 +28,6 @@ def timed_ask(arguments: Sequence[str], *, environment: Mapping[str, str] | None
     )
     elapsed_ms = 1000 * (time.perf_counter() - started_s)
     if finished.returncode:
-        raise GenerationError(
-            f"Expected an answer from `fastvlm ask`, got: {finished.stderr.strip()}. Run that command by itself."
-        )
+        said = " ".join(finished.stderr.split()).removeprefix("error: ").rstrip(".")
+        raise GenerationError(f"Expected an answer from `fastvlm ask`, got: {said}. Run that command by itself.")
     return finished.stdout, elapsed_ms

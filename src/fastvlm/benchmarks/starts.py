@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +31,7 @@ class StartsRow:
 
     load_ms: until the model is ready, without the imports before. first_token_ms: from there on. command_ms: of the
     whole process. empty_command_ms: with an empty cache, None where that was not measured. Memory in 10^6 bytes is the
-    largest that was seen.
+    largest that was seen, None where the system does not tell.
     """
 
     quantize: str | None
@@ -40,7 +39,7 @@ class StartsRow:
     load_ms: Spread
     first_token_ms: Spread
     command_ms: Spread
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     empty_command_ms: Spread | None
     empty_peak_memory_mb: float | None
 
@@ -78,14 +77,24 @@ def starts_markdown(report: StartsReport) -> str:
 
 
 def _cells(row: StartsRow) -> list[str]:
-    cells = [row.quantize or "none", spread_text(row.load_ms, 0), spread_text(row.first_token_ms, 0)]
-    cells += [_seconds(row.command_ms), f"{row.peak_memory_mb:.0f}"]
-    if row.empty_command_ms is None or row.empty_peak_memory_mb is None:
-        return [*cells, "", ""]
-    return [*cells, _seconds(row.empty_command_ms), f"{row.empty_peak_memory_mb:.0f}"]
+    return [
+        row.quantize or "none",
+        spread_text(row.load_ms, 0),
+        spread_text(row.first_token_ms, 0),
+        _seconds(row.command_ms),
+        _megabytes(row.peak_memory_mb),
+        _seconds(row.empty_command_ms),
+        _megabytes(row.empty_peak_memory_mb),
+    ]
 
 
-def _seconds(spread: Spread) -> str:
+def _megabytes(peak_memory_mb: float | None) -> str:
+    return "" if peak_memory_mb is None else f"{peak_memory_mb:.0f}"
+
+
+def _seconds(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
     if spread.n == 1:
         return f"{spread.median / 1000:.2f}"
     return spread_text(Spread(spread.median / 1000, spread.low / 1000, spread.high / 1000, spread.n), 2)
@@ -109,7 +118,7 @@ def measure_starts(
     quantize: Sequence[str | None],
     num_starts: int,
     num_empty_starts: int,
-    num_threads: int | None,
+    num_threads: int,
     report: Callable[[str], None] = lambda _: None,
 ) -> StartsReport:
     """Start `fastvlm ask` so often in each format, in turn, about a picture of 1600 x 1200 px in a JPEG file.
@@ -124,7 +133,7 @@ def measure_starts(
         def start(chosen: str | None, cache: str) -> _Start:
             arguments = [str(picture), QUESTION, "--json", "--model", model]
             arguments += [] if chosen is None else ["--quantize", chosen]
-            arguments += [] if num_threads is None else ["--threads", str(num_threads)]
+            arguments += ["--threads", str(num_threads)]
             printed, elapsed_ms = timed_ask(arguments, environment={CACHE_VARIABLE: cache})
             return _Start(json.loads(printed), elapsed_ms)
 
@@ -144,7 +153,7 @@ def measure_starts(
                     warm[chosen].append(found)
     return StartsReport(
         model=name,
-        num_threads=num_threads or os.cpu_count() or 1,
+        num_threads=num_threads,
         rows=tuple(_row(chosen, warm[chosen], empty[chosen]) for chosen in quantize),
         machine=describe_machine(),
         versions=installed_versions(),
@@ -158,7 +167,12 @@ def _row(quantize: str | None, warm: Sequence[_Start], empty: Sequence[_Start]) 
         load_ms=Spread.of([start.timings["load_ms"] for start in warm]),
         first_token_ms=Spread.of([start.timings["first_token_ms"] for start in warm]),
         command_ms=Spread.of([start.command_ms for start in warm]),
-        peak_memory_mb=max(start.timings["peak_memory_mb"] for start in warm),
+        peak_memory_mb=_peak_memory_mb(warm),
         empty_command_ms=Spread.of([start.command_ms for start in empty]) if empty else None,
-        empty_peak_memory_mb=max(start.timings["peak_memory_mb"] for start in empty) if empty else None,
+        empty_peak_memory_mb=_peak_memory_mb(empty),
     )
+
+
+def _peak_memory_mb(starts: Sequence[_Start]) -> float | None:
+    told = [start.printed["timings"]["peak_memory_mb"] for start in starts]
+    return max((peak for peak in told if peak is not None), default=None)

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 FASTVITHD = "fastvithd"
 
-"""Side of the picture on which an encoder is calibrated; speed does not depend on what is measured there."""
-
 
 class OurSystem:
     """One of our runtimes, from ready pixels to token ids."""

@@ -20,7 +20,7 @@ from fastvlm.checkpoints.names import NameTable
 from fastvlm.checkpoints.strict import COUNTER
 from fastvlm.checkpoints.tensors import FLOAT_DTYPES, StoredTensor, read_json, read_tensors, some
 from fastvlm.errors import CheckpointError
-from fastvlm.machine import cache_folder
+from fastvlm.machine import cache_folder_if_any
 from fastvlm.processing.tokenizer import Tokenizer
 
 Layout = Literal["fastvlm", "apple", "transformers"]
@@ -69,12 +69,13 @@ def read_checkpoint(folder: str | Path, *, only_described: bool = False) -> Stor
     if is_adapter(folder):
         read_base = partial(read_checkpoint, only_described=only_described)
         return read_adapter(folder, read_base, only_described=only_described)
+    kept_in = None if only_described else cache_folder_if_any()
     raw = _read_config_file(folder)
     kind = raw.get("model_type")
     if kind == MODEL_TYPE:
-        return _read_own(folder, raw)
+        return _read_own(folder, raw, kept_in=kept_in)
     if isinstance(kind, str) and kind in _FOREIGN:
-        return _read_foreign(folder, raw, _FOREIGN[kind])
+        return _read_foreign(folder, raw, _FOREIGN[kind], kept_in=kept_in)
     supported = ", ".join((MODEL_TYPE, *_FOREIGN))
     raise CheckpointError(f"Expected model_type in {folder / CONFIG_FILE} to be one of {supported}, got {kind!r}.")
 
@@ -89,12 +90,12 @@ def _read_config_file(folder: Path) -> dict[str, Any]:
     return read_json(folder / CONFIG_FILE)
 
 
-def _read_own(folder: Path, raw: Mapping[str, Any]) -> StoredCheckpoint:
+def _read_own(folder: Path, raw: Mapping[str, Any], *, kept_in: Path | None) -> StoredCheckpoint:
     where = str(folder / CONFIG_FILE)
     config = config_from_dict(raw, where=where)
     tensors = read_tensors(folder)
     _refuse_quantised(tensors, folder)
-    tokenizer = Tokenizer.from_folder(folder, cache_folder=cache_folder())
+    tokenizer = Tokenizer.from_folder(folder, cache_folder=kept_in)
     if is_tied(tensors, declared=config.vlm.decoder.has_tied_head, where=where) != config.vlm.decoder.has_tied_head:
         word = "no" if config.vlm.decoder.has_tied_head else "a"
         raise CheckpointError(f"Expected {word} {HEAD_NAME} of its own in {folder}, as {CONFIG_FILE} says.")
@@ -114,11 +115,11 @@ def _read_ranges(folder: Path) -> dict[str, float] | None:
     return {name: float(value) for name, value in ranges.items()}
 
 
-def _read_foreign(folder: Path, raw: Mapping[str, Any], foreign: _Foreign) -> StoredCheckpoint:
+def _read_foreign(folder: Path, raw: Mapping[str, Any], foreign: _Foreign, *, kept_in: Path | None) -> StoredCheckpoint:
     stored = read_tensors(folder)
     _refuse_quantised(stored, folder)
     tensors = _renamed(stored, foreign, folder)
-    tokenizer = Tokenizer.from_folder(folder, cache_folder=cache_folder())
+    tokenizer = Tokenizer.from_folder(folder, cache_folder=kept_in)
     config = foreign.read_config(ForeignFolder(folder, raw, tensors, tokenizer))
     if _is_tied(config):
         tensors.pop(HEAD_NAME, None)

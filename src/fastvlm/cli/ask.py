@@ -22,6 +22,7 @@ from fastvlm.cli.options import (
 from fastvlm.cli.output import (
     answer_line,
     debug_option,
+    described_resolution,
     note,
     note_if_cut,
     note_if_unsure,
@@ -76,7 +77,7 @@ def ask_command(
         if not timings:  # which tell it too
             note_if_cut(answer.finish_reason)
         note_if_unsure(answer.confidence, is_unsure=answer.is_unsure)
-        note_resolution(answer.resolution)
+        note_resolution(described_resolution(answer.resolution))
     if timings:
         _note_timings(answer, assistant.runtime.name)
 
@@ -133,7 +134,7 @@ def _as_dict(answer: Answer, model: str, runtime: str) -> dict[str, object]:
         "confidence": round(answer.confidence, 4),
         "is_unsure": answer.is_unsure,
         "box": answer.box,
-        "resolution": None if answer.resolution is None else asdict(answer.resolution),
+        "resolution": described_resolution(answer.resolution),
     }
 
 

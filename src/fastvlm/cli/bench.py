@@ -328,10 +328,13 @@ def answers_command(
     """
     from fastvlm.benchmarks.answers import measure_answers
     from fastvlm.benchmarks.report import write_json
+    from fastvlm.machine import num_cores
 
     check_files(json_file, None, None)
     with progress() as report:
-        result = measure_answers(model, num_questions=questions, num_starts=starts, num_threads=threads, report=report)
+        result = measure_answers(
+            model, num_questions=questions, num_starts=starts, num_threads=threads or num_cores(), report=report
+        )
     finish(result, {json_file: lambda path: write_json(result, path)})
 
 

@@ -61,6 +61,7 @@ def start_command(
     from fastvlm.benchmarks.askable import askable_checkpoint
     from fastvlm.benchmarks.report import write_json
     from fastvlm.benchmarks.starts import measure_starts, starts_markdown
+    from fastvlm.machine import num_cores
 
     if model is not None and context.get_parameter_source("shape") is ParameterSource.COMMANDLINE:
         raise click.UsageError("Expected --shape or --model, got both. Leave one of them out.")
@@ -77,7 +78,7 @@ def start_command(
             quantize=[None if chosen == "none" else chosen for chosen in dict.fromkeys(quantize)],
             num_starts=starts,
             num_empty_starts=num_empty,
-            num_threads=threads,
+            num_threads=threads or num_cores(),
             report=report,
         )
     finish(

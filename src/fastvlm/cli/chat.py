@@ -18,7 +18,15 @@ from fastvlm.cli.options import (
     settings_overrides,
     standard_input,
 )
-from fastvlm.cli.output import answer_line, debug_option, note, note_if_cut, note_if_unsure, note_resolution
+from fastvlm.cli.output import (
+    answer_line,
+    debug_option,
+    described_resolution,
+    note,
+    note_if_cut,
+    note_if_unsure,
+    note_resolution,
+)
 from fastvlm.errors import FastVLMError, PromptError
 
 if TYPE_CHECKING:
@@ -112,7 +120,7 @@ class Conversation:
         note_if_cut(stream.answer.finish_reason)
         note_if_unsure(stream.answer.confidence, is_unsure=stream.answer.is_unsure)
         if self._pictures:
-            note_resolution(stream.answer.resolution)
+            note_resolution(described_resolution(stream.answer.resolution))
         self._pictures = []
 
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fastvlm.cli.options import EMBEDDED, STANDARD_INPUT, ModelOptions, load_assistant, picture_source
-from fastvlm.cli.output import check_place, note, note_if_cut, note_if_unsure, print_json
+from fastvlm.cli.output import (
+    check_place,
+    described_resolution,
+    note,
+    note_if_cut,
+    note_if_unsure,
+    note_resolution,
+    print_json,
+)
 from fastvlm.errors import DataError, ImageError
 from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
@@ -129,12 +137,14 @@ def text_work(assistant: Asks, question: str, *, max_tokens: int) -> Work:
 
 
 def _text_record(answer: Answer | ReadText, *, max_tokens: int) -> dict[str, object]:
+    resolution = described_resolution(answer.resolution)
     return {
         "text": answer.text,
         "confidence": float(f"{answer.confidence:.3g}"),
         "is_unsure": answer.is_unsure,
         "finish_reason": answer.finish_reason,
         "max_tokens": max_tokens,
+        **({} if resolution is None else {"resolution": resolution}),
     }
 
 
@@ -273,6 +283,7 @@ def print_record(record: Mapping[str, Any], *, shows_name: bool) -> None:
         if not record["text"]:
             note("There is no text.")
         note_if_unsure(record["confidence"], is_unsure=record["is_unsure"])
+        note_resolution(record.get("resolution"))
 
 
 @dataclass

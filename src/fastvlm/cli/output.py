@@ -83,19 +83,25 @@ def note_if_unsure(confidence: float, *, is_unsure: bool) -> None:
         note(f"Unsure: these words have a probability of {percent}, and more such answers were wrong than right.")
 
 
-def note_resolution(chosen: ChosenResolution | None) -> None:
-    """Tell a person which resolution a time to first token has led to, and why; nothing where none was asked for."""
+def described_resolution(chosen: ChosenResolution | None) -> dict[str, Any] | None:
+    """The resolution that a time to first token has led to, as JSON values; None where none was asked for."""
+    return None if chosen is None else chosen.to_dict()
+
+
+def note_resolution(chosen: Mapping[str, Any] | None) -> None:
+    """Tell a person which resolution was chosen, and why. chosen: as `described_resolution` gives it."""
     if chosen is None:
         return
-    asked = f"--max-ttft is {chosen.max_ttft_ms:.{0 if chosen.max_ttft_ms >= 1 else 1}f} ms"
-    expected = f"the first token is expected after {chosen.expected_ms:.0f} ms"
-    size = f"{chosen.visual_tokens} of {chosen.most_visual_tokens} visual tokens"
-    if not chosen.is_in_time:
+    asked = f"--max-ttft is {chosen['max_ttft_ms']:.15g} ms"
+    expected = f"the first token is expected after {chosen['expected_ms']:.1f} ms"
+    size = f"{chosen['visual_tokens']} of {chosen['most_visual_tokens']} visual tokens"
+    if not chosen["is_in_time"]:
         note(f"No resolution is in time: {asked}, and with the smallest, {size}, {expected}.")
-    elif chosen.next_ms is None:
+    elif chosen["next_ms"] is None:
         note(f"Full resolution: {asked}, and {expected}.")
     else:
-        note(f"Lower resolution, {size}: {asked}, and {expected}, with the next larger after {chosen.next_ms:.0f} ms.")
+        later = f"with the next larger after {chosen['next_ms']:.1f} ms"
+        note(f"Lower resolution, {size}: {asked}, and {expected}, {later}.")
 
 
 def print_json(value: Mapping[str, object]) -> None:

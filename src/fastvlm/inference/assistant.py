@@ -154,7 +154,7 @@ class Assistant:
         self, messages: Sequence[Message], settings: GenerationSettings, clock: Stopwatch
     ) -> Generator[str, None, Answer]:
         resolutions: list[ChosenResolution] = []
-        images = self.read_images(messages, clock, note=resolutions.extend)
+        images = self.read_images(messages, clock, note=resolutions.append)
         visual_tokens = self.encode(images, clock)
         prompt = self.build_prompt(messages, visual_tokens, clock)
         embeddings = self.embed(prompt, visual_tokens, clock)
@@ -180,8 +180,7 @@ class Assistant:
         finally:
             self.prompt_memory.keep(reading, text.token_ids)
         answer = text.finish([prompt], clock.timings(self.load_timings), num_cached=reading.num_kept)
-        # That of the pictures that came last: earlier ones keep what they were given before.
-        return replace(answer, resolution=resolutions[-1]) if resolutions else answer
+        return replace(answer, resolution=resolutions[0]) if resolutions else answer
 
     @property
     def first_bias(self) -> Mapping[int, float]:
@@ -200,11 +199,11 @@ class Assistant:
         clock: Stopwatch,
         *,
         started_ms: float = 0.0,
-        note: Callable[[list[ChosenResolution]], None] = ignore,
+        note: Callable[[ChosenResolution], None] = ignore,
     ) -> list[PixelTiles]:
         """Step 1: every image of the messages becomes tiles of pixels. started_ms: when, by the clock, they came.
 
-        note: is given the resolution of each image where a time to first token is to be kept.
+        note: is given the resolution that was chosen, where a time to first token is to be kept.
         """
         sources = [part.source for part in images_of(messages)]
         if self.latency_budget is None or not sources:
@@ -213,10 +212,10 @@ class Assistant:
         pictures = [self._picture(source, clock) for source in sources]
         with clock.phase("preprocess"):
             prompt = self._prompt(messages, [1] * len(pictures))
-            chosen = self.latency_budget.choose(
+            chosen, reported = self.latency_budget.choose(
                 pictures, text_tokens=len(prompt) - len(pictures), spent_ms=clock.elapsed_ms - started_ms
             )
-            note(chosen)
+            note(reported)
             processors = map(self.latency_budget.processor, chosen)
         return [_tiles(picture, processor, clock) for picture, processor in zip(pictures, processors, strict=True)]
 

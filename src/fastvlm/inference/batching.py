@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Unpack
 
-from fastvlm.batches import PromptTokens, VisualTokens
+from fastvlm.batches import PixelTiles, PromptTokens, VisualTokens
 from fastvlm.errors import GenerationError
 from fastvlm.inference.answers import Answer
 from fastvlm.inference.assistant import Assistant, Conversation, conversation_of
 from fastvlm.inference.generate import generate
+from fastvlm.inference.latency import ChosenResolution
 from fastvlm.inference.settings import GenerationSettings, SettingsOverrides
 from fastvlm.inference.timings import Stopwatch
 from fastvlm.messages import Message
@@ -70,7 +73,9 @@ def _answer_together(
 ) -> list[Answer]:
     prompts: list[PromptTokens] = []
     embeddings: list[Embeddings] = []
-    for messages, visual_tokens in zip(conversations, _seen(assistant, conversations, clock), strict=True):
+    resolutions: dict[int, ChosenResolution] = {}
+    seen = _seen(assistant, conversations, clock, note=resolutions.__setitem__)
+    for messages, visual_tokens in zip(conversations, seen, strict=True):
         prompts.append(assistant.build_prompt(messages, visual_tokens, clock))
         embeddings.append(assistant.embed(prompts[-1], visual_tokens, clock))
     views = [range(first, first + num_views) for first in range(0, len(prompts), num_views)]
@@ -96,7 +101,8 @@ def _answer_together(
                         stopped.add(token.row)
     timings = clock.timings(assistant.load_timings)
     answers = [
-        text.finish([prompts[place] for place in places], timings) for text, places in zip(texts, views, strict=True)
+        replace(text.finish([prompts[place] for place in places], timings), resolution=resolutions.get(places[0]))
+        for text, places in zip(texts, views, strict=True)
     ]
     if assistant.closer_look is None:
         return answers
@@ -107,15 +113,28 @@ def _answer_together(
 
 
 def _seen(
-    assistant: Assistant, conversations: Sequence[tuple[Message, ...]], clock: Stopwatch
+    assistant: Assistant,
+    conversations: Sequence[tuple[Message, ...]],
+    clock: Stopwatch,
+    *,
+    note: Callable[[int, ChosenResolution], None],
 ) -> Iterator[list[VisualTokens]]:
-    """The visual tokens of each conversation; all encoded together where an assistant keeps none of them for later."""
+    """The visual tokens of each conversation; all encoded together where an assistant keeps none of them for later.
+
+    note: is given the place of a conversation and the resolution that was chosen for it, if one was.
+    """
+
+    def read(place: int) -> list[PixelTiles]:
+        return assistant.read_images(
+            conversations[place], clock, started_ms=clock.elapsed_ms, note=partial(note, place)
+        )
+
     if assistant.image_cache.max_images:
         # One conversation after the other, so that the pixels of no more than one are held.
-        for messages in conversations:
-            yield assistant.encode(assistant.read_images(messages, clock, started_ms=clock.elapsed_ms), clock)
+        for place in range(len(conversations)):
+            yield assistant.encode(read(place), clock)
         return
-    pictures = [assistant.read_images(messages, clock, started_ms=clock.elapsed_ms) for messages in conversations]
+    pictures = [read(place) for place in range(len(conversations))]
     tokens = iter(assistant.encode([image for images in pictures for image in images], clock))
     for images in pictures:
         yield [next(tokens) for _ in images]

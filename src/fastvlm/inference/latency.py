@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from fastvlm.tiles import ENCODER_STRIDE_PX
 
 _LOGGER = logging.getLogger(__name__)
 
-PROFILE_VERSION = 3
+PROFILE_VERSION = 4
 """Raised whenever something else is measured, or an engine computes in another way: earlier profiles are not taken."""
 
 TEXT_TOKENS = 32
@@ -87,6 +88,15 @@ class ChosenResolution:
         """Whether the time is expected to be kept; False where even the smallest resolution takes longer."""
         return self.expected_ms <= self.max_ttft_ms
 
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it as JSON values."""
+        return {
+            **asdict(self),
+            "expected_ms": round(self.expected_ms, 3),
+            "next_ms": None if self.next_ms is None else round(self.next_ms, 3),
+            "is_in_time": self.is_in_time,
+        }
+
 
 class LatencyBudget:
     """Chooses the resolution at which the first token comes in time.
@@ -113,13 +123,15 @@ class LatencyBudget:
 
     def choose(
         self, pictures: Sequence[UInt8Array], *, text_tokens: int, spent_ms: float = 0.0
-    ) -> list[ChosenResolution]:
+    ) -> tuple[list[ChosenResolution], ChosenResolution]:
         """Choose for each picture of a question, `spent_ms` after it came; the smallest where none is in time.
 
         A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns.
+        Returns those of all pictures, at least one, and that which was chosen now, if any was, else the last.
         """
         keys = [_fingerprint(picture) for picture in pictures]
         new = [key for key in dict.fromkeys(keys) if key not in self._chosen]
+        chosen = None
         if new:
             known_tokens = sum(self._chosen[key].visual_tokens for key in keys if key in self._chosen)
             num_repeated = sum(key in new for key in keys) - len(new)
@@ -130,7 +142,7 @@ class LatencyBudget:
         found = [self._chosen[key] for key in keys]
         while len(self._chosen) > _MAX_REMEMBERED:
             self._chosen.popitem(last=False)
-        return found
+        return found, chosen or found[-1]
 
     def _largest(
         self, num_images: int, *, other_tokens: int, spent_ms: float, num_repeated: int = 0
@@ -213,8 +225,10 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
     )
 
 
-def kept_profile(folder: Path, key: object, measure: Callable[[], LatencyProfile]) -> LatencyProfile:
+def kept_profile(folder: Path | None, key: object, measure: Callable[[], LatencyProfile]) -> LatencyProfile:
     """Read the profile of `key` (whatever it depends on) from a folder, or measure it and keep it there if possible."""
+    if folder is None:
+        return measure()
     path = folder / f"latency-{hashlib.sha256(repr((PROFILE_VERSION, key)).encode()).hexdigest()[:32]}.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from fastvlm.inference.latency import (
     warm_up,
 )
 from fastvlm.inference.timings import LoadTimings
-from fastvlm.machine import cache_folder, describe_processor
+from fastvlm.machine import cache_folder_if_any, describe_processor
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
@@ -107,7 +107,7 @@ def _latency_budget(
         describe_processor(), os.cpu_count(), num_threads, runtime.name, runtime.version, processing,
         str(config.resolve()), config.stat().st_mtime_ns, fastvlm.__version__,
     )  # fmt: skip
-    profile = kept_profile(cache_folder(), key, lambda: measure_latency(runtime, processing))
+    profile = kept_profile(cache_folder_if_any(), key, lambda: measure_latency(runtime, processing))
     budget = LatencyBudget(profile, max_ttft_ms=max_ttft_ms, processing=processing)
     warm_up(runtime, budget.expected_processor())
     return budget

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fastvlm.batches import FinishReason
 from fastvlm.inference.answers import Answer
+from fastvlm.inference.latency import ChosenResolution
 from fastvlm.inference.page import Page, ReadLine
 from fastvlm.processing.images import read_image
 
@@ -69,7 +70,8 @@ class ReadText:
     """The text of a picture, a row of it a line.
 
     confidence: of the whole where it was read at one look, of the median line where it was read line by line. lines:
-    those lines, none where it was read at one look. finish_reason: `length` where the text was cut short.
+    those lines, none where it was read at one look. finish_reason: `length` where the text was cut short. resolution:
+    of the picture where a time to first token was to be kept.
     """
 
     text: str
@@ -77,6 +79,7 @@ class ReadText:
     is_unsure: bool
     finish_reason: FinishReason
     lines: tuple[ReadLine, ...] = ()
+    resolution: ChosenResolution | None = None
 
 
 class ReadsLines(Protocol):
@@ -118,7 +121,9 @@ def read_text(assistant: Asks, image: object, closer_look: ReadsLines | None, *,
             is_unsure = closer_look.is_unsure(confidence)
             return ReadText(page.text, confidence, is_unsure, finish_reason, tuple(page.lines))
     answer = assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_new_tokens)
-    return ReadText(answer.text, answer.confidence, answer.is_unsure, answer.finish_reason)
+    return ReadText(
+        answer.text, answer.confidence, answer.is_unsure, answer.finish_reason, resolution=answer.resolution
+    )
 
 
 def read_fields(

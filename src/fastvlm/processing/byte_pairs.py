@@ -11,7 +11,7 @@ import hashlib
 import heapq
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,16 @@ FORMAT_VERSION = 1
 _DIGEST_BYTES = 32
 _LENGTH_BYTES = 8
 _ALIGNMENT_BYTES = 8
+_MOST_IDS_PER_WORD = 8
+"""With larger gaps between ids, texts by id would take memory for nothing."""
+
 _PAIRS, _NUMBERS = "Q", "I"
 
 
 class BytePairs:
-    """A tokenizer from what `packed` made of it. original: reads the tokenizer itself, for what only it can do.
+    """A tokenizer from what `packed` made of it. Raises ValueError where the bytes are not whole."""
 
-    Raises ValueError where the bytes are not whole.
-    """
-
-    def __init__(self, data: bytes, original: Callable[[], tokenizers.Tokenizer]) -> None:
+    def __init__(self, data: bytes) -> None:
         body = memoryview(data)[:-_DIGEST_BYTES]
         if hashlib.sha256(body).digest() != data[-_DIGEST_BYTES:]:
             raise ValueError("its digest is another")
@@ -49,10 +49,12 @@ class BytePairs:
         self._pairs, self._ranks, self._merged = (sections[name] for name in ("pairs", "ranks", "merged"))
         self._starts, self._texts = sections["starts"], sections["texts"]
         self.size: int = len(self._starts) - 1
-        self.special_ids: dict[str, int] = head["special_ids"]
+        self._described: dict[str, Any] = head["described"]
+        self._added_ids: frozenset[int] = frozenset(head["added_ids"])
+        self.special_ids = {str(token["content"]): int(token["id"]) for token in self._described["added_tokens"]}
         self._letters: dict[str, int] = head["letters"]
-        self._original = original
-        self._frame = tokenizers.Tokenizer.from_str(json.dumps(head["frame"]))
+        frame = {**self._described, "added_tokens": [], "post_processor": None}
+        self._frame = tokenizers.Tokenizer.from_str(json.dumps(frame))
         self._continuing, self.prefixes_after_control = without_leading_space(self._frame)
 
     def encode(self, text: str, *, goes_on: bool) -> list[int]:
@@ -72,7 +74,15 @@ class BytePairs:
 
     def to_json(self) -> str:
         """The text of a `tokenizer.json`."""
-        return str(self._original().to_str(pretty=False))
+        vocabulary = {self._word(number): number for number in range(self.size) if number not in self._added_ids}
+        vocabulary.pop("", None)  # an id that there is no word for
+        merges = [
+            (self._word(self._pairs[place] >> 32), self._word(self._pairs[place] & 0xFFFFFFFF))
+            for place in sorted(range(len(self._pairs)), key=self._ranks.__getitem__)
+        ]
+        model = {**self._described["model"], "vocab": vocabulary, "merges": merges}
+        backend = tokenizers.Tokenizer.from_str(json.dumps({**self._described, "model": model}))
+        return str(backend.to_str(pretty=False))
 
     def _word(self, number: int) -> str:
         return str(self._texts[self._starts[number] : self._starts[number + 1]], "utf-8")
@@ -116,29 +126,36 @@ class BytePairs:
 
 def packed(backend: tokenizers.Tokenizer) -> bytes | None:
     """The bytes of a tokenizer for `BytePairs`; None for one of another kind."""
-    model = backend.model
-    is_plain = (
+    if not _is_plain(backend):
+        return None
+    described = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    model = described["model"]
+    vocabulary: dict[str, int] = model["vocab"]
+    special_ids = {token["content"]: token["id"] for token in described["added_tokens"]}
+    words = [*vocabulary.items(), *special_ids.items()]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    has_gaps = max(number for _, number in words) > _MOST_IDS_PER_WORD * len(words)
+    if has_gaps or not vocabulary.keys() >= {*alphabet}:
+        return None
+    head = {
+        "described": described | {"model": model | {"vocab": {}, "merges": []}},
+        "added_ids": sorted({*special_ids.values()} - {*vocabulary.values()}),
+        "letters": {letter: vocabulary[letter] for letter in alphabet},
+    }
+    return _with_sections(head, _merges(model) | _texts(words))
+
+
+def _is_plain(backend: tokenizers.Tokenizer) -> bool:
+    """Whether letters that stand for bytes are merged, and nothing else is done."""
+    model, added = backend.model, backend.get_added_tokens_decoder().values()
+    return (
         isinstance(model, tokenizers.models.BPE)
         and not (model.dropout or model.unk_token or model.continuing_subword_prefix or model.end_of_word_suffix)
         and not (model.byte_fallback or model.ignore_merges)
-        and all(token.special for token in backend.get_added_tokens_decoder().values())
+        # What a normaliser may change is known by another text than the one that it is called by.
+        and all(token.special and not (token.normalized and backend.normalizer) for token in added)
         and is_byte_level(backend)
     )
-    if not is_plain:
-        return None
-    described = json.loads(backend.to_str())
-    vocabulary: dict[str, int] = described["model"]["vocab"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if not vocabulary.keys() >= {*alphabet}:
-        return None
-    special_ids = {token["content"]: token["id"] for token in described["added_tokens"]}
-    frame = described | {"added_tokens": [], "model": described["model"] | {"vocab": {}, "merges": []}}
-    head = {
-        "frame": frame | {"truncation": None, "padding": None, "post_processor": None},
-        "special_ids": special_ids,
-        "letters": {letter: vocabulary[letter] for letter in alphabet},
-    }
-    return _with_sections(head, _merges(described["model"]) | _texts([*vocabulary.items(), *special_ids.items()]))
 
 
 def _merges(model: Mapping[str, Any]) -> dict[str, tuple[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import tokenizers
@@ -27,11 +28,20 @@ def without_leading_space(backend: tokenizers.Tokenizer) -> tuple[tokenizers.Tok
 
 
 def is_byte_level(backend: tokenizers.Tokenizer) -> bool:
-    """Whether words are looked up as letters that stand for bytes."""
-    described = _described(backend, "pre_tokenizer")
-    while described is not None and described["type"] == "Sequence":
-        described = described["pretokenizers"][-1] if described["pretokenizers"] else None
-    return described is not None and described["type"] == "ByteLevel"
+    """Whether words are looked up as letters that stand for bytes, wherever in the text they are."""
+    kinds = [part["type"] for part in _parts(_described(backend, "pre_tokenizer"))]
+    # `Metaspace` may treat the beginning of a text in another way.
+    return bool(kinds) and kinds[-1] == "ByteLevel" and "Metaspace" not in kinds
+
+
+def _parts(described: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    if described is None:
+        return
+    if described["type"] == "Sequence":
+        for child in described["pretokenizers"]:
+            yield from _parts(child)
+    else:
+        yield described
 
 
 def _described(backend: tokenizers.Tokenizer, part: str) -> dict[str, Any] | None:

@@ -121,7 +121,7 @@ class Tokenizer:
             return cls(read())
         path = cache_folder / f"tokenizer-{_key(files)}.blob"
         try:
-            return cls(BytePairs(path.read_bytes(), read))
+            return cls(BytePairs(path.read_bytes()))
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 from fastvlm.checkpoints.stored import StoredCheckpoint
 from fastvlm.compiler import NoLibraryError
 from fastvlm.errors import GenerationError, require_extra
-from fastvlm.machine import cache_folder, has_instruction
+from fastvlm.machine import cache_folder_if_any, has_instruction
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.config import Form
 from fastvlm.runtimes.protocol import Runtime, WeightFormat
@@ -46,7 +46,7 @@ def open_runtime(
             stored.config.vlm,
             stored.tensors,
             num_threads=num_threads,
-            cache_folder=cache_folder(),
+            cache_folder=cache_folder_if_any(),
             weight_format=cast(WeightFormat | None, quantize),
             encoder_ranges=stored.encoder_ranges,
         )
@@ -58,7 +58,7 @@ def open_runtime(
             stored.tensors,
             dtype=dtype,
             num_threads=num_threads,
-            cache_folder=cache_folder(),
+            cache_folder=cache_folder_if_any(),
             weight_format=cast(WeightFormat | None, quantize),
             encoder_ranges=stored.encoder_ranges,
             num_fixed_sizes=0 if is_any_size else NUM_FIXED_SIZES,

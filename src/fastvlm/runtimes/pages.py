@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 import threading
@@ -32,12 +33,14 @@ def released(maps: Sequence[mmap.mmap]) -> Iterator[None]:
             _release(maps)
 
     thread = threading.Thread(target=release, name="fastvlm-pages", daemon=True)
-    thread.start()
+    with contextlib.suppress(RuntimeError):  # of a system that has no more threads
+        thread.start()
     try:
         yield
     finally:
         is_over.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         _release(maps)
 
 

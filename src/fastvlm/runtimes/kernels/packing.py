@@ -113,9 +113,17 @@ class Packing:
 
     def write(self, into: Write, *, num_threads: int) -> None:
         """Pack all weights. into: is called from several threads."""
+
+        def write(part: Small | Matrix) -> None:
+            part.write(self.places, into)
+
         with ThreadPoolExecutor(num_threads, thread_name_prefix="fastvlm-packing") as pool:
+            try:
+                written = pool.map(write, self._parts)
+            except RuntimeError:  # of a system that has no more threads; those that there are write the same
+                written = map(write, self._parts)
             # The first error is raised, and what has not been begun is left out then.
-            for _ in pool.map(lambda part: part.write(self.places, into), self._parts):
+            for _ in written:
                 pass
 
 
