@@ -15,6 +15,7 @@ from fastvlm.benchmarks.encoder_report import EncoderReport, encoder_markdown
 from fastvlm.benchmarks.encoder_runner import EncoderRow, FirstTokenRow
 from fastvlm.benchmarks.report import BenchReport, markdown
 from fastvlm.benchmarks.runner import Plan, Row, Spread
+from fastvlm.benchmarks.starts import StartsReport, StartsRow, starts_markdown
 from fastvlm.benchmarks.towers import TowerReport
 from fastvlm.benchmarks.training_memory import TrainingPlan, TrainingReport, TrainingRow, training_markdown
 from fastvlm.benchmarks.training_steps import GradientDifference, StepRow, TrainingStepsReport, training_steps_markdown
@@ -210,6 +211,15 @@ def test_the_embedded_models_times_are_the_stored_ones() -> None:
         f"{whole.median:.0f} ({whole.low:.0f} to {whole.high:.0f}, n {whole.n}; `answers-amx.json`)",
     )
     assert [each for each in told if each not in WORDS] == []
+
+
+def test_starts_are_the_stored_ones() -> None:
+    stored = read("start-0.5b")
+    rows = tuple(with_spreads(StartsRow, row) for row in stored["rows"])
+    report = StartsReport(model=stored["model"], num_threads=2, rows=rows, machine="", versions={})
+    assert starts_markdown(report) in DOCUMENT
+    rest_ms = [row.command_ms.median - row.load_ms.median - row.first_token_ms.median for row in rows]
+    assert f"{min(rest_ms):.0f} to {max(rest_ms):.0f} ms, is Python" in WORDS
 
 
 def test_what_a_tower_is_worth_is_the_stored_result() -> None:

@@ -20,7 +20,7 @@ from tokenizers import pre_tokenizers
 
 from fastvlm.processing.text_cutting import is_byte_level, without_leading_space
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the file changes; what was kept before is not taken then."""
 
 _DIGEST_BYTES = 32
