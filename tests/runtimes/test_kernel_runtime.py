@@ -243,10 +243,15 @@ def test_ctrl_c_while_compiling_leaves_nothing_behind(tmp_path: Path, slow_compi
             time.sleep(0.1)
 
     user = threading.Thread(target=interrupt, daemon=True)
-    user.start()
-    with pytest.raises(KeyboardInterrupt):
-        compiled_library([tmp_path / "slow.cpp"], flags=[])
-    user.join()
+    # What a shell starts in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        user.start()
+        with pytest.raises(KeyboardInterrupt):
+            compiled_library([tmp_path / "slow.cpp"], flags=[])
+        user.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert has_ended(int(slow_compiler.read_text()))
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()], "nor is it remembered as a failure"
 
