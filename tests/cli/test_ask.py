@@ -183,7 +183,7 @@ def test_a_lower_resolution_is_told_with_what_was_expected(capsys: pytest.Captur
     note_resolution(described_resolution(None))
     assert capsys.readouterr().err == (
         "Lower resolution, 36 of 256 visual tokens: --max-ttft is 1.5 ms, and the first token is expected after "
-        "1.4 ms, with the next larger after 1.5 ms.\n"
+        "1.44 ms, with the next larger after 1.511 ms.\n"
     )
 
 

@@ -120,7 +120,8 @@ _MODEL_OPTIONS = (
         "--max-ttft",
         callback=milliseconds,
         metavar="TIME",
-        help="Lower the resolution of pictures until the first token comes in this time, such as 400ms or 1.5s.",
+        help="Lower the resolution of pictures until the first token comes in this time, such as 400ms or 1.5s, after "
+        "the model is loaded; from one look at them, as with --at-once.",
     ),
     click.option(
         "--at-once",

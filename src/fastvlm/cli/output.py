@@ -93,15 +93,19 @@ def note_resolution(chosen: Mapping[str, Any] | None) -> None:
     if chosen is None:
         return
     asked = f"--max-ttft is {chosen['max_ttft_ms']:.15g} ms"
-    expected = f"the first token is expected after {chosen['expected_ms']:.1f} ms"
+    expected = f"the first token is expected after {_milliseconds(chosen['expected_ms'])}"
     size = f"{chosen['visual_tokens']} of {chosen['most_visual_tokens']} visual tokens"
     if not chosen["is_in_time"]:
         note(f"No resolution is in time: {asked}, and with the smallest, {size}, {expected}.")
     elif chosen["next_ms"] is None:
         note(f"Full resolution: {asked}, and {expected}.")
     else:
-        later = f"with the next larger after {chosen['next_ms']:.1f} ms"
+        later = f"with the next larger after {_milliseconds(chosen['next_ms'])}"
         note(f"Lower resolution, {size}: {asked}, and {expected}, {later}.")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 1000 else f"{value:.4g} ms"
 
 
 def print_json(value: Mapping[str, object]) -> None:
