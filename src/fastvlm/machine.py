@@ -17,6 +17,8 @@ from fastvlm.files import remove_leftovers
 
 _LOGGER = logging.getLogger(__name__)
 
+_WARNED_OF: set[Path] = set()
+
 CACHE_VARIABLE = "FASTVLM_CACHE"
 
 MAX_CACHE_BYTES = 16_000_000_000
@@ -62,13 +64,19 @@ def make_room(newest: Path) -> None:
 
 
 def keep(path: Path, write: Callable[[], object], *, what: str) -> None:
-    """Write a file of the cache and make room for it; one that cannot be written is warned of and done without."""
+    """Write a file of the cache and make room for it; one that cannot be written is done without.
+
+    The first such file of a folder is warned of: what is wrong with it is wrong for the next ones too.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write()
         make_room(path)
     except (OSError, RuntimeError, MemoryError) as error:
-        _LOGGER.warning(
+        level = logging.INFO if path.parent in _WARNED_OF else logging.WARNING
+        _WARNED_OF.add(path.parent)
+        _LOGGER.log(
+            level,
             "Cannot keep %s in %s (%s): the next start will make it again. "
             "Free some space, or set FASTVLM_CACHE to a folder that can be written to.",
             what,
