@@ -112,9 +112,8 @@ def measure_answers(
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder:
         file = Path(folder) / "picture.png"
         Image.fromarray(np.ascontiguousarray(pictures[0])).save(file)
-        arguments = [str(file), chosen[0].text]
+        arguments = [str(file), chosen[0].text, "--threads", str(num_threads)]
         arguments += [] if model is None else ["--model", model]
-        arguments += ["--threads", str(num_threads)]
         times_ms = []
         for number in range(num_starts + 1):
             report(f"start {number} of {num_starts}")

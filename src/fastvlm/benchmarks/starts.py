@@ -106,8 +106,8 @@ class _Start:
     command_ms: float
 
     @property
-    def timings(self) -> Mapping[str, float]:
-        timings: Mapping[str, float] = self.printed["timings"]
+    def timings(self) -> Mapping[str, Any]:
+        timings: Mapping[str, Any] = self.printed["timings"]
         return timings
 
 
@@ -131,9 +131,8 @@ def measure_starts(
         random_picture(np.random.default_rng(0)).save(picture, quality=90)
 
         def start(chosen: str | None, cache: str) -> _Start:
-            arguments = [str(picture), QUESTION, "--json", "--model", model]
+            arguments = [str(picture), QUESTION, "--json", "--model", model, "--threads", str(num_threads)]
             arguments += [] if chosen is None else ["--quantize", chosen]
-            arguments += ["--threads", str(num_threads)]
             printed, elapsed_ms = timed_ask(arguments, environment={CACHE_VARIABLE: cache})
             return _Start(json.loads(printed), elapsed_ms)
 
@@ -174,5 +173,5 @@ def _row(quantize: str | None, warm: Sequence[_Start], empty: Sequence[_Start]) 
 
 
 def _peak_memory_mb(starts: Sequence[_Start]) -> float | None:
-    told = [start.printed["timings"]["peak_memory_mb"] for start in starts]
+    told = [start.timings["peak_memory_mb"] for start in starts]
     return max((peak for peak in told if peak is not None), default=None)
