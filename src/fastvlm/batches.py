@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -21,11 +22,24 @@ UInt8Array = npt.NDArray[np.uint8]
 class PixelTiles:
     """One image, ready for the encoder.
 
-    pixels: num_tiles x 3 x tile height x tile width, normalised with the checkpoint's mean and std.
+    levels: num_tiles x tile height x tile width x 3, uint8. table: 3 x 256, what each level of a channel is once it is
+    normalised with the checkpoint's mean and std.
     """
 
-    pixels: Float32Array
+    levels: UInt8Array
+    table: Float32Array
     layout: TileLayout
+
+    @cached_property
+    def pixels(self) -> Float32Array:
+        """Normalised, num_tiles x 3 x tile height x tile width."""
+        num_tiles, height_px, width_px, _ = self.levels.shape
+        pixels: Float32Array = np.empty((num_tiles, 3, height_px, width_px), dtype=np.float32)
+        for tile, levels in zip(pixels, self.levels, strict=True):
+            for channel in range(3):
+                # Every level is in the table; `clip` only spares the check, and with it a copy.
+                np.take(self.table[channel], levels[..., channel], out=tile[channel], mode="clip")
+        return pixels
 
 
 @dataclass(frozen=True)

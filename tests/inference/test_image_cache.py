@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fastvlm.batches import PixelTiles, VisualTokens
 from fastvlm.inference.image_cache import ImageCache, content_key
 from fastvlm.tiles import TileLayout
+from support.runtimes import plain_table
 
 
 class CountingEncoder:
@@ -22,8 +25,8 @@ class CountingEncoder:
 
 
 def picture(value: float, *, height_px: int = 128, width_px: int = 128) -> PixelTiles:
-    pixels = np.full((1, 3, height_px, width_px), value, dtype=np.float32)
-    return PixelTiles(pixels, TileLayout(height_px, width_px))
+    levels = np.full((1, height_px, width_px, 3), round(255 * value), dtype=np.uint8)
+    return PixelTiles(levels, plain_table(), TileLayout(height_px, width_px))
 
 
 def test_equal_content_is_encoded_once() -> None:
@@ -41,12 +44,13 @@ def test_equal_content_is_encoded_once() -> None:
 def test_key_depends_on_layout_shape_and_pixels() -> None:
     wide, tall = picture(0.5, width_px=256), picture(0.5, height_px=256)
     square = picture(0.5)
-    other_layout = PixelTiles(square.pixels, TileLayout(128, 128, has_overview=True))
+    other_layout = replace(square, layout=TileLayout(128, 128, has_overview=True))
+    other_table = replace(square, table=1 - square.table)
     changed = picture(0.5)
-    changed.pixels[0, 2, 127, 127] = 0.51
-    keys = {content_key(image) for image in (wide, tall, square, other_layout, changed)}
-    assert len(keys) == 5
-    strided = PixelTiles(np.repeat(square.pixels, 2, axis=3)[..., ::2], square.layout)
+    changed.levels[0, 127, 127, 2] += 1
+    keys = {content_key(image) for image in (wide, tall, square, other_layout, other_table, changed)}
+    assert len(keys) == 6
+    strided = replace(square, levels=np.repeat(square.levels, 2, axis=2)[:, :, ::2])
     assert content_key(strided) == content_key(square)
 
 

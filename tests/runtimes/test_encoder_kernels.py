@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastvlm.batches import PixelTiles
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError
@@ -51,8 +52,8 @@ def tensors(model: FastVLM, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return stored_tensors(model, tmp_path_factory.mktemp("weights"))
 
 
-def tokens_of(encoder: KernelEncoder, pixels: np.ndarray) -> np.ndarray:
-    encoder.encode(pixels)
+def tokens_of(encoder: KernelEncoder, image: PixelTiles) -> np.ndarray:
+    encoder.encode(image.levels, image.table)
     return encoder.project()
 
 
@@ -77,7 +78,7 @@ def test_the_kernels_are_as_near_to_the_plain_model_as_openvino_is(
     other = OpenVINORuntime(CONFIG, tensors, weight_format=weight_format, encoder_ranges=ranges)
     with torch.no_grad():
         expected = model.encode(torch.from_numpy(image.pixels)).flatten(0, 1).numpy()
-    found = tokens_of(KernelEncoder(CONFIG, Weights(tensors), ranges=ranges, num_threads=2), image.pixels)
+    found = tokens_of(KernelEncoder(CONFIG, Weights(tensors), ranges=ranges, num_threads=2), image)
     scale = np.linalg.norm(expected - (expected.mean(0) if len(expected) > 1 else 0))
     errors = [np.linalg.norm(tokens - expected) / scale for tokens in (found, other.encode(image).data)]
     assert found.shape == expected.shape and 0 < errors[0] < max(1.5 * errors[1], 0.02) < 0.3, errors
@@ -89,11 +90,11 @@ def test_numbers_depend_neither_on_threads_nor_on_what_was_encoded_before_or_bes
 ) -> None:
     images = [tiles(TileLayout(192, 128), seed) for seed in range(3)]
     given = measure_ranges(CONFIG, tensors, images) if in_eight_bits else None
-    pictures = [image.pixels for image in images]
-    other = tiles(TileLayout(64, 320)).pixels
+    other = tiles(TileLayout(64, 320))
     encoder = KernelEncoder(CONFIG, Weights(tensors), ranges=given, num_threads=3)
-    together = tokens_of(encoder, np.concatenate(pictures)).reshape(3, -1, CONFIG.decoder.width)
-    for picture, found in zip(pictures, together, strict=True):
+    all_levels = np.concatenate([image.levels for image in images])
+    together = tokens_of(encoder, replace(images[0], levels=all_levels)).reshape(3, -1, CONFIG.decoder.width)
+    for picture, found in zip(images, together, strict=True):
         tokens_of(encoder, other)
         np.testing.assert_array_equal(tokens_of(encoder, picture), found)
         alone = KernelEncoder(CONFIG, Weights(tensors), ranges=given, num_threads=1)
@@ -110,7 +111,7 @@ def test_an_odd_number_of_positions(in_eight_bits: bool, height_px: int, width_p
     image = tiles(TileLayout(height_px, width_px))
     ranges = measure_ranges(config, tensors, [image]) if in_eight_bits else None
     found = [
-        tokens_of(encoder, image.pixels)
+        tokens_of(encoder, image)
         for encoder in (KernelEncoder(config, Weights(tensors), ranges=ranges, num_threads=n) for n in (1, 2, 3))
         for _ in range(2)
     ]
@@ -132,11 +133,11 @@ def test_a_layer_without_a_range_is_told(tensors: dict[str, StoredTensor]) -> No
 
 
 def test_packed_weights_are_the_same_from_a_file(tensors: dict[str, StoredTensor], tmp_path: Path) -> None:
-    pixels = tiles(TileLayout(64, 128)).pixels
-    expected = tokens_of(KernelEncoder(CONFIG, Weights(tensors), num_threads=2), pixels)
+    image = tiles(TileLayout(64, 128))
+    expected = tokens_of(KernelEncoder(CONFIG, Weights(tensors), num_threads=2), image)
     for _ in range(2):
         encoder = KernelEncoder(CONFIG, Weights(tensors), path=tmp_path / "packed.blob", num_threads=2)
-        np.testing.assert_array_equal(tokens_of(encoder, pixels), expected)
+        np.testing.assert_array_equal(tokens_of(encoder, image), expected)
 
 
 @pytest.mark.parametrize(

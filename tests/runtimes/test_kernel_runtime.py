@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +117,7 @@ def test_what_is_refused_is_refused_as_by_the_others(tensors: dict[str, StoredTe
         ours.prefill([])
     with pytest.raises(GenerationError, match="at least 1 thread"):
         KernelRuntime(CONFIG, tensors, num_threads=0)
-    broken = tiles(TileLayout(64, 64))
-    broken.pixels[:] = np.inf
+    broken = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), np.inf, np.float32))
     with pytest.raises(GenerationError, match="finite visual tokens"):
         ours.encode(broken)
 

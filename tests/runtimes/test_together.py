@@ -8,6 +8,7 @@ import pytest
 from fastvlm.batches import PixelTiles, VisualTokens
 from fastvlm.runtimes.together import encode_together
 from fastvlm.tiles import TileLayout
+from support.runtimes import tiles
 
 
 class Encoder:
@@ -27,8 +28,7 @@ class Encoder:
 
 def picture(seed: int, rows: int, columns: int, *, grid: int = 1) -> PixelTiles:
     layout = TileLayout(64 * rows, 64 * columns, grid_columns=grid)
-    pixels = np.random.default_rng(seed).random((grid, 3, 64 * rows, 64 * columns), dtype=np.float32)
-    return PixelTiles(pixels, layout)
+    return tiles(layout, seed)
 
 
 def test_each_image_gets_its_own_tokens() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from fastvlm.batches import Int64Array, PixelTiles, PromptTokens
+from fastvlm.batches import Float32Array, Int64Array, PixelTiles, PromptTokens
 from fastvlm.checkpoints.tensors import SINGLE_FILE, StoredTensor, read_header
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.language.config import DecoderConfig
@@ -63,8 +63,14 @@ def stored_tensors(model: FastVLM, folder: Path) -> dict[str, StoredTensor]:
 
 
 def tiles(layout: TileLayout, seed: int = 0) -> PixelTiles:
-    shape = (layout.num_tiles, 3, layout.tile_height_px, layout.tile_width_px)
-    return PixelTiles(np.random.default_rng(seed).random(shape, dtype=np.float32), layout)
+    shape = (layout.num_tiles, layout.tile_height_px, layout.tile_width_px, 3)
+    return PixelTiles(np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8), plain_table(), layout)
+
+
+def plain_table() -> Float32Array:
+    """Levels from 0 to 1, a little apart for each channel."""
+    levels = np.arange(256, dtype=np.float32) / 255
+    return np.stack([levels, 0.9 * levels, 0.8 * levels])
 
 
 def prompt(*pieces: list[int] | tuple[int, int]) -> PromptTokens:

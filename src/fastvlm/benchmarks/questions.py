@@ -29,9 +29,10 @@ class Question:
 
     def pixels(self) -> PixelTiles:
         """Random pixels, the same every time."""
-        shape = (1, 3, self.size_px, self.size_px)
-        values = np.random.default_rng(self.size_px).random(shape, dtype=np.float32)
-        return PixelTiles(values, TileLayout(self.size_px, self.size_px))
+        shape = (1, self.size_px, self.size_px, 3)
+        levels = np.random.default_rng(self.size_px).integers(256, size=shape, dtype=np.uint8)
+        table = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (3, 1))
+        return PixelTiles(levels, table, TileLayout(self.size_px, self.size_px))
 
     def prompt(self, *, vocabulary_size: int) -> PromptTokens:
         """Random words around the picture's slots; what stands in a slot is the image token."""

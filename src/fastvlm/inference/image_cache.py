@@ -83,8 +83,8 @@ class ImageCache:
 
 def content_key(image: PixelTiles) -> str:
     """Return a digest of an image's layout, shape and pixels: equal content gives an equal key, however it was read."""
-    digest = hashlib.sha256(repr((image.layout, image.pixels.shape, image.pixels.dtype.str)).encode())
-    digest.update(np.ascontiguousarray(image.pixels).data)
+    digest = hashlib.sha256(repr((image.layout, image.levels.shape, image.table.tobytes())).encode())
+    digest.update(np.ascontiguousarray(image.levels).data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from fastvlm.batches import Float32Array, PixelTiles, UInt8Array
+from fastvlm.batches import PixelTiles, UInt8Array
 from fastvlm.errors import ImageError
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.tiles import ENCODER_STRIDE_PX, TileLayout, best_resolution, fit_grid, most_enlargement
@@ -40,14 +40,10 @@ class ImageProcessor:
         self._has_warned = False
 
     def __call__(self, image: UInt8Array) -> PixelTiles:
-        """Turn a picture, uint8 of H x W x 3, into normalised tiles. Raises ImageError on other arrays."""
-        pictures = self.pictures(image)
-        pixels: Float32Array = np.empty((len(pictures), 3, *pictures[0].shape[:2]), dtype=np.float32)
-        for tile, picture in zip(pixels, pictures, strict=True):
-            for channel in range(3):
-                # Every level is in the table; `clip` only spares the check, and with it a copy.
-                np.take(self._table[channel], picture[..., channel], out=tile[channel], mode="clip")
-        return PixelTiles(pixels, self.layout(image.shape[1], image.shape[0]))
+        """Turn a picture, uint8 of H x W x 3, into tiles. Raises ImageError on other arrays."""
+        first, *others = self.pictures(image)
+        levels = np.stack([first, *others]) if others else first[None]
+        return PixelTiles(levels, self._table, self.layout(image.shape[1], image.shape[0]))
 
     def layout(self, width_px: int, height_px: int) -> TileLayout:
         """Say how a picture of this size is cut, without its pixels."""

@@ -14,10 +14,11 @@ from fastvlm.runtimes.protocol import Embeddings
 def check_pixels(image: PixelTiles) -> None:
     """Raise PromptError for pixels that are not what the layout says."""
     layout = image.layout
-    expected = (layout.num_tiles, 3, layout.tile_height_px, layout.tile_width_px)
-    if image.pixels.shape != expected:
+    expected = (layout.num_tiles, layout.tile_height_px, layout.tile_width_px, 3)
+    if image.levels.shape != expected or image.levels.dtype != np.uint8:
         raise PromptError(
-            f"Expected pixels of shape {expected} from the tile layout, got {image.pixels.shape}; "
+            f"Expected pixels of uint8 and shape {expected} from the tile layout, got {image.levels.dtype} and "
+            f"{image.levels.shape}; "
             "prepare the image with the checkpoint's own processing."
         )
 

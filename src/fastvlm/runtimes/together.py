@@ -17,6 +17,8 @@ _MAX_PIXELS = 512 * 512
 def encode_together(images: Sequence[PixelTiles], encode: Callable[[PixelTiles], VisualTokens]) -> list[VisualTokens]:
     """Turn images into visual tokens, each as it would be alone; those of one layout as the tiles of one image.
 
+    images: prepared alike, with one table.
+
     encode: a runtime's, whose tokens must be an array that can be sliced by its first axis.
     """
     found: dict[int, VisualTokens] = {}
@@ -26,7 +28,8 @@ def encode_together(images: Sequence[PixelTiles], encode: Callable[[PixelTiles],
             found[places[0]] = encode(images[places[0]])
             continue
         together = TileLayout(layout.tile_height_px, layout.tile_width_px, grid_rows=len(places) * layout.num_tiles)
-        tokens = encode(PixelTiles(np.concatenate([images[place].pixels for place in places]), together))
+        levels = np.concatenate([images[place].levels for place in places])
+        tokens = encode(PixelTiles(levels, images[places[0]].table, together))
         data, count = cast("Any", tokens.data), layout.num_visual_tokens
         for number, place in enumerate(places):
             found[place] = VisualTokens(data[number * count : (number + 1) * count], count)

@@ -63,10 +63,11 @@ class Encoder {
       if (map->shape(count, shape_.stem_spatial.num_in, height / 4, width / 4)) map->warm();
   }
 
-  void encode(const float* pixels, int count, int height, int width) {
+  // levels: count x height x width x 3; table: 3 x 256.
+  void encode(const uint8_t* levels, const float* table, int count, int height, int width) {
     const int stem_width = shape_.stem_spatial.num_in;
     now_.shape(count, stem_width, height / 4, width / 4);
-    stem(pixels, height, width);
+    stem(levels, table, height, width);
     for (int number = 0; number < shape_.num_stages; ++number) {
       const Stage& stage = shape_.stages[number];
       if (stage.has_patch) {
@@ -98,16 +99,17 @@ class Encoder {
       const size_t hidden_bytes = static_cast<size_t>(shape_.second.matrix.num_in) * 2;
       uint8_t* inputs = scratch<kRows>(count * row_bytes);
       uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
+      const Form<16> first_form(shape_.first), second_form(shape_.second);
       for (int row = 0; row < count; ++row) {
         const float* share = &shares_[static_cast<size_t>((first + row) / size) * channels];
         for (int channel = 0; channel < channels; channel += kLanes)
-          take_gelu<16>(shape_.first,
-                    _mm512_mul_ps(_mm512_loadu_ps(&looked_[static_cast<size_t>(first + row) * channels + channel]),
-                                  _mm512_loadu_ps(share + channel)),
-                    inputs + row * row_bytes, channel);
+          first_form.take_gelu(
+              _mm512_mul_ps(_mm512_loadu_ps(&looked_[static_cast<size_t>(first + row) * channels + channel]),
+                            _mm512_loadu_ps(share + channel)),
+              inputs + row * row_bytes, channel);
       }
       multiply_here<16>(shape_.first, inputs, count, [&](int row, int output, __m512 numbers) {
-        take_gelu<16>(shape_.second, numbers, hidden + row * hidden_bytes, output);
+        second_form.take_gelu(numbers, hidden + row * hidden_bytes, output);
       });
       const int width = shape_.second.matrix.num_out;
       multiply_here<16>(shape_.second, hidden, count, [&](int row, int output, __m512 numbers) {
@@ -118,40 +120,43 @@ class Encoder {
 
  private:
   // The first two layers of the stem are the widest maps of all, so only rows of the first one are kept.
-  void stem(const float* pixels, int height, int width) {
+  void stem(const uint8_t* levels, const float* table, int height, int width) {
     const int channels = shape_.stem_spatial.num_in, half_width = width / 2;
     constexpr int kRowsAtOnce = 8;
     const int down = (now_.height + kRowsAtOnce - 1) / kRowsAtOnce;
     threads_.run(now_.count * down, [&](int part) {
       const int tile = part / down, first = part % down * kRowsAtOnce;
-      const float* planes = pixels + static_cast<size_t>(tile) * 3 * height * width;
-      const size_t row_size = static_cast<size_t>(half_width + 2) * channels;
-      float* ring = reinterpret_cast<float*>(scratch<kRing>(3 * row_size * sizeof(float)));
-      std::memset(ring, 0, 3 * row_size * sizeof(float));
-      const auto ring_row = [&](int row) { return ring + (row + 3) % 3 * row_size; };
-      const auto fill = [&](int row) { stem_row(planes, height, width, row, ring_row(row) + channels); };
+      const uint8_t* picture = levels + static_cast<size_t>(tile) * height * width * 3;
+      const size_t row_size = static_cast<size_t>(half_width + 2) * kLanes, ring_size = row_size * (channels / kLanes);
+      float* ring = reinterpret_cast<float*>(scratch<kRing>(3 * ring_size * sizeof(float)));
+      std::memset(ring, 0, 3 * ring_size * sizeof(float));
+      const auto ring_row = [&](int row) { return ring + (row + 3) % 3 * ring_size; };
+      const auto fill = [&](int row) { stem_row(picture, table, height, width, row, ring_row(row) + kLanes, row_size); };
       if (first) fill(2 * first - 1);
       for (int row = first; row < std::min(now_.height, first + kRowsAtOnce); ++row) {
         fill(2 * row);
         fill(2 * row + 1);
         const float* rows[3];
         for (int tap = 0; tap < 3; ++tap) rows[tap] = ring_row(2 * row + tap - 1);
-        stem_end(rows, tile, row);
+        stem_end(rows, row_size, tile, row);
       }
     });
   }
 
-  // One row of the stem's first layer: three rows of pixels, a border of zeros around them.
-  void stem_row(const float* planes, int height, int width, int row, float* target) {
+  // One row of the stem's first layer, by planes: three rows of pixels, a border of zeros around them.
+  void stem_row(const uint8_t* picture, const float* table, int height, int width, int row, float* target,
+                size_t plane_stride) {
     const size_t padded = width + 2;
     float* near = reinterpret_cast<float*>(scratch<kPixels>(9 * padded * sizeof(float)));
     std::memset(near, 0, 9 * padded * sizeof(float));
     for (int tap = 0; tap < 3; ++tap) {
       const int y = 2 * row + tap - 1;
       if (y < 0 || y >= height) continue;
-      for (int colour = 0; colour < 3; ++colour)
-        std::memcpy(near + (tap * 3 + colour) * padded + 1, planes + (static_cast<size_t>(colour) * height + y) * width,
-                    width * sizeof(float));
+      const uint8_t* levels = picture + static_cast<size_t>(y) * width * 3;
+      for (int colour = 0; colour < 3; ++colour) {
+        float* numbers = near + (tap * 3 + colour) * padded + 1;
+        for (int column = 0; column < width; ++column) numbers[column] = table[256 * colour + levels[3 * column + colour]];
+      }
     }
     const int channels = shape_.stem_spatial.num_in, half_width = width / 2;
     for (int channel = 0; channel < channels; channel += kLanes) {
@@ -169,25 +174,30 @@ class Encoder {
               sums[index] = _mm512_fmadd_ps(weight, _mm512_set1_ps(source[2 * index]), sums[index]);
           }
         for (int index = 0; index < 8; ++index)
-          _mm512_storeu_ps(target + static_cast<size_t>(column + index) * channels + channel, gelu(sums[index]));
+          _mm512_storeu_ps(target + channel / kLanes * plane_stride + static_cast<size_t>(column + index) * kLanes,
+                           gelu(sums[index]));
       }
     }
   }
 
-  void stem_end(const float* const* rows, int tile, int row) {
+  void stem_end(const float* const* rows, size_t plane_stride, int tile, int row) {
     const Depthwise& layer = shape_.stem_spatial;
     const Pointwise& next = shape_.stem_pointwise;
     const size_t row_bytes = static_cast<size_t>(layer.num_in) * 2;
     uint8_t* inputs = scratch<kRows>(now_.width * row_bytes);
+    const Form<16> form(next);
     for (int channel = 0; channel < layer.num_in; channel += kLanes) {
-      const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
-      convolve_row<3, 2>(shifted, layer.num_in, layer.weights + channel, _mm512_loadu_ps(layer.bias + channel),
-                         now_.width, [&](int column, __m512 numbers) {
-                           take_gelu<16>(next, numbers, inputs + column * row_bytes, channel);
+      const size_t plane = channel / kLanes * plane_stride;
+      const float* shifted[3] = {rows[0] + plane, rows[1] + plane, rows[2] + plane};
+      convolve_row<3, 2>(shifted, layer.weights + channel * 9, _mm512_loadu_ps(layer.bias + channel), now_.width,
+                         [&](int column, __m512 numbers) {
+                           form.take_gelu(numbers, inputs + column * row_bytes, channel);
                          });
     }
-    multiply_here<16>(next, inputs, now_.width, [&](int column, int output, __m512 numbers) {
-      _mm512_storeu_ps(now_.at(tile, row, column) + output, gelu(numbers));
+    float* target = now_.at(tile, 0, row, 0);
+    const size_t stride = now_.plane_stride();
+    multiply_here<16>(next, inputs, now_.width, [=](int column, int output, __m512 numbers) {
+      _mm512_storeu_ps(target + output / kLanes * stride + column * kLanes, gelu(numbers));
     });
   }
 
@@ -201,8 +211,8 @@ class Encoder {
   template <int kSize>
   void convolve_map(const Depthwise& layer) {
     in_areas(now_, [&](const Area& area) {
-      convolve_area<kSize, 1>(layer, now_, area, [&](int row, int column, int channel, __m512 numbers) {
-        _mm512_storeu_ps(spare_.at(area.tile, area.first_row + row, area.first_column + column) + channel, numbers);
+      convolve_area<kSize, 1>(layer, now_, area, [&](int row, int channel) {
+        return into(spare_.at(area.tile, channel, area.first_row + row, area.first_column));
       });
     });
   }
@@ -213,46 +223,64 @@ class Encoder {
     in_areas(spare_, [&](const Area& area) {
       const size_t row_bytes = static_cast<size_t>(stage.width) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
-      convolve_area<7, 2>(stage.patch, now_, area, [&](int row, int column, int channel, __m512 numbers) {
-        take_gelu<kBits>(stage.pointwise, numbers, inputs + (row * area.num_columns() + column) * row_bytes, channel);
+      const Form<kBits> form(stage.pointwise);
+      convolve_area<7, 2>(stage.patch, now_, area, [&](int row, int channel) {
+        return [=](int column, __m512 numbers) {
+          form.take_gelu(numbers, inputs + (row * area.num_columns() + column) * row_bytes, channel);
+        };
       });
-      const int count = area.num_positions();
-      multiply_here<kBits>(stage.pointwise, inputs, count, [&](int position, int output, __m512 numbers) {
-        _mm512_storeu_ps(place(spare_, area, position) + output, gelu(numbers));
-      });
+      const Positions target(spare_, area);
+      multiply_here<kBits>(stage.pointwise, inputs, area.num_positions(),
+                           [&](int position, int output, __m512 numbers) {
+                             _mm512_storeu_ps(target(position, output), gelu(numbers));
+                           });
     });
   }
 
-  static float* place(const Map& map, const Area& area, int position) {
-    return map.at(area.tile, area.first_row + position / area.num_columns(),
-                  area.first_column + position % area.num_columns());
+  // Neighbours of a row, in one plane.
+  static auto into(float* row) {
+    return [=](int column, __m512 numbers) { _mm512_storeu_ps(row + column * kLanes, numbers); };
   }
 
   // A block, from `now_` to `now_`.
   template <int kBits>
   void run(const Block& block) {
-    if (block.is_attention) attend_all<kBits>(block);
-    in_areas(now_, [&](const Area& area) {
-      if (block.is_attention) {
-        feed_forward<kBits>(block, area, now_, area);
-        return;
-      }
-      thread_local Map near;
-      mix(block.mixer, area, near);
-      feed_forward<kBits>(block, area, near, {0, 0, near.height, 0, near.width});
-    });
+    if (block.is_attention) {
+      attend_all<kBits>(block);
+      in_areas(now_, [&](const Area& area) { feed_forward<kBits>(block, area, now_, area); });
+    } else {
+      const auto strips = strips_of(now_.count, now_.height, now_.width, threads_.count());
+      threads_.run(static_cast<int>(strips.size()), [&](int part) { run_strip<kBits>(block, strips[part]); });
+    }
     std::swap(now_, spare_);
   }
 
-  // RepMixer of an area of `now_` and of what a kernel of 7 x 7 reaches around it, which is its border.
-  void mix(const Depthwise& mixer, const Area& area, Map& near) {
-    near.shape(1, now_.channels, area.last_row - area.first_row, area.num_columns());
-    const Area wide{area.tile, std::max(0, area.first_row - kBorder), std::min(now_.height, area.last_row + kBorder),
+  // RepMixer and ConvFFN of the areas of a strip, from above to below.
+  template <int kBits>
+  void run_strip(const Block& block, const Area& strip) {
+    thread_local Map near;
+    const int height = strip.last_row - strip.first_row, most_rows = rows_of_areas(now_.width);
+    const int num_areas = (height + most_rows - 1) / most_rows;
+    near.shape(1, now_.channels, most_rows, strip.num_columns());
+    Area area = strip;
+    for (int part = 0; part < num_areas; ++part) {
+      area.last_row = strip.first_row + height * (part + 1) / num_areas;
+      mix(block.mixer, area, area.first_row + (part ? kBorder : -kBorder), near);
+      const int num_rows = area.last_row - area.first_row;
+      feed_forward<kBits>(block, area, near, {0, 0, num_rows, 0, near.width});
+      near.move_up(num_rows);
+      area.first_row = area.last_row;
+    }
+  }
+
+  // RepMixer of an area of `now_` and of what a kernel of 7 x 7 reaches around it, from a row on: those above are there.
+  void mix(const Depthwise& mixer, const Area& area, int first_row, Map& near) {
+    const Area wide{area.tile, std::max(0, first_row), std::min(now_.height, area.last_row + kBorder),
                     std::max(0, area.first_column - kBorder), std::min(now_.width, area.last_column + kBorder)};
-    if (wide.num_positions() < (near.height + 2 * kBorder) * (near.width + 2 * kBorder)) near.clear_border();
-    convolve_area<3, 1>(mixer, now_, wide, [&](int row, int column, int channel, __m512 numbers) {
-      const int y = wide.first_row - area.first_row + row, x = wide.first_column - area.first_column + column;
-      _mm512_storeu_ps(near.at(0, y, x) + channel, numbers);
+    const int first = first_row - area.first_row, last = area.last_row + kBorder - area.first_row;
+    if (wide.num_positions() < (last - first) * (near.width + 2 * kBorder)) near.clear_rows(first, last);
+    convolve_area<3, 1>(mixer, now_, wide, [&](int row, int channel) {
+      return into(near.at(0, channel, wide.first_row - area.first_row + row, wide.first_column - area.first_column));
     });
   }
 
@@ -264,15 +292,18 @@ class Encoder {
     const size_t hidden_bytes = static_cast<size_t>(block.expand.matrix.num_out) * (kBits / 8);
     uint8_t* inputs = scratch<kRows>(count * row_bytes);
     uint8_t* hidden = scratch<kHidden>(count * hidden_bytes);
-    convolve_area<7, 1>(block.spatial, source, there, [&](int row, int column, int channel, __m512 numbers) {
-      take<kBits>(block.expand, numbers, inputs + (row * columns + column) * row_bytes, channel);
+    const Form<kBits> expand_form(block.expand), contract_form(block.contract);
+    convolve_area<7, 1>(block.spatial, source, there, [&](int row, int channel) {
+      return [=](int column, __m512 numbers) {
+        expand_form.take(numbers, inputs + (row * columns + column) * row_bytes, channel);
+      };
     });
     multiply_here<kBits>(block.expand, inputs, count, [&](int position, int output, __m512 numbers) {
-      take_gelu<kBits>(block.contract, numbers, hidden + position * hidden_bytes, output);
+      contract_form.take_gelu(numbers, hidden + position * hidden_bytes, output);
     });
+    const Positions before(source, there), target(spare_, area);
     multiply_here<kBits>(block.contract, hidden, count, [&](int position, int output, __m512 numbers) {
-      const __m512 before = _mm512_loadu_ps(place(source, there, position) + output);
-      _mm512_storeu_ps(place(spare_, area, position) + output, _mm512_add_ps(before, numbers));
+      _mm512_storeu_ps(target(position, output), _mm512_add_ps(_mm512_loadu_ps(before(position, output)), numbers));
     });
   }
 
@@ -290,8 +321,9 @@ class Encoder {
     in_areas(now_, [&](const Area& area) {
       const size_t row_bytes = static_cast<size_t>(channels) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
+      const Positions source(now_, area);
       for (int position = 0; position < area.num_positions(); ++position)
-        normalise<kBits>(block.mixed, place(now_, area, position), inputs + position * row_bytes);
+        normalise<kBits>(block.mixed, source(position, 0), inputs + position * row_bytes);
       multiply_here<kBits>(block.mixed, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
         _mm512_storeu_ps(&mixed_[row_of(area, position) * width + output], numbers);
       });
@@ -301,33 +333,38 @@ class Encoder {
     in_areas(now_, [&](const Area& area) {
       const size_t row_bytes = static_cast<size_t>(channels) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
+      const Form<kBits> form(block.attended);
       for (int position = 0; position < area.num_positions(); ++position)
         for (int channel = 0; channel < channels; channel += kLanes)
-          take<kBits>(block.attended, _mm512_loadu_ps(&looked_[row_of(area, position) * channels + channel]),
-               inputs + position * row_bytes, channel);
+          form.take(_mm512_loadu_ps(&looked_[row_of(area, position) * channels + channel]),
+                    inputs + position * row_bytes, channel);
+      const Positions target(now_, area);
       multiply_here<kBits>(block.attended, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
-        float* target = place(now_, area, position) + output;
-        _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), numbers));
+        float* sums = target(position, output);
+        _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), numbers));
       });
     });
   }
 
-  // LayerNorm, whose weights are in the matrix that reads it.
+  // LayerNorm of a position of `now_`, whose weights are in the matrix that reads it.
   template <int kBits>
-  void normalise(const Pointwise& next, const float* numbers, uint8_t* row) {
+  void normalise(const Pointwise& next, const float* position, uint8_t* row) {
     const int channels = next.matrix.num_in;
+    const size_t plane_stride = now_.plane_stride();
+    const auto numbers = [&](int channel) { return _mm512_loadu_ps(position + channel / kLanes * plane_stride); };
     __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
     for (int channel = 0; channel < channels; channel += kLanes)
-      sum = _mm512_add_ps(sum, _mm512_loadu_ps(numbers + channel));
+      sum = _mm512_add_ps(sum, numbers(channel));
     const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / channels);
     for (int channel = 0; channel < channels; channel += kLanes) {
-      const __m512 apart = _mm512_sub_ps(_mm512_loadu_ps(numbers + channel), mean);
+      const __m512 apart = _mm512_sub_ps(numbers(channel), mean);
       squares = _mm512_fmadd_ps(apart, apart, squares);
     }
     const __m512 inverse =
         _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / channels + shape_.norm_epsilon));
+    const Form<kBits> form(next);
     for (int channel = 0; channel < channels; channel += kLanes)
-      take<kBits>(next, _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(numbers + channel), mean), inverse), row, channel);
+      form.take(_mm512_mul_ps(_mm512_sub_ps(numbers(channel), mean), inverse), row, channel);
   }
 
   void attend_head(int tile, int head, int size) {
@@ -369,10 +406,11 @@ class Encoder {
     const int channels = layer.num_in * layer.multiplier, size = now_.height * now_.width;
     looked_.resize(static_cast<size_t>(now_.count) * size * channels);
     in_areas(now_, [&](const Area& area) {
-      convolve_area<3, 1>(layer, now_, area, [&](int row, int column, int channel, __m512 numbers) {
-        const size_t position = static_cast<size_t>(area.tile) * size + (area.first_row + row) * now_.width +
-                                area.first_column + column;
-        _mm512_storeu_ps(&looked_[position * channels + channel], numbers);
+      convolve_area<3, 1>(layer, now_, area, [&](int row, int channel) {
+        const size_t first = static_cast<size_t>(area.tile) * size + (area.first_row + row) * now_.width +
+                             area.first_column;
+        float* target = &looked_[first * channels + channel];
+        return [=](int column, __m512 numbers) { _mm512_storeu_ps(target + column * channels, numbers); };
       });
     });
     shares_.resize(static_cast<size_t>(now_.count) * channels);
@@ -389,10 +427,10 @@ class Encoder {
       __m512 sum = _mm512_setzero_ps();
       for (int row = 0; row < size; ++row)
         sum = _mm512_add_ps(sum, _mm512_loadu_ps(rows + static_cast<size_t>(row) * channels + channel));
-      take<16>(shape_.reduce, _mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
+      Form<16>(shape_.reduce).take(_mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
     }
     multiply_here<16>(shape_.reduce, inputs, 1, [&](int, int output, __m512 numbers) {
-      take<16>(shape_.restore, _mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
+      Form<16>(shape_.restore).take(_mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
     });
     multiply_here<16>(shape_.restore, hidden, 1, [&](int, int output, __m512 numbers) {
       _mm512_storeu_ps(shares + output, sigmoid(numbers));
@@ -438,10 +476,12 @@ int32_t fastvlm_prepare(void* encoder, int32_t count, int32_t height, int32_t wi
   }
 }
 
-// Pixels, count x 3 x height x width, sides that are multiples of what a token stands for. Not zero: there was no memory.
-int32_t fastvlm_encode(void* encoder, const float* pixels, int32_t count, int32_t height, int32_t width) {
+// Levels of colours, count x height x width x 3, sides that are multiples of what a token stands for; and what each level
+// is, 3 x 256. Not zero: there was no memory.
+int32_t fastvlm_encode(void* encoder, const uint8_t* levels, const float* table, int32_t count, int32_t height,
+                       int32_t width) {
   try {
-    static_cast<Encoder*>(encoder)->encode(pixels, count, height, width);
+    static_cast<Encoder*>(encoder)->encode(levels, table, count, height, width);
     return 0;
   } catch (...) {
     return 1;

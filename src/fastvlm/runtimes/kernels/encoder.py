@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastvlm.batches import Float32Array
+from fastvlm.batches import Float32Array, UInt8Array
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.errors import GenerationError
 from fastvlm.models.config import VLMConfig
@@ -95,11 +95,12 @@ class KernelEncoder:
         """Take the memory for pictures of this size, which `encode` does too, and tells where there is none."""
         self._library.fastvlm_prepare(self._handle, count, height_px, width_px)
 
-    def encode(self, pixels: Float32Array) -> None:
-        """Encode N x 3 x H x W; `project` gives what came of it. Raises GenerationError for no memory."""
-        count, _, height, width = pixels.shape
-        values = np.ascontiguousarray(pixels, np.float32)
-        self._check(self._library.fastvlm_encode(self._handle, values.ctypes.data, count, height, width))
+    def encode(self, levels: UInt8Array, table: Float32Array) -> None:
+        """Encode what PixelTiles hold; `project` gives what came of it. Raises GenerationError for no memory."""
+        count, height, width, _ = levels.shape
+        levels, table = np.ascontiguousarray(levels), np.ascontiguousarray(table, np.float32)
+        places = levels.ctypes.data, table.ctypes.data
+        self._check(self._library.fastvlm_encode(self._handle, *places, count, height, width))
         stride = self._config.vision.stride_px
         self._num_tokens = count * (height // stride) * (width // stride)
 

@@ -126,6 +126,7 @@ def _taps(weight: Float32Array) -> Float32Array:
 
 
 def _taps_of_parts(weight: Float32Array, multiplier: int) -> Float32Array:
-    """Outputs x 1 x rows x columns, `multiplier` outputs for each channel, to multiplier x taps x channels."""
-    taps = weight.reshape(len(weight) // multiplier, multiplier, -1)
-    return np.ascontiguousarray(taps.transpose(1, 2, 0))
+    """Outputs x 1 x rows x columns, `multiplier` outputs for each channel, to multiplier x planes x taps x 16."""
+    num_channels = len(weight) // multiplier
+    taps = weight.reshape(num_channels // _VECTOR, _VECTOR, multiplier, -1)
+    return np.ascontiguousarray(taps.transpose(2, 0, 3, 1))

@@ -184,7 +184,7 @@ def load() -> Library:
         ("open_encoder", pointer, [ctypes.POINTER(EncoderShape), number]),
         ("close_encoder", None, [pointer]),
         ("prepare", number, [pointer, number, number, number]),
-        ("encode", number, [pointer, pointer, number, number, number]),
+        ("encode", number, [pointer, pointer, pointer, number, number, number]),
         ("project", number, [pointer, pointer]),
     ):
         function = getattr(library, f"fastvlm_{name}")

@@ -1,4 +1,4 @@
-// Maps of an encoder: channels innermost, in float32, with a border of zeros; and depthwise convolutions over them.
+// Maps of an encoder: planes of 16 channels each, in float32, with a border of zeros; and depthwise convolutions over them.
 #pragma once
 
 #include <immintrin.h>
@@ -33,7 +33,7 @@ class Map {
     if (is_larger) {
       room_ = 0;
       numbers_.reset();
-      // Neighbours of a column lie far apart: in large pages the processor finds them sooner.
+      // Planes lie far apart: in large pages the processor finds them sooner.
       const size_t page = size * sizeof(float) < kLargePage ? 64 : kLargePage;
       const size_t num_bytes = (size * sizeof(float) + page - 1) / page * page;
       numbers_.reset(static_cast<float*>(aligned_alloc(page, num_bytes)));
@@ -55,20 +55,37 @@ class Map {
 
   void clear_border() {
     for (int tile = 0; tile < count; ++tile) {
-      for (int row = -kBorder; row < height + kBorder; ++row) {
-        const bool is_inside = row >= 0 && row < height;
-        std::fill_n(at(tile, row, -kBorder), is_inside ? kBorder * channels : row_stride(), 0.0f);
-        if (is_inside) std::fill_n(at(tile, row, width), kBorder * channels, 0.0f);
+      for (int channel = 0; channel < channels; channel += kLanes) {
+        for (int row = -kBorder; row < height + kBorder; ++row) {
+          const bool is_inside = row >= 0 && row < height;
+          std::fill_n(at(tile, channel, row, -kBorder), is_inside ? kBorder * kLanes : row_stride(), 0.0f);
+          if (is_inside) std::fill_n(at(tile, channel, row, width), kBorder * kLanes, 0.0f);
+        }
       }
     }
   }
 
-  size_t row_stride() const { return static_cast<size_t>(width + 2 * kBorder) * channels; }
-  size_t tile_stride() const { return row_stride() * (height + 2 * kBorder); }
+  // Make rows of the only tile zeros, what is around them too.
+  void clear_rows(int first, int last) {
+    for (int channel = 0; channel < channels; channel += kLanes)
+      std::fill_n(at(0, channel, first, -kBorder), (last - first) * row_stride(), 0.0f);
+  }
 
-  float* at(int tile, int y, int x) const {
-    return numbers_.get() + tile * tile_stride() + (y + kBorder) * row_stride() +
-           static_cast<size_t>(x + kBorder) * channels;
+  // Have an area of the only tile follow that lies so many rows below: bring up what a kernel reaches above it and of it.
+  void move_up(int num_rows) {
+    for (int channel = 0; channel < channels; channel += kLanes)
+      std::memmove(at(0, channel, -kBorder, -kBorder), at(0, channel, num_rows - kBorder, -kBorder),
+                   2 * kBorder * row_stride() * sizeof(float));
+  }
+
+  size_t row_stride() const { return static_cast<size_t>(width + 2 * kBorder) * kLanes; }
+  size_t plane_stride() const { return row_stride() * (height + 2 * kBorder); }
+  size_t tile_stride() const { return plane_stride() * (channels / kLanes); }
+
+  // 16 channels from `channel` on, which is the first one of a plane.
+  float* at(int tile, int channel, int y, int x) const {
+    return numbers_.get() + tile * tile_stride() + channel / kLanes * plane_stride() + (y + kBorder) * row_stride() +
+           static_cast<size_t>(x + kBorder) * kLanes;
   }
 
  private:
@@ -88,23 +105,64 @@ struct Area {
   int num_positions() const { return (last_row - first_row) * num_columns(); }
 };
 
-// Areas of up to about 100 positions, so many that all threads have as much to do.
-inline std::vector<Area> areas_of(int count, int height, int width, int num_threads) {
-  constexpr int kColumns = 16, kPositions = 96;
-  const int across = (width + kColumns - 1) / kColumns, columns = std::min(width, kColumns);
-  const int most_rows = std::max(1, kPositions / columns);
-  int down = (height + most_rows - 1) / most_rows;
-  while (count * across * down % num_threads && down < height) ++down;
+// Where the positions of an area, one row after the other, lie in a map.
+class Positions {
+ public:
+  Positions(const Map& map, const Area& area)
+      : first_(map.at(area.tile, 0, area.first_row, area.first_column)), plane_stride_(map.plane_stride()) {
+    offsets_.reserve(area.num_positions());
+    for (int row = 0; row < area.last_row - area.first_row; ++row)
+      for (int column = 0; column < area.num_columns(); ++column)
+        offsets_.push_back(row * map.row_stride() + column * kLanes);
+  }
+
+  // 16 channels from `channel` on, which is the first one of a plane.
+  float* operator()(int position, int channel) const {
+    return first_ + channel / kLanes * plane_stride_ + offsets_[position];
+  }
+
+ private:
+  float* first_;
+  size_t plane_stride_;
+  std::vector<size_t> offsets_;
+};
+
+constexpr int kAreaColumns = 16, kAreaRows = 6;  // of about 100 positions, whose numbers stay near
+
+// A map in `down` rows of areas that are as wide as they may be.
+inline std::vector<Area> split(int count, int height, int width, int down) {
   std::vector<Area> areas;
   for (int tile = 0; tile < count; ++tile)
     for (int part = 0; part < down; ++part)
-      for (int column = 0; column < width; column += kColumns)
+      for (int column = 0; column < width; column += kAreaColumns)
         areas.push_back({tile, height * part / down, height * (part + 1) / down, column,
-                         std::min(width, column + kColumns)});
+                         std::min(width, column + kAreaColumns)});
   return areas;
 }
 
-// A convolution of each channel on its own. weights: multiplier x taps x num_in; output i of a channel is channel
+inline int num_across(int width) { return (width + kAreaColumns - 1) / kAreaColumns; }
+
+inline int rows_of_areas(int width) { return std::max(1, kAreaColumns * kAreaRows / std::min(width, kAreaColumns)); }
+
+// Areas of up to about 100 positions, so many that all threads have as much to do.
+inline std::vector<Area> areas_of(int count, int height, int width, int num_threads) {
+  const int most_rows = rows_of_areas(width);
+  int down = (height + most_rows - 1) / most_rows;
+  while (count * num_across(width) * down % num_threads && down < height) ++down;
+  return split(count, height, width, down);
+}
+
+// Strips of areas one below the other, for layers that share what lies between these: few, and yet so many that all
+// threads have as much to do.
+inline std::vector<Area> strips_of(int count, int height, int width, int num_threads) {
+  constexpr int kEach = 4, kEnough = 8;  // strips for each thread
+  const int across = count * num_across(width);
+  int down = std::min(height, (kEach * num_threads + across - 1) / across);
+  while (across * down % num_threads && across * down < kEnough * num_threads && down < height) ++down;
+  return split(count, height, width, down);
+}
+
+// A convolution of each channel on its own. weights: multiplier x planes x taps x 16; output i of a channel is channel
 // i * num_in + channel of the result.
 extern "C" struct Depthwise {
   const float* weights;
@@ -112,32 +170,37 @@ extern "C" struct Depthwise {
   int32_t num_in, multiplier;
 };
 
-// kColumns neighbours of one row of the output, 16 channels. rows: where the kernel's rows begin in the input.
+// kColumns neighbours of one row of the output, in one plane. rows: where the kernel's rows begin in the input.
 template <int kSize, int kStride, int kColumns>
-inline void convolve(const float* const* rows, int channels, const float* weights, __m512* sums) {
-  for (int row = 0; row < kSize; ++row) {
-    for (int column = 0; column < kSize; ++column, weights += channels) {
-      const __m512 weight = _mm512_loadu_ps(weights);
-      const float* source = rows[row] + static_cast<size_t>(column) * channels;
+inline void convolve(const float* const* rows, const float* weights, __m512* sums) {
+  for (int row = 0; row < kSize; ++row, weights += kSize * kLanes) {
+    __m512 weight[kSize];
 #pragma GCC unroll 8
-      for (int index = 0; index < kColumns; ++index)
-        sums[index] = _mm512_fmadd_ps(
-            weight, _mm512_loadu_ps(source + static_cast<size_t>(index) * kStride * channels), sums[index]);
+    for (int tap = 0; tap < kSize; ++tap) weight[tap] = _mm512_loadu_ps(weights + tap * kLanes);
+    // What is read serves all outputs that it reaches.
+#pragma GCC unroll 32
+    for (int column = 0; column < (kColumns - 1) * kStride + kSize; ++column) {
+      const __m512 numbers = _mm512_loadu_ps(rows[row] + column * kLanes);
+#pragma GCC unroll 8
+      for (int tap = 0; tap < kSize; ++tap) {
+        const int place = column - tap;
+        if (place >= 0 && place % kStride == 0 && place / kStride < kColumns)
+          sums[place / kStride] = _mm512_fmadd_ps(weight[tap], numbers, sums[place / kStride]);
+      }
     }
   }
 }
 
-// A row of outputs, 16 channels: store(column, numbers) is given each.
+// A row of outputs in one plane: store(column, numbers) is given each.
 template <int kSize, int kStride, typename Store>
-void convolve_row(const float* const* rows, int channels, const float* weights, __m512 bias, int num_columns,
-                  const Store& store) {
+void convolve_row(const float* const* rows, const float* weights, __m512 bias, int num_columns, const Store& store) {
   const auto at_once = [&](auto number, int first) {
     constexpr int kAtOnce = decltype(number)::value;
     const float* shifted[kSize];
-    for (int row = 0; row < kSize; ++row) shifted[row] = rows[row] + static_cast<size_t>(first) * kStride * channels;
+    for (int row = 0; row < kSize; ++row) shifted[row] = rows[row] + static_cast<size_t>(first) * kStride * kLanes;
     __m512 sums[kAtOnce];
     std::fill(sums, sums + kAtOnce, bias);
-    convolve<kSize, kStride, kAtOnce>(shifted, channels, weights, sums);
+    convolve<kSize, kStride, kAtOnce>(shifted, weights, sums);
     for (int index = 0; index < kAtOnce; ++index) store(first + index, sums[index]);
   };
   int column = 0;
@@ -149,27 +212,30 @@ void convolve_row(const float* const* rows, int channels, const float* weights, 
     for (; column < num_columns; ++column) at_once(std::integral_constant<int, 1>(), column);
 }
 
-// All outputs of an area: store(row, column, channel, numbers), rows and columns of the area.
-template <int kSize, int kStride, typename Store>
-void convolve_area(const Depthwise& layer, const Map& map, const Area& area, const Store& store) {
+// All outputs of an area: row_store(row, channel) is asked for what is given each of them, store(column, numbers); rows and
+// columns are those of the area.
+template <int kSize, int kStride, typename RowStore>
+void convolve_area(const Depthwise& layer, const Map& map, const Area& area, const RowStore& row_store) {
   constexpr int kTaps = kSize * kSize;
+  const size_t row_stride = map.row_stride(), plane_stride = map.plane_stride();
+  const int num_columns = area.num_columns(), num_read = num_columns * kStride + kSize - 1;
   for (int part = 0; part < layer.multiplier; ++part) {
     for (int channel = 0; channel < layer.num_in; channel += kLanes) {
       const int output = part * layer.num_in + channel;
-      const float* weights = layer.weights + static_cast<size_t>(part) * kTaps * layer.num_in + channel;
+      const float* weights = layer.weights + static_cast<size_t>(output) * kTaps;
       const __m512 bias = _mm512_loadu_ps(layer.bias + output);
-      for (int row = area.first_row; row < area.last_row; ++row) {
+      const float* first = map.at(area.tile, channel, area.first_row * kStride - kSize / 2,
+                                  area.first_column * kStride - kSize / 2);
+      for (int row = 0; row < area.last_row - area.first_row; ++row, first += kStride * row_stride) {
         const float* rows[kSize];
-        for (int tap = 0; tap < kSize; ++tap)
-          rows[tap] = map.at(area.tile, row * kStride + tap - kSize / 2, area.first_column * kStride - kSize / 2) + channel;
-        // The next channels of the last of these rows: neighbours lie too far apart to be fetched before they are read.
-        for (int column = 0; column < area.num_columns() * kStride + kSize - 1; ++column)
-          _mm_prefetch(reinterpret_cast<const char*>(rows[kSize - 1] + static_cast<size_t>(column) * layer.num_in +
-                                                     kLanes), _MM_HINT_T0);
-        convolve_row<kSize, kStride>(rows, layer.num_in, weights, bias, area.num_columns(),
-                                     [&](int column, __m512 numbers) {
-                                       store(row - area.first_row, column, output, numbers);
-                                     });
+        for (int tap = 0; tap < kSize; ++tap) rows[tap] = first + tap * row_stride;
+        // What the next rows add, and the last of these rows in the next plane: too far away for the processor to guess.
+        const float* last = rows[kSize - 1];
+        for (int column = 0; column < num_read; ++column, last += kLanes) {
+          _mm_prefetch(reinterpret_cast<const char*>(last + 2 * row_stride), _MM_HINT_T0);
+          _mm_prefetch(reinterpret_cast<const char*>(last + plane_stride), _MM_HINT_T1);
+        }
+        convolve_row<kSize, kStride>(rows, weights, bias, num_columns, row_store(row, output));
       }
     }
   }

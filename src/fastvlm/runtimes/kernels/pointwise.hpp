@@ -20,21 +20,6 @@ extern "C" struct Pointwise {
   float reach;
 };
 
-// 16 numbers in the form that a layer of so many bits reads, at `index` of a row.
-template <int kBits>
-void take(const Pointwise& layer, __m512 numbers, uint8_t* row, int index) {
-  if constexpr (kBits == 16) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2 * index),
-                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(numbers)));
-    return;
-  }
-  // What reaches farther is as far as that.
-  const __m512 farthest = _mm512_set1_ps(layer.reach), least = _mm512_sub_ps(_mm512_setzero_ps(), farthest);
-  numbers = _mm512_max_ps(_mm512_min_ps(numbers, farthest), least);
-  const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(numbers, _mm512_set1_ps(127.0f / layer.reach)));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(row + index), _mm512_cvtsepi32_epi8(whole));
-}
-
 // Where the sums of a row have to begin for what was added to the weights of eight bits to fall out.
 inline int32_t start_of(const uint8_t* row, int num_in) {
   const __m512i ones = _mm512_set1_epi8(1);
@@ -73,15 +58,50 @@ inline __m512 gelu(__m512 x) {
   return gelu_by(kHalfError, x);
 }
 
-// GELU in the form that a layer reads. Off by 5e-4 at most where that is eight bits: a small part of a step, which is a
-// 127th of how far numbers reach.
+// The form in which a layer of so many bits reads numbers; made once for many, as what is written could be the layer itself
+// for all that the compiler knows.
 template <int kBits>
-void take_gelu(const Pointwise& layer, __m512 x, uint8_t* row, int index) {
-  constexpr HalfError<6> kHalfError = {
-      3.65f,
-      {3.965301812e-01f, -6.265398115e-02f, 7.873856463e-03f, -6.215858739e-04f, 2.718498945e-05f, -4.978675179e-07f}};
-  take<kBits>(layer, kBits == 16 ? gelu(x) : gelu_by(kHalfError, x), row, index);
-}
+class Form;
+
+template <>
+class Form<16> {
+ public:
+  explicit Form(const Pointwise&) {}
+
+  // 16 numbers, at `index` of a row.
+  void take(__m512 numbers, uint8_t* row, int index) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2 * index),
+                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(numbers)));
+  }
+
+  void take_gelu(__m512 x, uint8_t* row, int index) const { take(gelu(x), row, index); }
+};
+
+template <>
+class Form<8> {
+ public:
+  explicit Form(const Pointwise& layer)
+      : farthest_(_mm512_set1_ps(layer.reach)), steps_(_mm512_set1_ps(127.0f / layer.reach)) {}
+
+  void take(__m512 numbers, uint8_t* row, int index) const {
+    // What reaches farther is as far as that.
+    const __m512 least = _mm512_sub_ps(_mm512_setzero_ps(), farthest_);
+    numbers = _mm512_max_ps(_mm512_min_ps(numbers, farthest_), least);
+    const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(numbers, steps_));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(row + index), _mm512_cvtsepi32_epi8(whole));
+  }
+
+  // Off by 5e-4 at most: a small part of a step, which is a 127th of how far numbers reach.
+  void take_gelu(__m512 x, uint8_t* row, int index) const {
+    constexpr HalfError<6> kHalfError = {
+        3.65f,
+        {3.965301812e-01f, -6.265398115e-02f, 7.873856463e-03f, -6.215858739e-04f, 2.718498945e-05f, -4.978675179e-07f}};
+    take(gelu_by(kHalfError, x), row, index);
+  }
+
+ private:
+  __m512 farthest_, steps_;
+};
 
 // The outputs of a panel in one row, of a layer of eight bits before they are scaled.
 struct Whole {
@@ -144,7 +164,7 @@ void any_tile_pointwise(int num_rows, const Pointwise& layer, int panel, const u
   if constexpr (kRows > 1) any_tile_pointwise<kBits, kRows - 1>(num_rows, layer, panel, x, starts, products);
 }
 
-// Multiply rows, as `take` has made them: store(row, output, numbers) is given 16 outputs from `output` on, bias added.
+// Multiply rows, as a form has made them: store(row, output, numbers) is given 16 outputs from `output` on, bias added.
 template <int kBits, typename Store>
 void multiply_here(const Pointwise& layer, const uint8_t* rows, int num_rows, const Store& store) {
   const int num_out = layer.matrix.num_out;

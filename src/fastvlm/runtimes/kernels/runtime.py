@@ -7,6 +7,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,19 @@ from fastvlm.runtimes.processor import ProcessorRuntime
 from fastvlm.runtimes.protocol import EncodePhase, WeightFormat, ignore
 from fastvlm.tiles import TileLayout
 
-PACKING_VERSION = 1
+PACKING_VERSION = 2
 """Raised whenever weights are packed in another way: what was packed before is not taken then."""
 
 
 def suits(config: VLMConfig) -> bool:
     """Whether the kernels can compute a model of this shape."""
     return encoder_packing.suits(config.vision) and decoder_packing.suits(config.decoder)
+
+
+def _begin(work: Callable[[], None]) -> None:
+    """Do what would otherwise be done later in a thread of its own, where the system has one."""
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=work, name="fastvlm-ahead", daemon=True).start()
 
 
 class KernelRuntime(ProcessorRuntime):
@@ -89,6 +96,9 @@ class KernelRuntime(ProcessorRuntime):
         self.compile_ms = (time.perf_counter() - started_s) * 1000 + library.load().load_ms
         # One picture at a time.
         self._lock = threading.Lock()
+        # While the rest is loaded, and a picture decoded.
+        self._fetching = threading.Event()
+        _begin(self._fetch)
 
     @property
     def name(self) -> str:
@@ -101,23 +111,22 @@ class KernelRuntime(ProcessorRuntime):
         return f"kernels {fastvlm.__version__}"
 
     def prepare(self, layout: TileLayout) -> None:
-        """Begin to take memory for images of a layout, and to fetch the weights, in another thread.
+        """Begin to take memory for images of a layout, in another thread. What fails is told by `encode`."""
+        _begin(partial(self._prepare, layout))
 
-        What fails is told by `encode`.
-        """
-        thread = threading.Thread(target=self._prepare, args=(layout,), name="prepare encoder", daemon=True)
-        with contextlib.suppress(RuntimeError):  # of a system that has no more threads
-            thread.start()
+    def _fetch(self) -> None:
+        self._encoder.fetch()
+        self.decoder.fetch()
+        self._fetching.set()
 
     def _prepare(self, layout: TileLayout) -> None:
-        self._encoder.fetch()
+        self._fetching.wait()
         # Not where a picture is being encoded: that one has memory.
         if self._lock.acquire(blocking=False):
             try:
                 self._encoder.prepare(layout.num_tiles, layout.tile_height_px, layout.tile_width_px)
             finally:
                 self._lock.release()
-        self.decoder.fetch()
 
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
@@ -126,7 +135,7 @@ class KernelRuntime(ProcessorRuntime):
         """
         check_pixels(image)
         with self._lock:
-            self._encoder.encode(image.pixels)
+            self._encoder.encode(image.levels, image.table)
             note("encode")
             tokens = self._encoder.project()
             note("project")
