@@ -72,16 +72,21 @@ def tokens_of(encoder: KernelEncoder, image: PixelTiles) -> np.ndarray:
 def test_the_kernels_are_as_near_to_the_plain_model_as_openvino_is(
     model: FastVLM, tensors: dict[str, StoredTensor], layout: TileLayout, weight_format: WeightFormat | None
 ) -> None:
-    """Beside how far tokens differ from each other, and not beside what they share."""
-    image = tiles(layout, seed=9)
-    ranges = None if weight_format is None else measure_ranges(CONFIG, tensors, [image])
+    """Beside how far tokens differ from each other, and not beside what they share; over pictures that scatter."""
+    images = [tiles(layout, seed) for seed in range(4)]
+    ranges = None if weight_format is None else measure_ranges(CONFIG, tensors, images)
+    ours = KernelEncoder(CONFIG, Weights(tensors), ranges=ranges, num_threads=2)
     other = OpenVINORuntime(CONFIG, tensors, weight_format=weight_format, encoder_ranges=ranges)
-    with torch.no_grad():
-        expected = model.encode(torch.from_numpy(image.pixels)).flatten(0, 1).numpy()
-    found = tokens_of(KernelEncoder(CONFIG, Weights(tensors), ranges=ranges, num_threads=2), image)
-    scale = np.linalg.norm(expected - (expected.mean(0) if len(expected) > 1 else 0))
-    errors = [np.linalg.norm(tokens - expected) / scale for tokens in (found, other.encode(image).data)]
-    assert found.shape == expected.shape and 0 < errors[0] < max(1.5 * errors[1], 0.02) < 0.3, errors
+    errors = []
+    for image in images:
+        with torch.no_grad():
+            expected = model.encode(torch.from_numpy(image.pixels)).flatten(0, 1).numpy()
+        found = tokens_of(ours, image)
+        assert found.shape == expected.shape
+        scale = np.linalg.norm(expected - (expected.mean(0) if len(expected) > 1 else 0))
+        errors.append([np.linalg.norm(tokens - expected) / scale for tokens in (found, other.encode(image).data)])
+    mean, other_mean = np.mean(errors, axis=0)
+    assert 0 < mean < max(1.5 * other_mean, 0.02) < 0.4, errors
 
 
 @pytest.mark.parametrize("in_eight_bits", [False, True])
