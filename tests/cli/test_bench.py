@@ -101,6 +101,7 @@ def test_the_whole_command_is_timed_with_and_without_what_was_kept(run: Run, tmp
         )
         assert 0 < load["median"] + first["median"] < command["median"] and empty["median"] > 0
         assert (command["n"], empty["n"]) == (2, 1) and row["peak_memory_mb"] > 20
+        assert row["prompt_tokens"] == written["rows"][0]["prompt_tokens"] > 20
     assert table.read_text().count("\n") == 4 and "| int8 |" in table.read_text()
     assert not (tmp_path / "cache").exists(), "what nobody will load again is not kept"
 

@@ -14,13 +14,15 @@ from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.shapes import random_checkpoint, shape_config
 from fastvlm.checkpoints.stored import RANGES_FILE
 from fastvlm.checkpoints.tensors import StoredTensor, read_tensors
+from fastvlm.messages import ImagePart, user
 from fastvlm.models.config import VLMConfig
+from fastvlm.processing.pieces import TextPiece
+from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tokenizer import Tokenizer, train_byte_level_bpe
 
 QUESTION = "What is in this picture?"
 
 _SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>")
-_NUM_BYTES = 256
 _LONGEST_WORD = 9
 _PICTURE_SIZE_PX = (1600, 1200)
 _COARSE_SIZE_PX = (100, 75)
@@ -42,14 +44,18 @@ def askable_checkpoint(
 
 
 def random_tokenizer(vocabulary_size: int, *, seed: int = 0) -> Tokenizer:
-    """A byte-level tokenizer whose pairs nobody learnt, so large that reading it takes as long as that of a model."""
-    num_small = _NUM_BYTES + len(_SPECIAL_TOKENS)
-    described = json.loads(
-        train_byte_level_bpe([], vocabulary_size=num_small, special_tokens=_SPECIAL_TOKENS).to_json()
+    """A byte-level tokenizer so large that reading it takes as long as that of a model.
+
+    It knows the words of the question and around it, as a model's does, so that prompts are as long; all other pairs
+    are random.
+    """
+    learnt = train_byte_level_bpe(
+        [QUESTION, *_words_around()], vocabulary_size=vocabulary_size, special_tokens=_SPECIAL_TOKENS
     )
+    described = json.loads(learnt.to_json())
     vocabulary, merges = described["model"]["vocab"], described["model"]["merges"]
     generator = random.Random(seed)
-    letters = sorted(word for word in vocabulary if word not in _SPECIAL_TOKENS)
+    letters = sorted(word for word in vocabulary if len(word) == 1)
     words = list(letters)
     while len(vocabulary) < vocabulary_size:
         left, right = generator.choice(words), generator.choice(letters)
@@ -58,6 +64,12 @@ def random_tokenizer(vocabulary_size: int, *, seed: int = 0) -> Tokenizer:
             merges.append([left, right])
             words.append(left + right)
     return Tokenizer.from_json(json.dumps(described))
+
+
+def _words_around() -> list[str]:
+    """What the template of the released models writes around a question about a picture."""
+    pieces = template_from_dict("qwen_2").render([user(ImagePart(""), QUESTION)])
+    return [piece.text for piece in pieces if isinstance(piece, TextPiece)]
 
 
 def random_picture(generator: np.random.Generator) -> Image.Image:

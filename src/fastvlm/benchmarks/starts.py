@@ -20,7 +20,7 @@ from fastvlm.evaluation.provenance import describe_machine, installed_versions
 from fastvlm.machine import CACHE_VARIABLE
 
 _HEADINGS = (
-    "quantize", "loading ms", "first token after that ms", "whole command s", "MB",
+    "quantize", "tokens", "loading ms", "first token after that ms", "whole command s", "MB",
     "nothing kept: whole command s", "MB",
 )  # fmt: skip
 
@@ -29,13 +29,14 @@ _HEADINGS = (
 class StartsRow:
     """Starts of `fastvlm ask` for one token, with the decoder's weights in one format; `quantize` as the flag has it.
 
-    load_ms: until the model is ready, without the imports before. first_token_ms: from there on. command_ms: of the
-    whole process. empty_command_ms: with an empty cache, None where that was not measured. Memory in 10^6 bytes is the
-    largest that was seen, None where the system does not tell.
+    prompt_tokens: visual ones and words. load_ms: until the model is ready, without the imports before. first_token_ms:
+    from there on. command_ms: of the whole process. empty_command_ms: with an empty cache, None where that was not
+    measured. Memory in 10^6 bytes is the largest that was seen, None where the system does not tell.
     """
 
     quantize: str | None
     runtime: str
+    prompt_tokens: int
     load_ms: Spread
     first_token_ms: Spread
     command_ms: Spread
@@ -79,6 +80,7 @@ def starts_markdown(report: StartsReport) -> str:
 def _cells(row: StartsRow) -> list[str]:
     return [
         row.quantize or "none",
+        str(row.prompt_tokens),
         spread_text(row.load_ms, 0),
         spread_text(row.first_token_ms, 0),
         _seconds(row.command_ms),
@@ -163,6 +165,7 @@ def _row(quantize: str | None, warm: Sequence[_Start], empty: Sequence[_Start]) 
     return StartsRow(
         quantize=quantize,
         runtime=str(warm[0].printed["runtime"]),
+        prompt_tokens=int(warm[0].printed["usage"]["prompt_tokens"]),
         load_ms=Spread.of([start.timings["load_ms"] for start in warm]),
         first_token_ms=Spread.of([start.timings["first_token_ms"] for start in warm]),
         command_ms=Spread.of([start.command_ms for start in warm]),

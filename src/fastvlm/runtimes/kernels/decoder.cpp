@@ -33,29 +33,15 @@ class Reading {
         sequences_(sequences, sequences + num_sequences),
         cosines_(cosines),
         sines_(sines) {
-    for (const auto& sequence : sequences_)
-      for (int index = 0; index < sequence.num_new; ++index) places_.push_back({&sequence, sequence.num_held + index});
-    num_rows_ = static_cast<int>(places_.size());
+    for (const auto& sequence : sequences_) num_rows_ += sequence.num_new;
   }
 
   void read(const float* embeddings, float* logits) {
     rows_.assign(embeddings, embeddings + static_cast<size_t>(num_rows_) * shape_.width);
-    mixed_.resize(static_cast<size_t>(num_rows_) * heads_.width());
-    looked_.resize(static_cast<size_t>(num_rows_) * heads_.num_queries * heads_.head_dim);
-    in_blocks([&](auto& workers, Block block, Scratch& scratch) { enter(workers, 0, block, scratch); });
-    for (int layer = 0; layer < shape_.num_layers; ++layer) {
-      const bool is_last = layer + 1 == shape_.num_layers;
-      // What the last layer makes of earlier positions nobody reads.
-      look(layer, is_last);
-      in_blocks([&](auto& workers, Block block, Scratch& scratch) {
-        leave(workers, layer, block, scratch);
-        if (!is_last) enter(workers, layer + 1, block, scratch);
-      });
-    }
-    Inputs& inputs = scratch_.inputs;
-    prepare(decoder_.threads, inputs, decoder_.head, rows_.data(), num_rows_, decoder_.norm, shape_.norm_epsilon);
+    for (int layer = 0; layer < shape_.num_layers; ++layer) step(layer);
+    prepare(decoder_.threads, inputs_, decoder_.head, rows_.data(), num_rows_, decoder_.norm, shape_.norm_epsilon);
     const int size = shape_.vocabulary_size;
-    multiply(decoder_.threads, decoder_.head, inputs, num_rows_, [&](int row, int panel, Sums sums) {
+    multiply(decoder_.threads, decoder_.head, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
       float* target = logits + static_cast<size_t>(row) * size + panel * kPanel;
       store(target, sums.low, size - panel * kPanel);
       store(target + 16, sums.high, size - panel * kPanel - 16);
@@ -68,99 +54,73 @@ class Reading {
     else if (room > 0) _mm512_mask_storeu_ps(target, (1u << room) - 1, numbers);
   }
 
-  // Rows one below the other.
-  struct Block {
-    int first, count;
-  };
-
-  // What is made of a block on its way.
-  struct Scratch {
-    Inputs inputs;
-    std::vector<float> hidden;
-  };
-
-  // Do what concerns each row for itself: where there are many, each thread takes blocks of them through all layers until
-  // rows look at each other, as they stay near; few rows are read together, as memory is slower than their sums.
-  template <typename Work>
-  void in_blocks(const Work& work) {
-    constexpr int kMost = 152, kManyEach = 96;  // rows of a block, and rows for each thread
+  void step(int index) {
+    const Layer& layer = decoder_.layers[index];
     auto& threads = decoder_.threads;
-    if (num_rows_ < kManyEach * threads.count()) return work(threads, {0, num_rows_}, scratch_);
-    const int most = kMost * threads.count(), num_blocks = (num_rows_ + most - 1) / most * threads.count();
-    threads.run(num_blocks, [&](int index) {
-      thread_local Scratch scratch;
-      Alone alone;
-      const int first = num_rows_ * index / num_blocks;
-      work(alone, {first, num_rows_ * (index + 1) / num_blocks - first}, scratch);
+    prepare(threads, inputs_, layer.mixed, rows_.data(), num_rows_, layer.attention_norm, shape_.norm_epsilon);
+    to_rows(layer.mixed, mixed_, layer.mixed_bias);
+    // What the last layer makes of earlier positions nobody reads.
+    look(index, index + 1 == shape_.num_layers);
+    prepare(threads, inputs_, layer.output, looked_.data(), num_rows_, nullptr, 0);
+    add_to_rows(layer.output);
+    prepare(threads, inputs_, layer.gate_and_up, rows_.data(), num_rows_, layer.feed_forward_norm,
+            shape_.norm_epsilon);
+    const int width = shape_.feed_forward_width;
+    room(hidden_, width);
+    multiply(threads, layer.gate_and_up, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
+      const __m512 gated = _mm512_mul_ps(_mm512_mul_ps(sums.low, sigmoid(sums.low)), sums.high);
+      _mm512_storeu_ps(&hidden_[static_cast<size_t>(row) * width + panel * 16], gated);
     });
+    prepare(threads, inputs_, layer.down, hidden_.data(), num_rows_, nullptr, 0);
+    add_to_rows(layer.down);
   }
 
-  float* row_of(std::vector<float>& values, int row, int width) { return &values[static_cast<size_t>(row) * width]; }
+  void room(std::vector<float>& values, int width) {
+    const size_t size = static_cast<size_t>(num_rows_) * width;
+    if (values.size() < size) values.resize(size);
+  }
 
-  // Queries, keys and values of a layer, turned, and keys and values in their caches.
-  template <typename Workers>
-  void enter(Workers& workers, int index, Block block, Scratch& scratch) {
-    const Layer& layer = decoder_.layers[index];
-    prepare(workers, scratch.inputs, layer.mixed, row_of(rows_, block.first, shape_.width), block.count,
-            layer.attention_norm, shape_.norm_epsilon);
-    const int width = heads_.width();
-    float* mixed = row_of(mixed_, block.first, width);
-    const float* bias = layer.mixed_bias;
-    multiply(workers, layer.mixed, scratch.inputs, block.count, [=](int row, int panel, Sums sums) {
-      float* target = mixed + static_cast<size_t>(row) * width + panel * kPanel;
+  void to_rows(const Matrix& matrix, std::vector<float>& target, const float* bias) {
+    const int width = matrix.num_out;
+    room(target, width);
+    multiply(decoder_.threads, matrix, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
+      float* place = &target[static_cast<size_t>(row) * width + panel * kPanel];
       if (bias) {
         sums.low = _mm512_add_ps(sums.low, _mm512_loadu_ps(bias + panel * kPanel));
         sums.high = _mm512_add_ps(sums.high, _mm512_loadu_ps(bias + panel * kPanel + 16));
       }
-      _mm512_storeu_ps(target, sums.low);
-      _mm512_storeu_ps(target + 16, sums.high);
-    });
-    constexpr int kRowsAtOnce = 8;
-    workers.run((block.count + kRowsAtOnce - 1) / kRowsAtOnce, [&](int part) {
-      for (int row = part * kRowsAtOnce; row < std::min(block.count, (part + 1) * kRowsAtOnce); ++row) {
-        const Place& place = places_[block.first + row];
-        const size_t angle = static_cast<size_t>(block.first + row) * (heads_.head_dim / 2);
-        take_in(heads_, *place.sequence, index, place.position, mixed + static_cast<size_t>(row) * width,
-                cosines_ + angle, sines_ + angle);
-      }
+      _mm512_storeu_ps(place, sums.low);
+      _mm512_storeu_ps(place + 16, sums.high);
     });
   }
 
-  // The rest of a layer, from what rows have seen in each other.
-  template <typename Workers>
-  void leave(Workers& workers, int index, Block block, Scratch& scratch) {
-    const Layer& layer = decoder_.layers[index];
-    Inputs& inputs = scratch.inputs;
-    float* rows = row_of(rows_, block.first, shape_.width);
-    prepare(workers, inputs, layer.output, row_of(looked_, block.first, heads_.num_queries * heads_.head_dim),
-            block.count, nullptr, 0);
-    add_to(workers, rows, layer.output, inputs, block.count);
-    prepare(workers, inputs, layer.gate_and_up, rows, block.count, layer.feed_forward_norm, shape_.norm_epsilon);
-    const int width = shape_.feed_forward_width;
-    const size_t size = static_cast<size_t>(block.count) * width;
-    if (scratch.hidden.size() < size) scratch.hidden.resize(size);
-    float* hidden = scratch.hidden.data();
-    multiply(workers, layer.gate_and_up, inputs, block.count, [=](int row, int panel, Sums sums) {
-      const __m512 gated = _mm512_mul_ps(_mm512_mul_ps(sums.low, sigmoid(sums.low)), sums.high);
-      _mm512_storeu_ps(hidden + static_cast<size_t>(row) * width + panel * 16, gated);
-    });
-    prepare(workers, inputs, layer.down, hidden, block.count, nullptr, 0);
-    add_to(workers, rows, layer.down, inputs, block.count);
-  }
-
-  template <typename Workers>
-  void add_to(Workers& workers, float* rows, const Matrix& matrix, const Inputs& inputs, int num_rows) {
+  void add_to_rows(const Matrix& matrix) {
     const int width = shape_.width;
-    multiply(workers, matrix, inputs, num_rows, [=](int row, int panel, Sums sums) {
-      float* target = rows + static_cast<size_t>(row) * width + panel * kPanel;
+    multiply(decoder_.threads, matrix, inputs_, num_rows_, [&](int row, int panel, Sums sums) {
+      float* target = &rows_[static_cast<size_t>(row) * width + panel * kPanel];
       _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), sums.low));
       _mm512_storeu_ps(target + 16, _mm512_add_ps(_mm512_loadu_ps(target + 16), sums.high));
     });
   }
 
-  // Let all rows look at those before them, or the last of each sequence only, which are all that is left then.
   void look(int layer, bool is_last) {
+    struct Row {
+      const Sequence* sequence;
+      int position;
+    };
+    std::vector<Row> rows;
+    for (const auto& sequence : sequences_)
+      for (int index = 0; index < sequence.num_new; ++index) rows.push_back({&sequence, sequence.num_held + index});
+    constexpr int kRowsAtOnce = 8;
+    decoder_.threads.run((num_rows_ + kRowsAtOnce - 1) / kRowsAtOnce, [&](int part) {
+      for (int row = part * kRowsAtOnce; row < std::min(num_rows_, (part + 1) * kRowsAtOnce); ++row) {
+        const size_t angle = static_cast<size_t>(row) * (heads_.head_dim / 2);
+        take_in(heads_, *rows[row].sequence, layer, rows[row].position,
+                &mixed_[static_cast<size_t>(row) * heads_.width()], cosines_ + angle, sines_ + angle);
+      }
+    });
     std::vector<Looking> all;
+    room(looked_, heads_.num_queries * heads_.head_dim);
     size_t row = 0, asked = 0;
     std::vector<float> kept;
     for (const auto& sequence : sequences_) {
@@ -178,21 +138,14 @@ class Reading {
     }
   }
 
-  // Where a row belongs.
-  struct Place {
-    const Sequence* sequence;
-    int position;
-  };
-
   Decoder& decoder_;
   const DecoderShape& shape_;
   const Heads heads_;
   const std::vector<Sequence> sequences_;
   const float *cosines_, *sines_;
-  int num_rows_;
-  std::vector<Place> places_;
-  Scratch scratch_;
-  std::vector<float> rows_, mixed_, looked_;
+  int num_rows_ = 0;
+  Inputs inputs_;
+  std::vector<float> rows_, mixed_, looked_, hidden_;
 };
 
 }  // namespace

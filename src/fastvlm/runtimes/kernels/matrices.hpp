@@ -91,10 +91,9 @@ inline void round_group(const float* source, int8_t* target, float* scale, int32
 }
 
 // Bring rows, num_rows x num_in, into the form that a matrix reads; where norm is given, scale each row to a root mean
-// square of one and by norm first. Here and below threads are Threads or Alone.
-template <typename Workers>
-void prepare(Workers& threads, Inputs& inputs, const Matrix& matrix, const float* rows, int num_rows, const float* norm,
-             float epsilon) {
+// square of one and by norm first.
+inline void prepare(Threads& threads, Inputs& inputs, const Matrix& matrix, const float* rows, int num_rows,
+                    const float* norm, float epsilon) {
   const int num_in = matrix.num_in, num_groups = num_in / kGroup;
   const bool is_wide = matrix.num_bits == 16;
   const auto room = [](auto& values, size_t size) {
@@ -286,8 +285,8 @@ void any_tile_8(int num_rows, const uint8_t* panel, const float* share, const in
 }
 
 // Multiply rows by a matrix: store(row, output, low, high) is given 2 x 16 outputs from `output` on.
-template <typename Workers, typename Store>
-void multiply(Workers& threads, const Matrix& matrix, const Inputs& inputs, int num_rows, const Store& store) {
+template <typename Store>
+void multiply(Threads& threads, const Matrix& matrix, const Inputs& inputs, int num_rows, const Store& store) {
   const int num_in = matrix.num_in, num_groups = num_in / kGroup;
   const int num_panels = (matrix.num_out + kPanel - 1) / kPanel;
   const int panels_at_once = std::max(1, num_panels / (8 * threads.count()));

@@ -16,16 +16,6 @@
 
 namespace fastvlm {
 
-// Whoever does all parts of a piece of work by itself.
-struct Alone {
-  static int count() { return 1; }
-
-  template <typename Work>
-  static void run(int num_parts, const Work& work) {
-    for (int part = 0; part < num_parts; ++part) work(part);
-  }
-};
-
 class Threads {
  public:
   explicit Threads(int count) : count_(count < 1 ? 1 : count), process_(getpid()) {
