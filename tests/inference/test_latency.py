@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,6 @@ from fastvlm.inference.latency import (
     kept_profile,
     measure_latency,
     sizes_of,
-    warm_up,
 )
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.config import ProcessingConfig
@@ -33,24 +33,25 @@ from fastvlm.runtimes.protocol import Embeddings
 Build = Callable[..., Any]
 
 PROFILE = LatencyProfile(
-    visual_tokens=(16, 64, 256), encode_ms=(20.0, 80.0, 300.0), prompt_tokens=(48, 96, 288), prefill_ms=(10, 20, 100)
-)
+    resize_ms=0.0, fill_ms=0.0, visual_tokens=(16, 64, 256), encode_ms=(20.0, 80.0, 300.0),
+    prompt_tokens=(48, 96, 288), prefill_ms=(10, 20, 100), new_size_ms=0.0,
+)  # fmt: skip
 SQUARE = ProcessingConfig(mode="pad", size_px=1024)
 
 
 @pytest.mark.parametrize(
-    ("visual_tokens", "num_images", "text_tokens", "expected"),
-    [
-        (16, 1, 32, 20 + 10),
-        (64, 1, 32, 80 + 20),
-        (40, 1, 8, 50 + 10),
-        (256, 2, 32, 600 + 100 + 256 * 80 / 192),
-        (4, 1, 4, 20 + 10),
-    ],
+    ("visual_tokens", "expected"), [(16, 20), (64, 80), (40, 50), (4, 20), (300, 300 + 44 * 220 / 192)]
 )
-def test_time_is_interpolated(visual_tokens: int, num_images: int, text_tokens: int, expected: float) -> None:
-    found = PROFILE.first_token_ms(visual_tokens=visual_tokens, num_images=num_images, text_tokens=text_tokens)
-    assert found == pytest.approx(expected)
+def test_times_of_pictures_are_interpolated(visual_tokens: int, expected: float) -> None:
+    assert PROFILE.picture_ms(num_pixels=10**6, visual_tokens=visual_tokens) == pytest.approx(expected)
+    prepared = replace(PROFILE, resize_ms=8.0, fill_ms=0.5)
+    found = prepared.picture_ms(num_pixels=3 * 10**6, visual_tokens=visual_tokens)
+    assert found == pytest.approx(24 + visual_tokens / 2 + expected)
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(48, 10), (72, 15), (8, 10), (288, 100), (544, 100 + 256 * 80 / 192)])
+def test_times_of_prompts_are_interpolated(tokens: int, expected: float) -> None:
+    assert PROFILE.prompt_ms(tokens) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,31 @@ def test_a_picture_shown_twice_is_encoded_once_and_read_twice() -> None:
     assert encoded_twice.visual_tokens < first.visual_tokens < once.visual_tokens
 
 
+def test_a_picture_counts_with_the_size_and_the_tokens_that_it_has() -> None:
+    """A strip of a page fills few cells, and a large photo takes its time before it is encoded."""
+    processing = ProcessingConfig(mode="fit", max_visual_tokens=256, max_enlargement=1.0)
+    profile = replace(PROFILE, resize_ms=20.0)
+    square, strip, photo = (np.zeros((*size, 3), np.uint8) for size in ((1000, 1000), (100, 1000), (2000, 2000)))
+    expected = {}
+    for name, picture in (("square", square), ("strip", strip), ("photo", photo)):
+        (chosen,), _ = LatencyBudget(profile, max_ttft_ms=10_000, processing=processing).choose(
+            [picture], text_tokens=32
+        )
+        expected[name] = chosen.expected_ms
+    assert expected["square"] == pytest.approx(20 + 300 + 100)
+    assert expected["photo"] == pytest.approx(80 + 300 + 100)
+    assert expected["strip"] < 2 + 80 + 20
+
+
+def test_the_first_picture_of_a_size_is_expected_to_take_longer() -> None:
+    budget = LatencyBudget(replace(PROFILE, new_size_ms=30.0), max_ttft_ms=1000, processing=SQUARE)
+    (first,), _ = budget.choose([noise(1)], text_tokens=32)
+    (later,), _ = budget.choose([noise(2)], text_tokens=32)
+    assert (first.expected_ms, later.expected_ms) == (430, 400)
+    (both, _), _ = budget.choose([noise(3), noise(4)], text_tokens=32)
+    assert both.expected_ms == pytest.approx(2 * 300 + 100 + 256 * 80 / 192)
+
+
 def test_resolutions_of_each_mode() -> None:
     squares = {side**2: replace(SQUARE, size_px=64 * side) for side in range(4, 17)}
     assert sizes_of(SQUARE) == squares
@@ -136,12 +162,14 @@ def test_a_profile_is_measured_once(tmp_path: Path) -> None:
     assert len(measured) == 1
     assert kept_profile(tmp_path / "new", "another", measure) == PROFILE
     assert len(measured) == 2
-    lists = '{"visual_tokens": [1], "encode_ms": [], "prompt_tokens": [1], "prefill_ms": [1]}'
-    for damaged in ("", "[]", "{}", '{"visual_tokens": 3}', lists):
+    values = asdict(PROFILE)
+    lists = json.dumps({**values, "encode_ms": []})
+    texts = json.dumps({**values, "resize_ms": "soon"})
+    for damaged in ("", "[]", "{}", '{"visual_tokens": 3}', lists, texts):
         for path in (tmp_path / "new").iterdir():
             path.write_text(damaged)
         assert kept_profile(tmp_path / "new", "one", measure) == PROFILE
-    assert len(measured) == 7
+    assert len(measured) == 8
 
 
 def test_a_profile_that_cannot_be_kept_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -181,6 +209,7 @@ def test_measuring_finds_what_sleeping_takes(slow: Any) -> None:
     assert profile.prompt_tokens == tuple(tokens + TEXT_TOKENS for tokens in profile.visual_tokens)
     assert profile.encode_ms == pytest.approx([0.2 * tokens for tokens in profile.visual_tokens])
     assert profile.prefill_ms == pytest.approx([0.1 * tokens for tokens in profile.prompt_tokens])
+    assert (profile.resize_ms, profile.fill_ms) == (0, 0) and profile.new_size_ms == pytest.approx(0)
 
 
 def test_places_are_the_tokens_that_came(slow: Any) -> None:
@@ -189,8 +218,11 @@ def test_places_are_the_tokens_that_came(slow: Any) -> None:
 
 
 def test_warming_up_answers_once(slow: Any) -> None:
-    warm_up(slow, LatencyBudget(PROFILE, max_ttft_ms=50, processing=SQUARE).expected_processor())
+    budget = LatencyBudget(replace(PROFILE, new_size_ms=30.0), max_ttft_ms=1000, processing=SQUARE)
+    budget.warm_up(slow)
     assert slow.num_encoded == 1
+    (chosen,), _ = budget.choose([noise(1)], text_tokens=32)
+    assert chosen.expected_ms == 400, "its size is known"
 
 
 def test_budgets_are_kept(slow: Any, assistant_with: Build) -> None:
@@ -213,8 +245,8 @@ def test_budgets_are_kept(slow: Any, assistant_with: Build) -> None:
         assert answer.resolution.expected_ms == pytest.approx(answer.timings.first_token_ms, abs=5)
         larger = min((tokens for tokens in sizes_of(processing) if tokens > answer.usage.visual_tokens), default=None)
         if larger is not None:
-            needed_ms = profile.first_token_ms(visual_tokens=larger, num_images=1, text_tokens=text_tokens)
-            assert needed_ms > budget_ms
+            needed_ms = profile.picture_ms(num_pixels=picture.size // 3, visual_tokens=larger)
+            assert needed_ms + profile.prompt_ms(larger + text_tokens) > budget_ms
 
 
 def test_a_batch_gives_each_question_its_own_time(slow: Any, assistant_with: Build, picture: Build) -> None:

@@ -140,18 +140,12 @@ def _load(model: Path, budget_ms: float, quantize: str | None, num_threads: int)
 
 def _ask(assistant: Assistant, picture: Image.Image, budget_ms: float) -> BudgetRow:
     answer = assistant.ask(QUESTION, images=picture, max_new_tokens=2)
-    budget = assistant.latency_budget
-    assert budget is not None
-    text_tokens = answer.usage.prompt_tokens - answer.usage.visual_tokens
-    expected = {
-        tokens: budget.profile.first_token_ms(visual_tokens=tokens, num_images=1, text_tokens=text_tokens)
-        for tokens in budget.resolutions
-    }
-    larger = [tokens for tokens in expected if tokens > answer.usage.visual_tokens]
+    chosen = answer.resolution
+    assert chosen is not None
     return BudgetRow(
         budget_ms=budget_ms,
         ttft_ms=answer.timings.first_token_ms,
         visual_tokens=answer.usage.visual_tokens,
-        next_ms=expected[min(larger)] if larger else None,
-        is_possible=min(expected.values()) <= budget_ms,
+        next_ms=chosen.next_ms,
+        is_possible=chosen.is_in_time,
     )

@@ -12,8 +12,9 @@ import logging
 import statistics
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from fastvlm.inference.image_cache import ImageCache
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.runtimes.protocol import Runtime
-from fastvlm.tiles import ENCODER_STRIDE_PX
+from fastvlm.tiles import ENCODER_STRIDE_PX, TileLayout
 
 _LOGGER = logging.getLogger(__name__)
 
-PROFILE_VERSION = 4
+PROFILE_VERSION = 5
 """Raised whenever something else is measured, or an engine computes in another way: earlier profiles are not taken."""
 
 TEXT_TOKENS = 32
@@ -46,27 +47,41 @@ _NUM_RUNS = 7
 class LatencyProfile:
     """Times in milliseconds that three of four runs stay within.
 
-    encode_ms: from a picture in memory to visual tokens, by their number; prefill_ms: from visual tokens to the first
-    token, by the length of the prompt. Raises ValueError for lengths that do not fit.
+    resize_ms: from a picture in memory to pixels for the encoder, for each million pixels of the picture; fill_ms: the
+    same for each visual token. encode_ms: from these pixels to visual tokens, by their number; prefill_ms: from visual
+    tokens to the first token, by the length of the prompt. new_size_ms: what an engine takes longer for the first
+    picture of a size. Raises ValueError for lengths that do not fit.
     """
 
+    resize_ms: float
+    fill_ms: float
     visual_tokens: tuple[float, ...]
     encode_ms: tuple[float, ...]
     prompt_tokens: tuple[float, ...]
     prefill_ms: tuple[float, ...]
+    new_size_ms: float
 
     def __post_init__(self) -> None:
         if not 0 < len(self.visual_tokens) == len(self.encode_ms) == len(self.prompt_tokens) == len(self.prefill_ms):
             raise ValueError("a profile has as many times as places, and at least one")
 
-    def first_token_ms(self, *, visual_tokens: int, num_images: int, text_tokens: int, num_repeated: int = 0) -> float:
-        """Milliseconds that `num_images` pictures of so many visual tokens each and a text take; interpolated.
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LatencyProfile:
+        """Take what `asdict` has made of one. Raises ValueError, TypeError or AttributeError for anything else."""
+        numbers: dict[str, Any] = {
+            name: tuple(map(float, value)) if isinstance(value, list) else float(value)
+            for name, value in values.items()
+        }
+        return cls(**numbers)
 
-        num_repeated: how many of them are shown once more, which is read but not encoded again.
-        """
-        encode_ms = _interpolated(visual_tokens, self.visual_tokens, self.encode_ms)
-        prompt = (num_images + num_repeated) * visual_tokens + text_tokens
-        return num_images * encode_ms + _interpolated(prompt, self.prompt_tokens, self.prefill_ms)
+    def picture_ms(self, *, num_pixels: int, visual_tokens: int) -> float:
+        """Milliseconds from a picture of so many pixels in memory to so many visual tokens."""
+        prepare_ms = self.resize_ms * num_pixels / 1e6 + self.fill_ms * visual_tokens
+        return prepare_ms + _interpolated(visual_tokens, self.visual_tokens, self.encode_ms)
+
+    def prompt_ms(self, prompt_tokens: int) -> float:
+        """Milliseconds from visual tokens to the first token after a prompt."""
+        return _interpolated(prompt_tokens, self.prompt_tokens, self.prefill_ms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +113,17 @@ class ChosenResolution:
         }
 
 
+_Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What was chosen for a picture, and how many visual tokens it has for that."""
+
+    resolution: ChosenResolution
+    num_tokens: int
+
+
 class LatencyBudget:
     """Chooses the resolution at which the first token comes in time.
 
@@ -110,7 +136,8 @@ class LatencyBudget:
         self.profile, self.max_ttft_ms = profile, max_ttft_ms
         sizes = sizes_of(processing)
         self._processors = {tokens: ImageProcessor(sizes[tokens]) for tokens in sorted(sizes, reverse=True)}
-        self._chosen: OrderedDict[bytes, ChosenResolution] = OrderedDict()
+        self._chosen: OrderedDict[bytes, _Chosen] = OrderedDict()
+        self._known_sizes: set[TileLayout] = set()
 
     @property
     def resolutions(self) -> list[int]:
@@ -129,33 +156,37 @@ class LatencyBudget:
         A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns.
         Returns those of all pictures, at least one, and that which was chosen now, if any was, else the last.
         """
+        sizes = {_fingerprint(picture): (picture.shape[1], picture.shape[0]) for picture in pictures}
         keys = [_fingerprint(picture) for picture in pictures]
-        new = [key for key in dict.fromkeys(keys) if key not in self._chosen]
+        new = [sizes[key] for key in sizes if key not in self._chosen]
         chosen = None
         if new:
-            known_tokens = sum(self._chosen[key].visual_tokens for key in keys if key in self._chosen)
-            num_repeated = sum(key in new for key in keys) - len(new)
-            chosen = self._largest(
-                len(new), num_repeated=num_repeated, other_tokens=known_tokens + text_tokens, spent_ms=spent_ms
-            )
-            self._chosen.update(dict.fromkeys(new, chosen))
-        found = [self._chosen[key] for key in keys]
+            known_tokens = sum(self._chosen[key].num_tokens for key in keys if key in self._chosen)
+            shown = [sizes[key] for key in keys if key not in self._chosen]
+            chosen = self._largest(new, shown, other_tokens=known_tokens + text_tokens, spent_ms=spent_ms)
+            for key in sizes:
+                if key not in self._chosen:
+                    layout = self.processor(chosen).layout(*sizes[key])
+                    self._known_sizes.add(layout)
+                    self._chosen[key] = _Chosen(chosen, layout.num_visual_tokens)
+        found = [self._chosen[key].resolution for key in keys]
         while len(self._chosen) > _MAX_REMEMBERED:
             self._chosen.popitem(last=False)
         return found, chosen or found[-1]
 
     def _largest(
-        self, num_images: int, *, other_tokens: int, spent_ms: float, num_repeated: int = 0
+        self, new: Sequence[_Size], shown: Sequence[_Size], *, other_tokens: int, spent_ms: float
     ) -> ChosenResolution:
-        """The most visual tokens for each of so many new pictures that keep the time; the fewest where none do."""
+        """The largest resolution of new pictures that keeps the time; the smallest where none does.
+
+        new: width and height of each in pixels; shown: the same of all their places, as one may be shown again.
+        """
         next_ms: float | None = None
         most = tokens = self.resolutions[0]
         expected_ms = 0.0
         for place, tokens in enumerate(self.resolutions):
             next_ms = expected_ms if place else None
-            expected_ms = spent_ms + self.profile.first_token_ms(
-                visual_tokens=tokens, num_images=num_images, text_tokens=other_tokens, num_repeated=num_repeated
-            )
+            expected_ms = spent_ms + self._expected_ms(self._processors[tokens], new, shown, other_tokens)
             if expected_ms <= self.max_ttft_ms:
                 break
         return ChosenResolution(
@@ -166,9 +197,27 @@ class LatencyBudget:
             next_ms=next_ms,
         )
 
-    def expected_processor(self) -> ImageProcessor:
-        """What will prepare one picture with a few words."""
-        return self.processor(self._largest(1, other_tokens=TEXT_TOKENS, spent_ms=0.0))
+    def _expected_ms(
+        self, processor: ImageProcessor, new: Sequence[_Size], shown: Sequence[_Size], other_tokens: int
+    ) -> float:
+        layouts = [processor.layout(*size) for size in new]
+        pictures_ms = sum(
+            self.profile.picture_ms(num_pixels=width_px * height_px, visual_tokens=layout.num_visual_tokens)
+            for (width_px, height_px), layout in zip(new, layouts, strict=True)
+        )
+        num_visual_tokens = sum(processor.layout(*size).num_visual_tokens for size in shown)
+        return (
+            pictures_ms
+            + self.profile.new_size_ms * len(set(layouts) - self._known_sizes)
+            + self.profile.prompt_ms(num_visual_tokens + other_tokens)
+        )
+
+    def warm_up(self, runtime: Runtime) -> None:
+        """Answer once about a picture as it is to be expected: an engine's first run of a size is slower than later."""
+        size = _PICTURE_PX, _PICTURE_PX
+        processor = self.processor(self._largest([size], [size], other_tokens=TEXT_TOKENS, spent_ms=0.0))
+        _Question(runtime, processor).read()
+        self._known_sizes.add(processor.layout(*size))
 
 
 def _fingerprint(picture: UInt8Array) -> bytes:
@@ -210,19 +259,34 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
     sizes = sizes_of(processing)
     places = np.linspace(0, len(sizes) - 1, _NUM_SIZES).round().astype(int)
     chosen = [sorted(sizes)[place] for place in dict.fromkeys(places.tolist())]
-    visual_tokens, encode_ms, prefill_ms, prompt_tokens = [], [], [], []
+    visual_tokens, encode_ms, prefill_ms, prompt_tokens, first_ms = [], [], [], [], []
     for tokens in chosen:
         measured = _Question(runtime, ImageProcessor(sizes[tokens]))
         visual_tokens.append(measured.visual_tokens.num_tokens)
         encode_ms.append(_upper_quartile_ms(measured.encode))
+        first_ms.append(measured.first_encode_ms - encode_ms[-1])
         prefill_ms.append(_upper_quartile_ms(measured.read))
         prompt_tokens.append(len(measured.prompt))
+    resize_ms, fill_ms = _prepare_ms(ImageProcessor(sizes[chosen[-1]]))
     return LatencyProfile(
+        resize_ms=resize_ms,
+        fill_ms=fill_ms,
         visual_tokens=tuple(visual_tokens),
         encode_ms=_rising(encode_ms),
         prompt_tokens=tuple(prompt_tokens),
         prefill_ms=_rising(prefill_ms),
+        # The very first picture of all pays for more than its size.
+        new_size_ms=max(0.0, *(first_ms[1:] or first_ms)),
     )
+
+
+def _prepare_ms(processor: ImageProcessor) -> tuple[float, float]:
+    """Milliseconds of preparing pictures: for each million of their pixels, and for each visual token."""
+    large, small = _noise(_PICTURE_PX), _noise(_PICTURE_PX // 4)
+    large_ms, small_ms = (_upper_quartile_ms(partial(processor, picture)) for picture in (large, small))
+    resize_ms = max(0.0, large_ms - small_ms) / ((large.size - small.size) / 3e6)
+    tokens = processor.layout(*large.shape[1::-1]).num_visual_tokens
+    return resize_ms, max(0.0, large_ms - resize_ms * large.size / 3e6) / tokens
 
 
 def kept_profile(folder: Path | None, key: object, measure: Callable[[], LatencyProfile]) -> LatencyProfile:
@@ -232,7 +296,7 @@ def kept_profile(folder: Path | None, key: object, measure: Callable[[], Latency
     path = folder / f"latency-{hashlib.sha256(repr((PROFILE_VERSION, key)).encode()).hexdigest()[:32]}.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return LatencyProfile(**{name: tuple(map(float, numbers)) for name, numbers in values.items()})
+        return LatencyProfile.from_dict(values)
     except (OSError, ValueError, TypeError, AttributeError):
         profile = measure()
     try:
@@ -243,26 +307,26 @@ def kept_profile(folder: Path | None, key: object, measure: Callable[[], Latency
     return profile
 
 
-def warm_up(runtime: Runtime, processor: ImageProcessor) -> None:
-    """Answer once about a picture prepared so: the engine's first run of a size is slower than later ones."""
-    _Question(runtime, processor).read()
+def _noise(side_px: int) -> UInt8Array:
+    return np.random.default_rng(0).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
 
 
 class _Question:
-    """A picture of noise and some words, encoded."""
+    """A picture of noise, prepared, and some words; it is encoded once, which takes first_encode_ms."""
 
     def __init__(self, runtime: Runtime, processor: ImageProcessor) -> None:
-        self._runtime, self._processor = runtime, processor
-        self._picture = np.random.default_rng(0).integers(0, 256, (_PICTURE_PX, _PICTURE_PX, 3), dtype=np.uint8)
+        self._runtime, self._image = runtime, processor(_noise(_PICTURE_PX))
+        started_s = time.perf_counter()
         self.visual_tokens = self.encode()
+        self.first_encode_ms = (time.perf_counter() - started_s) * 1000
         image_index = np.full(self.visual_tokens.num_tokens + TEXT_TOKENS, -1, np.int64)
         image_index[2 : 2 + self.visual_tokens.num_tokens] = 0
         zeros = np.zeros(len(image_index), np.int64)
         self.prompt = PromptTokens(zeros, image_index, zeros.astype(bool))
 
     def encode(self) -> VisualTokens:
-        """From the picture in memory to visual tokens, as an assistant does it."""
-        return ImageCache().get_or_encode([self._processor(self._picture)], self._runtime.encode)[0]
+        """From pixels to visual tokens, as an assistant does it."""
+        return ImageCache().get_or_encode([self._image], self._runtime.encode)[0]
 
     def read(self) -> None:
         """From visual tokens to the first token."""

@@ -17,7 +17,6 @@ from fastvlm.inference.latency import (
     check_budget,
     kept_profile,
     measure_latency,
-    warm_up,
 )
 from fastvlm.inference.timings import LoadTimings
 from fastvlm.machine import cache_folder_if_any, describe_processor
@@ -109,5 +108,5 @@ def _latency_budget(
     )  # fmt: skip
     profile = kept_profile(cache_folder_if_any(), key, lambda: measure_latency(runtime, processing))
     budget = LatencyBudget(profile, max_ttft_ms=max_ttft_ms, processing=processing)
-    warm_up(runtime, budget.expected_processor())
+    budget.warm_up(runtime)
     return budget
