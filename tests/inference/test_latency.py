@@ -34,7 +34,7 @@ Build = Callable[..., Any]
 
 PROFILE = LatencyProfile(
     resize_ms=0.0, fill_ms=0.0, visual_tokens=(16, 64, 256), encode_ms=(20.0, 80.0, 300.0),
-    prompt_tokens=(48, 96, 288), prefill_ms=(10, 20, 100), new_size_ms=0.0,
+    new_size_ms=(0.0, 0.0, 0.0), prompt_tokens=(48, 96, 288), prefill_ms=(10, 20, 100),
 )  # fmt: skip
 SQUARE = ProcessingConfig(mode="pad", size_px=1024)
 
@@ -122,7 +122,7 @@ def test_a_picture_counts_with_the_size_and_the_tokens_that_it_has() -> None:
 
 
 def test_the_first_picture_of_a_size_is_expected_to_take_longer() -> None:
-    budget = LatencyBudget(replace(PROFILE, new_size_ms=30.0), max_ttft_ms=1000, processing=SQUARE)
+    budget = LatencyBudget(replace(PROFILE, new_size_ms=(10.0, 20.0, 30.0)), max_ttft_ms=1000, processing=SQUARE)
     (first,), _ = budget.choose([noise(1)], text_tokens=32)
     (later,), _ = budget.choose([noise(2)], text_tokens=32)
     assert (first.expected_ms, later.expected_ms) == (430, 400)
@@ -209,7 +209,7 @@ def test_measuring_finds_what_sleeping_takes(slow: Any) -> None:
     assert profile.prompt_tokens == tuple(tokens + TEXT_TOKENS for tokens in profile.visual_tokens)
     assert profile.encode_ms == pytest.approx([0.2 * tokens for tokens in profile.visual_tokens])
     assert profile.prefill_ms == pytest.approx([0.1 * tokens for tokens in profile.prompt_tokens])
-    assert (profile.resize_ms, profile.fill_ms) == (0, 0) and profile.new_size_ms == pytest.approx(0)
+    assert (profile.resize_ms, profile.fill_ms) == (0, 0) and profile.new_size_ms == pytest.approx((0,) * 5)
 
 
 def test_places_are_the_tokens_that_came(slow: Any) -> None:
@@ -218,7 +218,7 @@ def test_places_are_the_tokens_that_came(slow: Any) -> None:
 
 
 def test_warming_up_answers_once(slow: Any) -> None:
-    budget = LatencyBudget(replace(PROFILE, new_size_ms=30.0), max_ttft_ms=1000, processing=SQUARE)
+    budget = LatencyBudget(replace(PROFILE, new_size_ms=(10.0, 20.0, 30.0)), max_ttft_ms=1000, processing=SQUARE)
     budget.warm_up(slow)
     assert slow.num_encoded == 1
     (chosen,), _ = budget.choose([noise(1)], text_tokens=32)

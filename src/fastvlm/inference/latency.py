@@ -48,21 +48,22 @@ class LatencyProfile:
     """Times in milliseconds that three of four runs stay within.
 
     resize_ms: from a picture in memory to pixels for the encoder, for each million pixels of the picture; fill_ms: the
-    same for each visual token. encode_ms: from these pixels to visual tokens, by their number; prefill_ms: from visual
-    tokens to the first token, by the length of the prompt. new_size_ms: what an engine takes longer for the first
-    picture of a size. Raises ValueError for lengths that do not fit.
+    same for each visual token. encode_ms: from these pixels to visual tokens, by their number; new_size_ms: what an
+    engine takes longer for the first picture of a size. prefill_ms: from visual tokens to the first token, by the
+    length of the prompt. Raises ValueError for lengths that do not fit.
     """
 
     resize_ms: float
     fill_ms: float
     visual_tokens: tuple[float, ...]
     encode_ms: tuple[float, ...]
+    new_size_ms: tuple[float, ...]
     prompt_tokens: tuple[float, ...]
     prefill_ms: tuple[float, ...]
-    new_size_ms: float
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.visual_tokens) == len(self.encode_ms) == len(self.prompt_tokens) == len(self.prefill_ms):
+        columns = self.visual_tokens, self.encode_ms, self.new_size_ms, self.prompt_tokens, self.prefill_ms
+        if not self.visual_tokens or len({len(column) for column in columns}) > 1:
             raise ValueError("a profile has as many times as places, and at least one")
 
     @classmethod
@@ -74,10 +75,13 @@ class LatencyProfile:
         }
         return cls(**numbers)
 
-    def picture_ms(self, *, num_pixels: int, visual_tokens: int) -> float:
+    def picture_ms(self, *, num_pixels: int, visual_tokens: int, is_new_size: bool = False) -> float:
         """Milliseconds from a picture of so many pixels in memory to so many visual tokens."""
         prepare_ms = self.resize_ms * num_pixels / 1e6 + self.fill_ms * visual_tokens
-        return prepare_ms + _interpolated(visual_tokens, self.visual_tokens, self.encode_ms)
+        encode_ms = _interpolated(visual_tokens, self.visual_tokens, self.encode_ms)
+        if is_new_size:
+            encode_ms += _interpolated(visual_tokens, self.visual_tokens, self.new_size_ms)
+        return prepare_ms + encode_ms
 
     def prompt_ms(self, prompt_tokens: int) -> float:
         """Milliseconds from visual tokens to the first token after a prompt."""
@@ -200,17 +204,18 @@ class LatencyBudget:
     def _expected_ms(
         self, processor: ImageProcessor, new: Sequence[_Size], shown: Sequence[_Size], other_tokens: int
     ) -> float:
-        layouts = [processor.layout(*size) for size in new]
-        pictures_ms = sum(
-            self.profile.picture_ms(num_pixels=width_px * height_px, visual_tokens=layout.num_visual_tokens)
-            for (width_px, height_px), layout in zip(new, layouts, strict=True)
-        )
+        known_sizes = set(self._known_sizes)
+        pictures_ms = 0.0
+        for width_px, height_px in new:
+            layout = processor.layout(width_px, height_px)
+            pictures_ms += self.profile.picture_ms(
+                num_pixels=width_px * height_px,
+                visual_tokens=layout.num_visual_tokens,
+                is_new_size=layout not in known_sizes,
+            )
+            known_sizes.add(layout)
         num_visual_tokens = sum(processor.layout(*size).num_visual_tokens for size in shown)
-        return (
-            pictures_ms
-            + self.profile.new_size_ms * len(set(layouts) - self._known_sizes)
-            + self.profile.prompt_ms(num_visual_tokens + other_tokens)
-        )
+        return pictures_ms + self.profile.prompt_ms(num_visual_tokens + other_tokens)
 
     def warm_up(self, runtime: Runtime) -> None:
         """Answer once about a picture as it is to be expected: an engine's first run of a size is slower than later."""
@@ -259,25 +264,45 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
     sizes = sizes_of(processing)
     places = np.linspace(0, len(sizes) - 1, _NUM_SIZES).round().astype(int)
     chosen = [sorted(sizes)[place] for place in dict.fromkeys(places.tolist())]
-    visual_tokens, encode_ms, prefill_ms, prompt_tokens, first_ms = [], [], [], [], []
-    for tokens in chosen:
-        measured = _Question(runtime, ImageProcessor(sizes[tokens]))
-        visual_tokens.append(measured.visual_tokens.num_tokens)
-        encode_ms.append(_upper_quartile_ms(measured.encode))
-        first_ms.append(measured.first_encode_ms - encode_ms[-1])
-        prefill_ms.append(_upper_quartile_ms(measured.read))
-        prompt_tokens.append(len(measured.prompt))
+    # The largest first, so that no later one has to wait for memory.
+    largest, *others = [_Measured.of(runtime, ImageProcessor(sizes[tokens])) for tokens in reversed(chosen)]
+    rising = [*reversed(others), largest]
+    new_size_ms = [max(0.0, each.first_encode_ms - each.encode_ms) for each in rising]
+    if others:
+        # The very first picture of all pays for more than its size.
+        new_size_ms[-1] = max(new_size_ms[:-1])
     resize_ms, fill_ms = _prepare_ms(ImageProcessor(sizes[chosen[-1]]))
     return LatencyProfile(
         resize_ms=resize_ms,
         fill_ms=fill_ms,
-        visual_tokens=tuple(visual_tokens),
-        encode_ms=_rising(encode_ms),
-        prompt_tokens=tuple(prompt_tokens),
-        prefill_ms=_rising(prefill_ms),
-        # The very first picture of all pays for more than its size.
-        new_size_ms=max(0.0, *(first_ms[1:] or first_ms)),
+        visual_tokens=tuple(float(each.visual_tokens) for each in rising),
+        encode_ms=_rising([each.encode_ms for each in rising]),
+        new_size_ms=_rising(new_size_ms),
+        prompt_tokens=tuple(float(each.prompt_tokens) for each in rising),
+        prefill_ms=_rising([each.prefill_ms for each in rising]),
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one resolution takes, in milliseconds: the first picture of this size, later ones, and the prompt."""
+
+    visual_tokens: int
+    prompt_tokens: int
+    first_encode_ms: float
+    encode_ms: float
+    prefill_ms: float
+
+    @classmethod
+    def of(cls, runtime: Runtime, processor: ImageProcessor) -> _Measured:
+        question = _Question(runtime, processor)
+        return cls(
+            visual_tokens=question.visual_tokens.num_tokens,
+            prompt_tokens=len(question.prompt),
+            first_encode_ms=question.first_encode_ms,
+            encode_ms=_upper_quartile_ms(question.encode),
+            prefill_ms=_upper_quartile_ms(question.read),
+        )
 
 
 def _prepare_ms(processor: ImageProcessor) -> tuple[float, float]:
