@@ -101,6 +101,19 @@ def test_ratios_of_our_kernels_are_the_stored_ones() -> None:
     assert [each for each in in_readme if each not in README] == []
 
 
+def test_ratios_beside_float32_are_the_stored_ones() -> None:
+    rows = {row.system: row for row in rows_of("bench-0.5b-float32", size_px=1024)}
+    first_ms = {name: row.ttft_ms.median for name, row in rows.items() if row.ttft_ms}
+    rates = {name: row.decode_tokens_per_second.median for name, row in rows.items() if row.decode_tokens_per_second}
+    float32, ours, eight = "transformers-float32", "fastvlm-kernels", "fastvlm-kernels-int8"
+    told = (
+        f"comes {first_ms[float32] / first_ms[ours]:.1f} times as soon in bfloat16 and "
+        f"{first_ms[float32] / first_ms[eight]:.1f} times in eight bits, and words follow "
+        f"{rates[ours] / rates[float32]:.1f} and {rates[eight] / rates[float32]:.1f} times as fast (1024 px"
+    )
+    assert told in WORDS
+
+
 def span_of_words(system: str) -> str:
     """How many times as fast as transformers' words come, over all sizes."""
     rates = {
