@@ -166,7 +166,8 @@ def test_prompts_that_cannot_be_read_are_refused(runtime: Runtime) -> None:
         runtime.prefill([runtime.embed(prompt([]), [])])
     with pytest.raises(PromptError, match="fewer than 128 tokens, the model's context, got 128"):
         runtime.prefill([runtime.embed(prompt([1] * 128), [])])
-    with pytest.raises(PromptError, match=r"Expected pixels of shape \(1, 3, 64, 64\).*got \(1, 3, 64, 128\)"):
+    refused = r"Expected pixels of uint8 and shape \(1, 64, 64, 3\).*got uint8 and \(1, 64, 128, 3\)"
+    with pytest.raises(PromptError, match=refused):
         runtime.encode(replace(tiles(TileLayout(64, 128)), layout=TileLayout(64, 64)))
 
 
