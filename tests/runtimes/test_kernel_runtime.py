@@ -24,7 +24,9 @@ from fastvlm.errors import GenerationError, PromptError
 from fastvlm.machine import num_processors
 from fastvlm.runtimes.kernels import library, packed
 from fastvlm.runtimes.kernels import runtime as runtime_module
+from fastvlm.runtimes.kernels.decoder import KernelDecoder
 from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
+from fastvlm.runtimes.kernels.encoder import KernelEncoder
 from fastvlm.runtimes.kernels.packed import packed_weights
 from fastvlm.runtimes.kernels.packing import Packing
 from fastvlm.runtimes.kernels.runtime import KernelRuntime
@@ -120,6 +122,33 @@ def test_what_is_refused_is_refused_as_by_the_others(tensors: dict[str, StoredTe
     broken = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), np.inf, np.float32))
     with pytest.raises(GenerationError, match="finite visual tokens"):
         ours.encode(broken)
+
+
+@needs_kernels
+def test_weights_are_fetched_as_soon_as_they_are_there(
+    tensors: dict[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = {KernelEncoder: threading.Event(), KernelDecoder: threading.Event()}
+    for part, event in fetched.items():
+        monkeypatch.setattr(part, "fetch", lambda _, event=event: event.set())
+    runtime(tensors)
+    assert all(event.wait(timeout=30) for event in fetched.values())
+
+
+@needs_kernels
+def test_without_a_thread_to_work_ahead_pictures_are_encoded_all_the_same(
+    tensors: dict[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tiles(TileLayout(64, 128))
+    expected = runtime(tensors).encode(image).data
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ours = runtime(tensors)
+    ours.prepare(image.layout)
+    np.testing.assert_array_equal(ours.encode(image).data, expected)
 
 
 @needs_kernels

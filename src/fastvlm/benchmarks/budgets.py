@@ -28,7 +28,7 @@ _HEADINGS = ("budget ms", "TTFT ms", "late by", "visual tokens", "next larger, e
 class BudgetRow:
     """One question under a budget.
 
-    next_ms: what the next larger resolution was expected to take, without opening the picture; None for the largest.
+    next_ms: what the next larger resolution was expected to take; None for the largest.
     is_possible: whether the smallest one was expected to be in time.
     """
 

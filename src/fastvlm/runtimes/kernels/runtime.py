@@ -37,7 +37,7 @@ def suits(config: VLMConfig) -> bool:
 
 
 def _begin(work: Callable[[], None]) -> None:
-    """Do what would otherwise be done later in a thread of its own, where the system has one."""
+    """Do in a thread of its own, where the system has one more, what would have to be done later anyway."""
     with contextlib.suppress(RuntimeError):
         threading.Thread(target=work, name="fastvlm-ahead", daemon=True).start()
 
@@ -96,8 +96,8 @@ class KernelRuntime(ProcessorRuntime):
         self.compile_ms = (time.perf_counter() - started_s) * 1000 + library.load().load_ms
         # One picture at a time.
         self._lock = threading.Lock()
-        # While the rest is loaded, and a picture decoded.
-        self._fetching = threading.Event()
+        # What is done ahead, in turn: more threads than cores would hold up whoever decodes a picture.
+        self._ahead = threading.Lock()
         _begin(self._fetch)
 
     @property
@@ -115,18 +115,18 @@ class KernelRuntime(ProcessorRuntime):
         _begin(partial(self._prepare, layout))
 
     def _fetch(self) -> None:
-        self._encoder.fetch()
-        self.decoder.fetch()
-        self._fetching.set()
+        with self._ahead:
+            self._encoder.fetch()
+            self.decoder.fetch()
 
     def _prepare(self, layout: TileLayout) -> None:
-        self._fetching.wait()
         # Not where a picture is being encoded: that one has memory.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._encoder.prepare(layout.num_tiles, layout.tile_height_px, layout.tile_width_px)
-            finally:
-                self._lock.release()
+        with self._ahead:
+            if self._lock.acquire(blocking=False):
+                try:
+                    self._encoder.prepare(layout.num_tiles, layout.tile_height_px, layout.tile_width_px)
+                finally:
+                    self._lock.release()
 
     def encode(self, image: PixelTiles, *, note: Callable[[EncodePhase], None] = ignore) -> VisualTokens:
         """Turn all tiles of one image into visual tokens, in one batch. note: called at the end of each phase.
