@@ -32,7 +32,7 @@ class PixelTiles:
 
     @cached_property
     def pixels(self) -> Float32Array:
-        """Normalised, num_tiles x 3 x tile height x tile width."""
+        """Normalised, num_tiles x 3 x tile height x tile width; made when it is first asked for, and kept."""
         num_tiles, height_px, width_px, _ = self.levels.shape
         pixels: Float32Array = np.empty((num_tiles, 3, height_px, width_px), dtype=np.float32)
         for tile, levels in zip(pixels, self.levels, strict=True):

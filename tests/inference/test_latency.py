@@ -28,6 +28,7 @@ from fastvlm.inference.latency import (
 )
 from fastvlm.messages import ImagePart, user
 from fastvlm.processing.config import ProcessingConfig
+from fastvlm.processing.tiling import ImageProcessor
 from fastvlm.runtimes.protocol import Embeddings
 
 Build = Callable[..., Any]
@@ -165,11 +166,12 @@ def test_a_profile_is_measured_once(tmp_path: Path) -> None:
     values = asdict(PROFILE)
     lists = json.dumps({**values, "encode_ms": []})
     texts = json.dumps({**values, "resize_ms": "soon"})
-    for damaged in ("", "[]", "{}", '{"visual_tokens": 3}', lists, texts):
+    listed = json.dumps({**values, "fill_ms": [1.0]})
+    for damaged in ("", "[]", "{}", '{"visual_tokens": 3}', lists, texts, listed):
         for path in (tmp_path / "new").iterdir():
             path.write_text(damaged)
         assert kept_profile(tmp_path / "new", "one", measure) == PROFILE
-    assert len(measured) == 8
+    assert len(measured) == 9
 
 
 def test_a_profile_that_cannot_be_kept_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +201,7 @@ def slow(toy_runtime: Build, monkeypatch: pytest.MonkeyPatch) -> Any:
         now[0] += 0.0001 * sum(prompt.num_positions for prompt in prompts)
         return prefill(prompts)
 
-    runtime.encode, runtime.prefill, runtime.max_positions = encode_slowly, prefill_slowly, 600
+    runtime.encode, runtime.prefill, runtime.max_positions, runtime.now = encode_slowly, prefill_slowly, 600, now
     return runtime
 
 
@@ -223,6 +225,44 @@ def test_warming_up_answers_once(slow: Any) -> None:
     assert slow.num_encoded == 1
     (chosen,), _ = budget.choose([noise(1)], text_tokens=32)
     assert chosen.expected_ms == 400, "its size is known"
+
+
+def test_what_is_in_time_once_its_size_is_known_is_warmed_up(slow: Any) -> None:
+    budget = LatencyBudget(replace(PROFILE, new_size_ms=(10.0, 20.0, 30.0)), max_ttft_ms=410, processing=SQUARE)
+    budget.warm_up(slow)
+    (chosen,), _ = budget.choose([noise(1)], text_tokens=32)
+    assert (chosen.visual_tokens, chosen.expected_ms) == (256, 400)
+
+
+def test_a_padded_picture_is_resized_as_the_square_around_it() -> None:
+    profile = replace(PROFILE, resize_ms=20.0)
+    wide = np.zeros((500, 2000, 3), np.uint8)
+    (chosen,), _ = LatencyBudget(profile, max_ttft_ms=10_000, processing=SQUARE).choose([wide], text_tokens=32)
+    assert chosen.expected_ms == pytest.approx(20 * 4 + 300 + 100)
+
+
+def test_measuring_finds_what_preparing_and_new_sizes_take(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 ms for a million pixels, 0.05 for a token, 5 for a size, and 70 for the very first picture of all."""
+    encode, prepare, seen = slow.encode, ImageProcessor.__call__, set()
+
+    def encode_slowly(image: PixelTiles, **given: Any) -> VisualTokens:
+        slow.now[0] += 0 if image.layout in seen else 0.005 if seen else 0.07
+        seen.add(image.layout)
+        return encode(image, **given)
+
+    def prepare_slowly(processor: ImageProcessor, image: UInt8Array) -> PixelTiles:
+        prepared = prepare(processor, image)
+        slow.now[0] += 0.008 * image.size / 3e6 + 0.00005 * prepared.layout.num_visual_tokens
+        return prepared
+
+    slow.encode = encode_slowly
+    monkeypatch.setattr(ImageProcessor, "__call__", prepare_slowly)
+    profile = measure_latency(slow, ProcessingConfig(mode="fit", max_visual_tokens=144, max_enlargement=2.0))
+    assert (profile.resize_ms, profile.fill_ms) == (pytest.approx(8), pytest.approx(0.05))
+    assert profile.new_size_ms == pytest.approx((5,) * 5)
+    assert profile.encode_ms == pytest.approx([0.2 * tokens for tokens in profile.visual_tokens])
+    alone = measure_latency(slow, ProcessingConfig(mode="pad", size_px=64))
+    assert alone.new_size_ms == (0,), "nothing tells it from what the very first picture takes"
 
 
 def test_budgets_are_kept(slow: Any, assistant_with: Build) -> None:

@@ -87,6 +87,7 @@ def test_the_kernels_are_as_near_to_the_plain_model_as_openvino_is(
         errors.append([np.linalg.norm(tokens - expected) / scale for tokens in (found, other.encode(image).data)])
     mean, other_mean = np.mean(errors, axis=0)
     assert 0 < mean < max(1.5 * other_mean, 0.02) < 0.4, errors
+    assert max(own for own, _ in errors) < max(2.5 * other_mean, 0.03), errors
 
 
 @pytest.mark.parametrize("in_eight_bits", [False, True])

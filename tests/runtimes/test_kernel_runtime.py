@@ -122,6 +122,8 @@ def test_what_is_refused_is_refused_as_by_the_others(tensors: dict[str, StoredTe
     broken = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), np.inf, np.float32))
     with pytest.raises(GenerationError, match="finite visual tokens"):
         ours.encode(broken)
+    with pytest.raises(PromptError, match="256 levels"):
+        ours.encode(replace(broken, table=broken.table[0]))
 
 
 @needs_kernels
@@ -145,10 +147,17 @@ def test_without_a_thread_to_work_ahead_pictures_are_encoded_all_the_same(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    start = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", refuse)
     ours = runtime(tensors)
     ours.prepare(image.layout)
     np.testing.assert_array_equal(ours.encode(image).data, expected)
+    # What could not be fetched ahead holds up nothing that is prepared later.
+    prepared = threading.Event()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(KernelEncoder, "prepare", lambda *_: prepared.set())
+    ours.prepare(image.layout)
+    assert prepared.wait(timeout=30)
 
 
 @needs_kernels

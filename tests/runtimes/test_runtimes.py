@@ -169,6 +169,8 @@ def test_prompts_that_cannot_be_read_are_refused(runtime: Runtime) -> None:
     refused = r"Expected pixels of uint8 and shape \(1, 64, 64, 3\).*got uint8 and \(1, 64, 128, 3\)"
     with pytest.raises(PromptError, match=refused):
         runtime.encode(replace(tiles(TileLayout(64, 128)), layout=TileLayout(64, 64)))
+    with pytest.raises(PromptError, match=r"3 channels and 256 levels for pixels, got \(256, 3\)"):
+        runtime.encode(replace(tiles(TileLayout(64, 64)), table=np.zeros((256, 3), np.float32)))
 
 
 def test_an_answer_ends_where_the_context_does(runtime: Runtime) -> None:

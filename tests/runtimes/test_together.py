@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,16 @@ def test_each_image_gets_its_own_tokens() -> None:
         alone = Encoder()(image)
         assert tokens.num_tokens == alone.num_tokens
         np.testing.assert_array_equal(tokens.data, alone.data)  # type: ignore[arg-type]
+
+
+def test_images_of_other_tables_are_not_encoded_together() -> None:
+    one, other = picture(0, 1, 2), picture(1, 1, 2)
+    encode = Encoder()
+    images = [one, replace(other, table=1 - other.table)]
+    found = encode_together(images, encode)
+    assert encode.num_tiles == [1, 1]
+    for image, tokens in zip(images, found, strict=True):
+        np.testing.assert_array_equal(tokens.data, Encoder()(image).data)  # type: ignore[arg-type]
 
 
 def test_large_images_are_encoded_one_by_one() -> None:

@@ -29,7 +29,7 @@ class BudgetRow:
     """One question under a budget.
 
     next_ms: what the next larger resolution was expected to take; None for the largest.
-    is_possible: whether the smallest one was expected to be in time.
+    is_possible: whether any was expected to be in time.
     """
 
     budget_ms: float

@@ -82,7 +82,7 @@ class ImageCache:
 
 
 def content_key(image: PixelTiles) -> str:
-    """Return a digest of an image's layout, shape and pixels: equal content gives an equal key, however it was read."""
+    """Return a digest of an image's layout, levels and table: equal content gives an equal key, however it was read."""
     digest = hashlib.sha256(repr((image.layout, image.levels.shape)).encode())
     digest.update(np.ascontiguousarray(image.table).data)
     digest.update(np.ascontiguousarray(image.levels).data)

@@ -12,7 +12,7 @@ import logging
 import statistics
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -70,7 +70,7 @@ class LatencyProfile:
     def from_dict(cls, values: Mapping[str, Any]) -> LatencyProfile:
         """Take what `asdict` has made of one. Raises ValueError, TypeError or AttributeError for anything else."""
         numbers: dict[str, Any] = {
-            name: tuple(map(float, value)) if isinstance(value, list) else float(value)
+            name: float(value) if name in ("resize_ms", "fill_ms") else tuple(map(float, value))
             for name, value in values.items()
         }
         return cls(**numbers)
@@ -160,37 +160,48 @@ class LatencyBudget:
         A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns.
         Returns those of all pictures, at least one, and that which was chosen now, if any was, else the last.
         """
-        sizes = {_fingerprint(picture): (picture.shape[1], picture.shape[0]) for picture in pictures}
         keys = [_fingerprint(picture) for picture in pictures]
-        new = [sizes[key] for key in sizes if key not in self._chosen]
+        new = {
+            key: (picture.shape[1], picture.shape[0])
+            for key, picture in zip(keys, pictures, strict=True)
+            if key not in self._chosen
+        }
         chosen = None
         if new:
-            known_tokens = sum(self._chosen[key].num_tokens for key in keys if key in self._chosen)
-            shown = [sizes[key] for key in keys if key not in self._chosen]
-            chosen = self._largest(new, shown, other_tokens=known_tokens + text_tokens, spent_ms=spent_ms)
-            for key in sizes:
-                if key not in self._chosen:
-                    layout = self.processor(chosen).layout(*sizes[key])
-                    self._known_sizes.add(layout)
-                    self._chosen[key] = _Chosen(chosen, layout.num_visual_tokens)
+            known_tokens = sum(self._chosen[key].num_tokens for key in keys if key not in new)
+            shown = [new[key] for key in keys if key in new]
+            chosen = self._largest([*new.values()], shown, other_tokens=known_tokens + text_tokens, spent_ms=spent_ms)
+            for key, size in new.items():
+                layout = self.processor(chosen).layout(*size)
+                self._known_sizes.add(layout)
+                self._chosen[key] = _Chosen(chosen, layout.num_visual_tokens)
         found = [self._chosen[key].resolution for key in keys]
         while len(self._chosen) > _MAX_REMEMBERED:
             self._chosen.popitem(last=False)
         return found, chosen or found[-1]
 
     def _largest(
-        self, new: Sequence[_Size], shown: Sequence[_Size], *, other_tokens: int, spent_ms: float
+        self,
+        new: Sequence[_Size],
+        shown: Sequence[_Size],
+        *,
+        other_tokens: int,
+        spent_ms: float,
+        are_sizes_known: bool = False,
     ) -> ChosenResolution:
         """The largest resolution of new pictures that keeps the time; the smallest where none does.
 
         new: width and height of each in pixels; shown: the same of all their places, as one may be shown again.
+        are_sizes_known: whether the engine has had pictures of all sizes.
         """
         next_ms: float | None = None
         most = tokens = self.resolutions[0]
         expected_ms = 0.0
         for place, tokens in enumerate(self.resolutions):
             next_ms = expected_ms if place else None
-            expected_ms = spent_ms + self._expected_ms(self._processors[tokens], new, shown, other_tokens)
+            processor = self._processors[tokens]
+            known_sizes = {processor.layout(*size) for size in new} if are_sizes_known else self._known_sizes
+            expected_ms = spent_ms + self._expected_ms(processor, new, shown, other_tokens, known_sizes)
             if expected_ms <= self.max_ttft_ms:
                 break
         return ChosenResolution(
@@ -202,14 +213,19 @@ class LatencyBudget:
         )
 
     def _expected_ms(
-        self, processor: ImageProcessor, new: Sequence[_Size], shown: Sequence[_Size], other_tokens: int
+        self,
+        processor: ImageProcessor,
+        new: Sequence[_Size],
+        shown: Sequence[_Size],
+        other_tokens: int,
+        known_sizes: Set[TileLayout],
     ) -> float:
-        known_sizes = set(self._known_sizes)
+        known_sizes = set(known_sizes)
         pictures_ms = 0.0
         for width_px, height_px in new:
             layout = processor.layout(width_px, height_px)
             pictures_ms += self.profile.picture_ms(
-                num_pixels=width_px * height_px,
+                num_pixels=processor.num_resized_pixels(width_px, height_px),
                 visual_tokens=layout.num_visual_tokens,
                 is_new_size=layout not in known_sizes,
             )
@@ -218,9 +234,10 @@ class LatencyBudget:
         return pictures_ms + self.profile.prompt_ms(num_visual_tokens + other_tokens)
 
     def warm_up(self, runtime: Runtime) -> None:
-        """Answer once about a picture as it is to be expected: an engine's first run of a size is slower than later."""
+        """Answer once about a square, at the resolution that is in time once the engine knows its size."""
         size = _PICTURE_PX, _PICTURE_PX
-        processor = self.processor(self._largest([size], [size], other_tokens=TEXT_TOKENS, spent_ms=0.0))
+        expected = self._largest([size], [size], other_tokens=TEXT_TOKENS, spent_ms=0.0, are_sizes_known=True)
+        processor = self.processor(expected)
         _Question(runtime, processor).read()
         self._known_sizes.add(processor.layout(*size))
 
@@ -267,17 +284,17 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
     # The largest first, so that no later one has to wait for memory.
     largest, *others = [_Measured.of(runtime, ImageProcessor(sizes[tokens])) for tokens in reversed(chosen)]
     rising = [*reversed(others), largest]
-    new_size_ms = [max(0.0, each.first_encode_ms - each.encode_ms) for each in rising]
-    if others:
-        # The very first picture of all pays for more than its size.
-        new_size_ms[-1] = max(new_size_ms[:-1])
+    visual_tokens = tuple(float(each.visual_tokens) for each in rising)
+    # The very first picture of all pays for more than its size, which is told by the others.
+    new_size_ms = _rising([max(0.0, each.first_encode_ms - each.encode_ms) for each in rising[:-1]])
+    largest_ms = _interpolated(visual_tokens[-1], visual_tokens[:-1], new_size_ms) if others else 0.0
     resize_ms, fill_ms = _prepare_ms(ImageProcessor(sizes[chosen[-1]]))
     return LatencyProfile(
         resize_ms=resize_ms,
         fill_ms=fill_ms,
-        visual_tokens=tuple(float(each.visual_tokens) for each in rising),
+        visual_tokens=visual_tokens,
         encode_ms=_rising([each.encode_ms for each in rising]),
-        new_size_ms=_rising(new_size_ms),
+        new_size_ms=(*new_size_ms, largest_ms),
         prompt_tokens=tuple(float(each.prompt_tokens) for each in rising),
         prefill_ms=_rising([each.prefill_ms for each in rising]),
     )
@@ -285,7 +302,10 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one resolution takes, in milliseconds: the first picture of this size, later ones, and the prompt."""
+    """What one resolution takes, in milliseconds: the first picture of this size, later ones, and the prompt.
+
+    Raises what the runtime raises.
+    """
 
     visual_tokens: int
     prompt_tokens: int
@@ -306,12 +326,16 @@ class _Measured:
 
 
 def _prepare_ms(processor: ImageProcessor) -> tuple[float, float]:
-    """Milliseconds of preparing pictures: for each million of their pixels, and for each visual token."""
-    large, small = _noise(_PICTURE_PX), _noise(_PICTURE_PX // 4)
-    large_ms, small_ms = (_upper_quartile_ms(partial(processor, picture)) for picture in (large, small))
-    resize_ms = max(0.0, large_ms - small_ms) / ((large.size - small.size) / 3e6)
-    tokens = processor.layout(*large.shape[1::-1]).num_visual_tokens
-    return resize_ms, max(0.0, large_ms - resize_ms * large.size / 3e6) / tokens
+    """Milliseconds of preparing pictures: for each million of their pixels, and for each visual token.
+
+    Of two pictures that both are made smaller, so that they get as many tokens.
+    """
+    sides_px = _PICTURE_PX, 2 * _PICTURE_PX
+    small_ms, large_ms = (_upper_quartile_ms(partial(processor, _noise(side_px))) for side_px in sides_px)
+    small, large = (side_px**2 / 1e6 for side_px in sides_px)
+    resize_ms = max(0.0, large_ms - small_ms) / (large - small)
+    tokens = processor.layout(_PICTURE_PX, _PICTURE_PX).num_visual_tokens
+    return resize_ms, max(0.0, small_ms - resize_ms * small) / tokens
 
 
 def kept_profile(folder: Path | None, key: object, measure: Callable[[], LatencyProfile]) -> LatencyProfile:

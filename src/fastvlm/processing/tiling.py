@@ -27,7 +27,10 @@ _THREAD_ASPECT = 1000
 
 
 class ImageProcessor:
-    """Cuts, resizes and normalises pictures (paper section 4). One geometry serves pixels and token counts."""
+    """Cuts and resizes pictures, and tells what their levels are once normalised (paper section 4).
+
+    One geometry serves pixels and token counts.
+    """
 
     def __init__(self, config: ProcessingConfig) -> None:
         self.config = config
@@ -37,6 +40,7 @@ class ImageProcessor:
         # 256 levels x 3 channels: exact, and cheaper than arithmetic on whole pictures.
         table = (levels - np.array(config.mean)) / np.array(config.std)
         self._table = np.ascontiguousarray(table.T.astype(np.float32))
+        self._table.setflags(write=False)  # all pictures share it
         self._has_warned = False
 
     def __call__(self, image: UInt8Array) -> PixelTiles:
@@ -96,6 +100,11 @@ class ImageProcessor:
         if layout.has_overview:
             shown = max(shown, self.config.size_px / min(width_px, height_px))
         return next((divisor for divisor in _REDUCTIONS if divisor * shown * _LEAST_SURPLUS <= 1), 1)
+
+    def num_resized_pixels(self, width_px: int, height_px: int) -> int:
+        """How many pixels are resized for a picture of this size: in the mode pad, those of the square around it."""
+        square_px = max(width_px, height_px) ** 2
+        return square_px if self.config.mode == "pad" and square_px <= _MAX_PADDED_PIXELS else width_px * height_px
 
     def pictures(self, image: UInt8Array) -> list[UInt8Array]:
         """Show exactly what the model sees: one uint8 picture of height x width x 3 for each tile."""

@@ -21,6 +21,11 @@ def check_pixels(image: PixelTiles) -> None:
             f"{image.levels.shape}; "
             "prepare the image with the checkpoint's own processing."
         )
+    if image.table.shape != (3, 256):
+        raise PromptError(
+            f"Expected a table of 3 channels and 256 levels for pixels, got {image.table.shape}; "
+            "prepare the image with the checkpoint's own processing."
+        )
 
 
 def check_visual_tokens(*, is_finite: bool, runtime: str) -> None:

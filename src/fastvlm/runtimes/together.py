@@ -17,8 +17,6 @@ _MAX_PIXELS = 512 * 512
 def encode_together(images: Sequence[PixelTiles], encode: Callable[[PixelTiles], VisualTokens]) -> list[VisualTokens]:
     """Turn images into visual tokens, each as it would be alone; those of one layout as the tiles of one image.
 
-    images: prepared alike, with one table.
-
     encode: a runtime's, whose tokens must be an array that can be sliced by its first axis.
     """
     found: dict[int, VisualTokens] = {}
@@ -37,10 +35,10 @@ def encode_together(images: Sequence[PixelTiles], encode: Callable[[PixelTiles],
 
 
 def _batches(images: Sequence[PixelTiles]) -> Iterator[list[int]]:
-    """Places of images of one layout, so many at a time as are not too large together."""
-    by_layout: dict[TileLayout, list[int]] = {}
+    """Places of images of one layout and one table, so many at a time as are not too large together."""
+    alike: dict[tuple[TileLayout, bytes], list[int]] = {}
     for place, image in enumerate(images):
-        by_layout.setdefault(image.layout, []).append(place)
-    for layout, places in by_layout.items():
+        alike.setdefault((image.layout, image.table.tobytes()), []).append(place)
+    for (layout, _), places in alike.items():
         step = max(1, _MAX_PIXELS // (layout.num_tiles * layout.tile_height_px * layout.tile_width_px))
         yield from (places[start : start + step] for start in range(0, len(places), step))

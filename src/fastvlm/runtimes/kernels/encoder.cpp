@@ -268,7 +268,7 @@ class Encoder {
       mix(block.mixer, area, area.first_row + (part ? kBorder : -kBorder), near);
       const int num_rows = area.last_row - area.first_row;
       feed_forward<kBits>(block, area, near, {0, 0, num_rows, 0, near.width});
-      near.move_up(num_rows);
+      if (part + 1 < num_areas) near.move_up(num_rows);
       area.first_row = area.last_row;
     }
   }
@@ -322,8 +322,9 @@ class Encoder {
       const size_t row_bytes = static_cast<size_t>(channels) * (kBits / 8);
       uint8_t* inputs = scratch<kRows>(area.num_positions() * row_bytes);
       const Positions source(now_, area);
+      const Form<kBits> form(block.mixed);
       for (int position = 0; position < area.num_positions(); ++position)
-        normalise<kBits>(block.mixed, source(position, 0), inputs + position * row_bytes);
+        normalise<kBits>(form, source(position, 0), inputs + position * row_bytes);
       multiply_here<kBits>(block.mixed, inputs, area.num_positions(), [&](int position, int output, __m512 numbers) {
         _mm512_storeu_ps(&mixed_[row_of(area, position) * width + output], numbers);
       });
@@ -348,8 +349,8 @@ class Encoder {
 
   // LayerNorm of a position of `now_`, whose weights are in the matrix that reads it.
   template <int kBits>
-  void normalise(const Pointwise& next, const float* position, uint8_t* row) {
-    const int channels = next.matrix.num_in;
+  void normalise(const Form<kBits>& form, const float* position, uint8_t* row) {
+    const int channels = now_.channels;
     const size_t plane_stride = now_.plane_stride();
     const auto numbers = [&](int channel) { return _mm512_loadu_ps(position + channel / kLanes * plane_stride); };
     __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
@@ -362,7 +363,6 @@ class Encoder {
     }
     const __m512 inverse =
         _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / channels + shape_.norm_epsilon));
-    const Form<kBits> form(next);
     for (int channel = 0; channel < channels; channel += kLanes)
       form.take(_mm512_mul_ps(_mm512_sub_ps(numbers(channel), mean), inverse), row, channel);
   }
@@ -423,14 +423,15 @@ class Encoder {
     const int channels = shape_.reduce.matrix.num_in, squeezed = shape_.restore.matrix.num_in;
     uint8_t* inputs = scratch<kRows>(static_cast<size_t>(channels) * 2);
     uint8_t* hidden = scratch<kHidden>(static_cast<size_t>(squeezed) * 2);
+    const Form<16> reduce_form(shape_.reduce), restore_form(shape_.restore);
     for (int channel = 0; channel < channels; channel += kLanes) {
       __m512 sum = _mm512_setzero_ps();
       for (int row = 0; row < size; ++row)
         sum = _mm512_add_ps(sum, _mm512_loadu_ps(rows + static_cast<size_t>(row) * channels + channel));
-      Form<16>(shape_.reduce).take(_mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
+      reduce_form.take(_mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(size))), inputs, channel);
     }
     multiply_here<16>(shape_.reduce, inputs, 1, [&](int, int output, __m512 numbers) {
-      Form<16>(shape_.restore).take(_mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
+      restore_form.take(_mm512_max_ps(numbers, _mm512_setzero_ps()), hidden, output);
     });
     multiply_here<16>(shape_.restore, hidden, 1, [&](int, int output, __m512 numbers) {
       _mm512_storeu_ps(shares + output, sigmoid(numbers));

@@ -99,8 +99,8 @@ class KernelEncoder:
         """Encode what PixelTiles hold; `project` gives what came of it. Raises GenerationError for no memory."""
         count, height, width, _ = levels.shape
         levels, table = np.ascontiguousarray(levels), np.ascontiguousarray(table, np.float32)
-        places = levels.ctypes.data, table.ctypes.data
-        self._check(self._library.fastvlm_encode(self._handle, *places, count, height, width))
+        addresses = levels.ctypes.data, table.ctypes.data
+        self._check(self._library.fastvlm_encode(self._handle, *addresses, count, height, width))
         stride = self._config.vision.stride_px
         self._num_tokens = count * (height // stride) * (width // stride)
 

@@ -71,7 +71,8 @@ class Map {
       std::fill_n(at(0, channel, first, -kBorder), (last - first) * row_stride(), 0.0f);
   }
 
-  // Have an area of the only tile follow that lies so many rows below: bring up what a kernel reaches above it and of it.
+  // Go on to the area `num_rows` below, of the only tile: the last kBorder rows of this one and the kBorder below them become
+  // the border above and the first rows.
   void move_up(int num_rows) {
     for (int channel = 0; channel < channels; channel += kLanes)
       std::memmove(at(0, channel, -kBorder, -kBorder), at(0, channel, num_rows - kBorder, -kBorder),

@@ -111,7 +111,10 @@ class KernelRuntime(ProcessorRuntime):
         return f"kernels {fastvlm.__version__}"
 
     def prepare(self, layout: TileLayout) -> None:
-        """Begin to take memory for images of a layout, in another thread. What fails is told by `encode`."""
+        """Begin to take memory for images of a layout, in another thread, once weights are fetched.
+
+        What fails is told by `encode`.
+        """
         _begin(partial(self._prepare, layout))
 
     def _fetch(self) -> None:
