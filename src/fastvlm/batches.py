@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -30,9 +29,9 @@ class PixelTiles:
     table: Float32Array
     layout: TileLayout
 
-    @cached_property
+    @property
     def pixels(self) -> Float32Array:
-        """Normalised, num_tiles x 3 x tile height x tile width; made when it is first asked for, and kept."""
+        """Normalised, num_tiles x 3 x tile height x tile width; made anew whenever it is asked for."""
         num_tiles, height_px, width_px, _ = self.levels.shape
         pixels: Float32Array = np.empty((num_tiles, 3, height_px, width_px), dtype=np.float32)
         for tile, levels in zip(pixels, self.levels, strict=True):

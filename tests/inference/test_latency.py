@@ -219,6 +219,28 @@ def test_places_are_the_tokens_that_came(slow: Any) -> None:
     assert measure_latency(slow, ProcessingConfig(mode="fit", max_visual_tokens=60)).visual_tokens[-1] == 49
 
 
+def test_what_encoding_makes_of_levels_counts_for_every_picture(slow: Any) -> None:
+    """Engines that read floats make them of each picture anew."""
+    encode = slow.encode
+
+    def encode_slowly(image: PixelTiles, **given: Any) -> VisualTokens:
+        slow.now[0] += 1e-9 * image.pixels.nbytes
+        return encode(image, **given)
+
+    slow.encode = encode_slowly
+    profile = measure_latency(slow, ProcessingConfig(mode="pad", size_px=256))
+    assert profile.encode_ms == pytest.approx([(0.2 + 0.012 * 4.096) * tokens for tokens in profile.visual_tokens])
+
+
+def test_squares_of_as_many_tokens_are_measured_once(slow: Any) -> None:
+    """Of 20 tokens a square gets 16, as it does of 16; beyond the last place times go on rising."""
+    profile = measure_latency(slow, ProcessingConfig(mode="fit", max_visual_tokens=20))
+    assert profile.visual_tokens == (1, 4, 9, 16)
+    assert profile.prompt_ms(500) == pytest.approx(50)
+    with pytest.raises(ValueError, match="rise"):
+        replace(PROFILE, visual_tokens=(16, 16, 256))
+
+
 def test_warming_up_answers_once(slow: Any) -> None:
     budget = LatencyBudget(replace(PROFILE, new_size_ms=(10.0, 20.0, 30.0)), max_ttft_ms=1000, processing=SQUARE)
     budget.warm_up(slow)

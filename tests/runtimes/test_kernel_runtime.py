@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -135,6 +136,29 @@ def test_weights_are_fetched_as_soon_as_they_are_there(
         monkeypatch.setattr(part, "fetch", lambda _, event=event: event.set())
     runtime(tensors)
     assert all(event.wait(timeout=30) for event in fetched.values())
+
+
+@needs_kernels
+def test_one_thread_at_most_waits_to_prepare_what_is_wanted_last(
+    tensors: dict[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, fetching, prepared = threading.Event(), threading.Event(), queue.Queue[tuple[int, ...]]()
+
+    def fetch(_: KernelEncoder) -> None:
+        fetching.set()
+        go_on.wait(timeout=30)
+
+    monkeypatch.setattr(KernelEncoder, "fetch", fetch)
+    monkeypatch.setattr(KernelEncoder, "prepare", lambda _, *size: prepared.put(size))
+    ours = runtime(tensors)
+    assert fetching.wait(timeout=30)
+    num_threads = threading.active_count()
+    for width in range(1, 21):
+        ours.prepare(TileLayout(64, 64 * width))
+    assert threading.active_count() == num_threads + 1
+    assert len(ours.encode(tiles(TileLayout(64, 64))).data) == 1, "nobody waits for what is done ahead"
+    go_on.set()
+    assert prepared.get(timeout=30) == (1, 64, 64 * 20)
 
 
 @needs_kernels

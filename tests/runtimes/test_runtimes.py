@@ -185,8 +185,7 @@ def test_an_answer_ends_where_the_context_does(runtime: Runtime) -> None:
 
 
 def test_undefined_pixels_are_refused(runtime: Runtime) -> None:
-    image = tiles(TileLayout(64, 64))
-    image.pixels[0, 0, 0, 0] = np.nan
+    image = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), np.nan, np.float32))
     with pytest.raises(GenerationError, match="finite visual tokens"):
         runtime.encode(image)
 
@@ -195,7 +194,8 @@ def test_read_only_pixels_and_ids_are_read_without_a_warning(
     runtime: Runtime, recwarn: pytest.WarningsRecorder
 ) -> None:
     image = tiles(TileLayout(64, 64))
-    image.pixels.setflags(write=False)
+    image.levels.setflags(write=False)
+    image.table.setflags(write=False)
     expected = runtime.encode(tiles(TileLayout(64, 64)))
     np.testing.assert_array_equal(runtime.encode(image).data, expected.data)
     assert [str(warning.message) for warning in recwarn] == []

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from fastvlm.tiles import ENCODER_STRIDE_PX, TileLayout
 
 _LOGGER = logging.getLogger(__name__)
 
-PROFILE_VERSION = 5
+PROFILE_VERSION = 6
 """Raised whenever something else is measured, or an engine computes in another way: earlier profiles are not taken."""
 
 TEXT_TOKENS = 32
@@ -50,7 +51,7 @@ class LatencyProfile:
     resize_ms: from a picture in memory to pixels for the encoder, for each million pixels of the picture; fill_ms: the
     same for each visual token. encode_ms: from these pixels to visual tokens, by their number; new_size_ms: what an
     engine takes longer for the first picture of a size. prefill_ms: from visual tokens to the first token, by the
-    length of the prompt. Raises ValueError for lengths that do not fit.
+    length of the prompt. Raises ValueError for columns of different lengths and for places that do not rise.
     """
 
     resize_ms: float
@@ -65,6 +66,8 @@ class LatencyProfile:
         columns = self.visual_tokens, self.encode_ms, self.new_size_ms, self.prompt_tokens, self.prefill_ms
         if not self.visual_tokens or len({len(column) for column in columns}) > 1:
             raise ValueError("a profile has as many times as places, and at least one")
+        if any(later <= place for places in (columns[0], columns[3]) for place, later in pairwise(places)):
+            raise ValueError("the places of a profile rise")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LatencyProfile:
@@ -157,7 +160,8 @@ class LatencyBudget:
     ) -> tuple[list[ChosenResolution], ChosenResolution]:
         """Choose for each picture of a question, `spent_ms` after it came; the smallest where none is in time.
 
-        A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns.
+        A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns. Its
+        size counts as known to the engine from then on.
         Returns those of all pictures, at least one, and that which was chosen now, if any was, else the last.
         """
         keys = [_fingerprint(picture) for picture in pictures]
@@ -283,11 +287,13 @@ def measure_latency(runtime: Runtime, processing: ProcessingConfig) -> LatencyPr
     chosen = [sorted(sizes)[place] for place in dict.fromkeys(places.tolist())]
     # The largest first, so that no later one has to wait for memory.
     largest, *others = [_Measured.of(runtime, ImageProcessor(sizes[tokens])) for tokens in reversed(chosen)]
-    rising = [*reversed(others), largest]
+    # A square may have as many tokens at two resolutions.
+    rising = [*{each.visual_tokens: each for each in (*reversed(others), largest)}.values()]
     visual_tokens = tuple(float(each.visual_tokens) for each in rising)
     # The very first picture of all pays for more than its size, which is told by the others.
-    new_size_ms = _rising([max(0.0, each.first_encode_ms - each.encode_ms) for each in rising[:-1]])
-    largest_ms = _interpolated(visual_tokens[-1], visual_tokens[:-1], new_size_ms) if others else 0.0
+    *first_ms, most_ms = (max(0.0, each.first_encode_ms - each.encode_ms) for each in rising)
+    new_size_ms = _rising(first_ms)
+    largest_ms = min(most_ms, _interpolated(visual_tokens[-1], visual_tokens[:-1], new_size_ms)) if first_ms else 0.0
     resize_ms, fill_ms = _prepare_ms(ImageProcessor(sizes[chosen[-1]]))
     return LatencyProfile(
         resize_ms=resize_ms,

@@ -98,7 +98,7 @@ class KernelEncoder:
     def encode(self, levels: UInt8Array, table: Float32Array) -> None:
         """Encode what PixelTiles hold; `project` gives what came of it. Raises GenerationError for no memory."""
         count, height, width, _ = levels.shape
-        levels, table = np.ascontiguousarray(levels), np.ascontiguousarray(table, np.float32)
+        levels, table = np.ascontiguousarray(levels, np.uint8), np.ascontiguousarray(table, np.float32)
         addresses = levels.ctypes.data, table.ctypes.data
         self._check(self._library.fastvlm_encode(self._handle, *addresses, count, height, width))
         stride = self._config.vision.stride_px

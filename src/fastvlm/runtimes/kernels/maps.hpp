@@ -230,7 +230,7 @@ void convolve_area(const Depthwise& layer, const Map& map, const Area& area, con
       for (int row = 0; row < area.last_row - area.first_row; ++row, first += kStride * row_stride) {
         const float* rows[kSize];
         for (int tap = 0; tap < kSize; ++tap) rows[tap] = first + tap * row_stride;
-        // What the next rows add, and the last of these rows in the next plane: too far away for the processor to guess.
+        // The second row below, and the last of these rows in the next plane: too far away for the processor to guess.
         const float* last = rows[kSize - 1];
         for (int column = 0; column < num_read; ++column, last += kLanes) {
           _mm_prefetch(reinterpret_cast<const char*>(last + 2 * row_stride), _MM_HINT_T0);

@@ -35,13 +35,11 @@ class Packed:
     def __init__(self, packing: Packing, weights: Weights, path: Path | None, *, num_threads: int) -> None:
         self._packing, self._values = packing, packed_weights(packing, weights, path, num_threads=num_threads)
         self._address = np.frombuffer(self._values, np.uint8).ctypes.data
-        self._is_fetched = False
 
     def fetch(self) -> None:
         """Have all pages in this process's reach, while others decode a picture: one by one they take longer."""
-        if self._is_fetched or not isinstance(self._values, mmap.mmap):
+        if not isinstance(self._values, mmap.mmap):
             return
-        self._is_fetched = True
         with contextlib.suppress(OSError, AttributeError):  # of systems that do not know of it
             libc = ctypes.CDLL(None)
             for start in range(0, self._packing.num_bytes, _FETCHED_AT_ONCE_BYTES):

@@ -7,7 +7,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +35,12 @@ def suits(config: VLMConfig) -> bool:
     return encoder_packing.suits(config.vision) and decoder_packing.suits(config.decoder)
 
 
-def _begin(work: Callable[[], None]) -> None:
+def _begin(work: Callable[[], None]) -> threading.Thread:
     """Do in a thread of its own, where the system has one more, what would have to be done later anyway."""
+    thread = threading.Thread(target=work, name="fastvlm-ahead", daemon=True)
     with contextlib.suppress(RuntimeError):
-        threading.Thread(target=work, name="fastvlm-ahead", daemon=True).start()
+        thread.start()
+    return thread
 
 
 class KernelRuntime(ProcessorRuntime):
@@ -98,6 +99,8 @@ class KernelRuntime(ProcessorRuntime):
         self._lock = threading.Lock()
         # What is done ahead, in turn: more threads than cores would hold up whoever decodes a picture.
         self._ahead = threading.Lock()
+        self._wanted: TileLayout | None = None
+        self._preparing: threading.Thread | None = None
         _begin(self._fetch)
 
     @property
@@ -111,21 +114,24 @@ class KernelRuntime(ProcessorRuntime):
         return f"kernels {fastvlm.__version__}"
 
     def prepare(self, layout: TileLayout) -> None:
-        """Begin to take memory for images of a layout, in another thread, once weights are fetched.
+        """Begin to take memory for images of a layout, in another thread, once the encoder's weights are fetched.
 
         What fails is told by `encode`.
         """
-        _begin(partial(self._prepare, layout))
+        self._wanted = layout
+        if self._preparing is None or not self._preparing.is_alive():
+            self._preparing = _begin(self._prepare)
 
     def _fetch(self) -> None:
-        with self._ahead:
-            self._encoder.fetch()
-            self.decoder.fetch()
+        for part in (self._encoder, self.decoder):
+            with self._ahead:
+                part.fetch()
 
-    def _prepare(self, layout: TileLayout) -> None:
-        # Not where a picture is being encoded: that one has memory.
+    def _prepare(self) -> None:
         with self._ahead:
-            if self._lock.acquire(blocking=False):
+            layout = self._wanted
+            # Not where a picture is being encoded: that one has memory.
+            if layout is not None and self._lock.acquire(blocking=False):
                 try:
                     self._encoder.prepare(layout.num_tiles, layout.tile_height_px, layout.tile_width_px)
                 finally:
