@@ -66,7 +66,9 @@ class LatencyProfile:
         columns = self.visual_tokens, self.encode_ms, self.new_size_ms, self.prompt_tokens, self.prefill_ms
         if not self.visual_tokens or len({len(column) for column in columns}) > 1:
             raise ValueError("a profile has as many times as places, and at least one")
-        if any(later <= place for places in (columns[0], columns[3]) for place, later in pairwise(places)):
+        if any(
+            later <= place for places in (self.visual_tokens, self.prompt_tokens) for place, later in pairwise(places)
+        ):
             raise ValueError("the places of a profile rise")
 
     @classmethod
