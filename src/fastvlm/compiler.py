@@ -31,7 +31,7 @@ class NoLibraryError(Exception):
 def reason_against_compiling() -> str | None:
     """Why nothing is to be compiled: it is switched off, or there is no compiler; None where it can be."""
     if is_switched_off():
-        return f"{SWITCH} says so"
+        return f"they are switched off ({SWITCH}={os.environ[SWITCH]})"
     named = os.environ.get("CXX")
     looked_for = f"CXX is {named}" if named else ", ".join(_COMPILERS)
     return None if _compiler() else f"no C++ compiler was found ({looked_for})"

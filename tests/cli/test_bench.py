@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fastvlm.runtimes.kernels.library import reason_against
 
 Run = Callable[..., Any]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def test_bench_prints_a_table_and_writes_rows(run: Run, tmp_path: Path) -> None:
@@ -116,6 +121,23 @@ def test_a_model_that_is_there_is_started_in_one_format(run: Run, fails: Callabl
     assert written["rows"][0]["empty_command_ms"] is None and written["rows"][0]["empty_peak_memory_mb"] is None
     assert "got both" in fails("bench", "start", "--shape", "tiny", "--model", "embedded", code=2)
     assert "Expected an answer from `fastvlm ask`" in fails("bench", "start", "--model", str(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [["start", "--starts", "500"], ["--runs", "5000", "--size", "64"]])
+def test_a_measurement_that_is_told_to_end_leaves_nothing(start: Start, tmp_path: Path, arguments: list[str]) -> None:
+    """As `timeout` and a system that shuts down tell it."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    places = {"TMPDIR": str(temporary), "FASTVLM_CACHE": str(tmp_path / "cache")}
+    process = start("bench", *arguments, "--shape", "tiny", "--threads", "1", environment=places)
+    deadline_s = time.monotonic() + 120
+    while not any(path.is_file() for path in temporary.rglob("*")):
+        assert process.poll() is None and time.monotonic() < deadline_s, process.stderr.read()
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    assert process.stderr.read().splitlines()[-1] == "Terminated."
+    assert not [*temporary.iterdir()]
 
 
 def test_more_questions_than_there_are_pictures_are_told(fails: Callable[..., str]) -> None:

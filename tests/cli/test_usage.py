@@ -20,7 +20,9 @@ Fails = Callable[..., str]
     ("arguments", "words"),
     [
         (["--nope"], "No such option '--nope'"),
-        (["aks"], "No such command 'aks'"),
+        (["aks"], "No such command 'aks'. Did you mean 'ask'? See: fastvlm --help"),
+        (["bench", "strat"], "No such command 'strat'. Did you mean 'start'? See: fastvlm bench --help"),
+        (["serve"], "No such command 'serve'. See: fastvlm --help"),
         (["ask"], "Missing the question"),
         (["ask", "missing.png"], "Missing the question"),
         (["ask", "-"], "Missing the question"),

@@ -20,8 +20,8 @@ from fastvlm.evaluation.provenance import describe_machine, installed_versions
 from fastvlm.machine import CACHE_VARIABLE
 
 _HEADINGS = (
-    "quantize", "tokens", "loading ms", "first token after that ms", "whole command s", "MB",
-    "nothing kept: whole command s", "MB",
+    "quantize", "prompt tokens", "loading ms", "first token after that ms", "whole command s", "peak memory MB",
+    "nothing kept: whole command s", "nothing kept: peak memory MB",
 )  # fmt: skip
 
 

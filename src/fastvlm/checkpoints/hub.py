@@ -103,8 +103,8 @@ def download(hub_id: str, *, fetch: Fetch = "missing") -> Path:
                 f"Download it first, for instance with: fastvlm ask --model {hub_id} Hello"
             ) from error
         raise CheckpointError(
-            f"Expected {hub_id} in the hub's cache while offline, found none. "
-            f"Go online once, or leave the model out to use the embedded one."
+            f"Expected {hub_id} to be a folder here or, while offline, in the hub's cache, found neither. "
+            f"Check its name, go online once, or leave the model out to use the embedded one."
         ) from error
     except Exception as error:  # what a transport raises differs between versions of the library
         raise CheckpointError(

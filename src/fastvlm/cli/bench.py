@@ -24,6 +24,7 @@ from fastvlm.cli.bench_options import (
 )
 from fastvlm.cli.bench_start import start_command
 from fastvlm.cli.bench_training import kernels_command, towers_command, training_command
+from fastvlm.cli.groups import SuggestingGroup
 from fastvlm.cli.options import milliseconds
 from fastvlm.cli.output import debug_option, finish
 from fastvlm.files import write_whole
@@ -58,7 +59,9 @@ def _installed_systems(
     return tuple(dict.fromkeys(pairs))
 
 
-@click.group("bench", invoke_without_command=True, short_help="Measure time to first token and decoding.")
+@click.group(
+    "bench", cls=SuggestingGroup, invoke_without_command=True, short_help="Measure time to first token and decoding."
+)
 @shape_option
 @click.option(
     "--size",

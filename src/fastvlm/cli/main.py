@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 import fastvlm
+from fastvlm.cli.groups import SuggestingGroup
 from fastvlm.cli.output import debug_option, run
 
 COMMANDS = {
@@ -29,7 +30,7 @@ COMMANDS = {
 """Each command lives in the module of its name, as a function of its name with `_command` after it."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A group that knows its commands' names and first lines, and imports a command only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -30,6 +31,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
 EXIT_CLOSED_PIPE = 128 + 13
+EXIT_TERMINATED = 128 + 15
 DEBUG_VARIABLE = "FASTVLM_DEBUG"
 
 PIPE_WIDTH = 160
@@ -43,6 +45,7 @@ def run(command: click.Command) -> NoReturn:
     if "_FASTVLM_COMPLETE" in os.environ:  # how click's shell completion asks for words
         command.main(prog_name="fastvlm")
     _prepare_streams()
+    signal.signal(signal.SIGTERM, _terminate)
     exit_code = 0
     try:
         with command.make_context("fastvlm", sys.argv[1:]) as context:
@@ -209,6 +212,11 @@ def check_place(path: Path | None, *, flag: str) -> None:
         raise click.BadParameter(f"{folder} may not be written to.", param_hint=f"'{flag}'")
 
 
+def _terminate(*_: object) -> NoReturn:
+    """Leave in good order where the system or another program asks for it, so that temporary files go."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     note("warning: " + one_line(str(message)))
 
@@ -218,6 +226,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, SystemExit):
+        if error.code == EXIT_TERMINATED:
+            note("Terminated.")
         return error.code if isinstance(error.code, int) else EXIT_ERROR
     if isinstance(error, BrokenPipeError):
         return EXIT_CLOSED_PIPE

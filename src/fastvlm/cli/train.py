@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import click
 
+from fastvlm.cli.groups import SuggestingGroup
 from fastvlm.cli.output import debug_option, note
 from fastvlm.cli.train_options import (
     data_options,
@@ -29,7 +30,7 @@ from fastvlm.errors import require_extra
 from fastvlm.recipes.catalogue import CATALOGUE, MINIATURE_COMPARISONS
 
 
-class RecipeGroup(click.Group):
+class RecipeGroup(SuggestingGroup):
     """Every recipe is a command; those without options of their own share one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

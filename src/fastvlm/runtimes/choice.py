@@ -95,7 +95,7 @@ def choose_runtime(
     if name == "kernels":
         reason = _reason_against_kernels(config, device=device, dtype=dtype)
         if reason is not None:
-            raise GenerationError(f"Expected what our own kernels need, got: {reason}. Leave out --runtime kernels.")
+            raise GenerationError(f"Our own kernels cannot answer: {reason}. Leave out --runtime kernels.")
         return "kernels"
     if name == "openvino":
         from fastvlm.runtimes.openvino.engine import choose_precision
