@@ -169,8 +169,6 @@ def test_what_cannot_start_is_told(run: Run, fails: Callable[..., str], parrot: 
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 cut off")
     for words, told in (
-        ((tmp_path / "none.png",), "no file or folder"),
-        ((tmp_path / "empty",), "no pictures"),
         ((tmp_path / "broken.pdf", "--resume"), "--output"),
         ((tmp_path / "broken.pdf", "--field", "total"), "NAME=QUESTION"),
         ((tmp_path / "broken.pdf", "--output", tmp_path / "no" / "x.jsonl"), "no place for a file"),
@@ -178,6 +176,8 @@ def test_what_cannot_start_is_told(run: Run, fails: Callable[..., str], parrot: 
     ):
         finished = run("read", *words, "--model", parrot)
         assert finished.returncode == 2 and told in finished.stderr, words
+    for place, told in (("none.png", "Expected a file or folder at"), ("empty", "Expected pictures or PDFs in")):
+        assert told in fails("read", tmp_path / place, "--model", parrot)
     broken = run("read", tmp_path / "broken.pdf", "--model", parrot, "--json")
     assert broken.returncode == 1 and "Cannot open the PDF" in records(broken.stdout)[0]["error"]  # type: ignore[operator]
     for mine in (b"Dear diary,\n", b"Dear diary,", b'{"a": 1}', b"\x00\x01"):

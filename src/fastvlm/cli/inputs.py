@@ -89,16 +89,16 @@ class Page:
 def pages_of(words: Sequence[str]) -> list[Page]:
     """Every picture and page that arguments name: files as they are, folders with all that is below them, in order.
 
-    A PDF that cannot be opened is one page, whose loading says why. Raises UsageError for a word that names nothing.
+    A PDF that cannot be opened is one page, whose loading says why. Raises DataError for a word that names nothing.
     """
     found: list[Page] = []
     for word in words:
         path = Path(word)
         if word != STANDARD_INPUT and not path.exists():
-            raise click.UsageError(f"There is no file or folder {word}.", click.get_current_context())
+            raise DataError(f"Expected a file or folder at {word}, found none. Check the path.")
         found += _of_folder(path) if path.is_dir() else _of_file(word)
     if not found:
-        raise click.UsageError(f"There are no pictures and no PDFs in {', '.join(words)}.", click.get_current_context())
+        raise DataError(f"Expected pictures or PDFs in {', '.join(words)}, found none. Check the path.")
     return found
 
 
@@ -338,8 +338,8 @@ def run_over_pages(
     """Load the model and do the work of a command to every page.
 
     work_of: from the assistant to the work, whose answers have at most `max_tokens`. wanted: what the work is for,
-    which results are marked with. Raises UsageError for what cannot start, DataError in the end where pages could not
-    be read.
+    which results are marked with. Raises UsageError for flags that do not go together, DataError where nothing is
+    there to be read, and in the end where pages could not be.
     """
     context = click.get_current_context()
     if resume and output is None:
