@@ -19,7 +19,7 @@ setup: .venv/ready
 # What the tests compare with, and the package never imports. Without dependencies, so that torch stays as it is.
 oracles: .venv/oracles
 .venv/oracles: .venv/ready
-	$(BIN)/python -m pip install -q --disable-pip-version-check 'transformers>=5,<6' onnx onnxscript onnxruntime webdataset && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps timm torchvision==0.28.0 && touch $@
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'transformers>=5,<6' onnx onnxscript onnxruntime MNN webdataset && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps timm torchvision==0.28.0 && touch $@
 
 fonts:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends $(FONTS)

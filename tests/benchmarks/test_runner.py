@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastvlm.benchmarks import mnn_peer
 from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.report import BenchReport, write_json, write_plot
 from fastvlm.benchmarks.runner import Plan, Row, Spread, measure
@@ -100,15 +103,28 @@ def test_fewer_bits_are_systems_of_their_own(plan: Plan, name: str) -> None:
 
 
 @pytest.mark.usefixtures("same_threads_afterwards")
-def test_onnx_runtime_computes_the_same_tokens(plan: Plan) -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
+@pytest.mark.parametrize(
+    ("engine", "package", "rounded"),
+    [("onnxruntime", "onnxruntime", ["onnxruntime-int4"]), ("mnn", "MNN", ["mnn-int8", "mnn-int4"])],
+)
+def test_other_engines_compute_the_same_tokens(plan: Plan, engine: str, package: str, rounded: list[str]) -> None:
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    if importlib.util.find_spec(package) is None:  # not imported here: it may print
+        pytest.skip(f"{package} is not installed")
     question, chosen = Question(128, 6), {}
-    for name in ("fastvlm-torch", "onnxruntime", "onnxruntime-int4"):
+    for name in ("fastvlm-torch", engine, *rounded):
         system: Any = build_system(name, shape="tiny", folder=plan.folder, precision="float32", num_threads=1)
         chosen[name] = _greedy_tokens(system, question, num_tokens=6)
-    assert chosen["onnxruntime"] == chosen["fastvlm-torch"]
-    assert len(chosen["onnxruntime-int4"]) == 6
+        # A second answer knows nothing of the first.
+        assert _greedy_tokens(system, question, num_tokens=6) == chosen[name]
+    assert chosen[engine] == chosen["fastvlm-torch"]
+    assert all(len(chosen[name]) == 6 for name in rounded)
+
+
+def test_what_another_engines_converter_refuses_is_told(tmp_path: Path) -> None:
+    with pytest.raises(GenerationError, match=r"Expected MNN's files to be written, got: .*no such size"):
+        mnn_peer._run([sys.executable, "-c", "raise SystemExit('no such size')"])
 
 
 def _greedy_tokens(system: Any, question: Question, *, num_tokens: int) -> list[int]:
@@ -125,6 +141,7 @@ def _greedy_tokens(system: Any, question: Question, *, num_tokens: int) -> list[
     step = system._step
     system._step = lambda *given: tokens.append(step(*given)) or tokens[-1]
     assert len(system.answer(question, num_tokens=num_tokens).times_ms) == num_tokens
+    system._step = step
     return tokens
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastvlm.batches import Float32Array, PromptTokens
+from fastvlm.benchmarks.onnx_graph import OnnxGraph, export_encoder
 from fastvlm.benchmarks.questions import Answered, Question
 from fastvlm.benchmarks.shapes import shape_config, tensors_of
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.models.language.config import DecoderConfig
 
-_OPSET = 21
 _CONTRIB = "com.microsoft"
 _BLOCK = 32
 _ROUNDED_INPUTS = 4
@@ -68,7 +68,7 @@ class OnnxSystem:
             return
         with tempfile.TemporaryDirectory() as graphs:
             path = Path(graphs) / "encoder.onnx"
-            _export_encoder(self._shape, self._folder, path, size_px=size_px)
+            export_encoder(self._shape, self._folder, path, size_px=size_px)
             self._encoder, self._size_px = self._session(path), size_px
 
     def _embedded(self, prompt: PromptTokens, visual_tokens: Float32Array) -> Float32Array:
@@ -99,73 +99,42 @@ class OnnxSystem:
         return int(binding.get_outputs()[0].numpy().argmax())
 
 
-def _export_encoder(shape: str, folder: Path, path: Path, *, size_px: int) -> None:
-    """Write encoder and projector, fused, for one picture of one size."""
-    import torch
-
-    from fastvlm.checkpoints.load import build_model
-
-    class PixelsToTokens(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = build_model(
-                shape_config(shape),
-                tensors_of(folder),
-                folder=folder,
-                device=torch.device("cpu"),
-                dtype=torch.float32,
-                vision_dtype=torch.float32,
-            )
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return self.model.encode(pixels)
-
-    pixels = torch.zeros(1, 3, size_px, size_px)
-    torch.onnx.export(
-        PixelsToTokens().eval(), (pixels,), path, input_names=["pixels"], opset_version=_OPSET, dynamo=True
-    )
-
-
 class OnnxDecoder:
-    """Writes a decoder over embeddings as an ONNX graph beside a file of its weights, more than a graph can hold."""
+    """Writes a decoder over embeddings as a graph of ONNX Runtime's operators."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, folder: Path, *, has_int4_weights: bool) -> None:
-        import onnx
-
-        self._onnx = onnx
         self._config, self._weights, self._folder = config, weights, folder
         self._has_int4_weights = has_int4_weights
-        self._nodes: list[Any] = []
-        self._initializers: list[Any] = []
+        self._graph = OnnxGraph(folder, domains=[_CONTRIB])
 
     def write(self) -> Path:
         """Write the graph. Inputs: embeddings 1 x T x width, last_position 1, num_positions, keys and values as
         past.0, past.1, ...; outputs: logits 1 x vocabulary and present.0, present.1, ..."""
-        config, onnx = self._config, self._onnx
-        with (self._folder / "weights.bin").open("wb") as self._file:
+        config = self._config
+        with self._graph as graph:
             self._write_angles()
             x, normed = "embeddings", self._normed("embeddings", "decoder.layers.0.attention_norm.weight")
             for layer in range(config.num_layers):
                 x, normed = self._layer(x, normed, layer)
-            last = self._constant("last", np.array(-1, np.int64))
-            picked = self._add("Gather", [normed, last], axis=1)
+            picked = graph.add("Gather", [normed, graph.constant("last", np.array(-1, np.int64))], axis=1)
             head = "decoder.embed_tokens.weight" if config.has_tied_head else "decoder.head.weight"
             self._linear(picked, head, output="logits")
-        tensor_info, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
         cache = (1, config.num_key_value_heads, "held", config.head_dim)
-        inputs = [
-            tensor_info("embeddings", types.FLOAT, (1, "new", config.width)),
-            tensor_info("last_position", types.INT32, (1,)),
-            tensor_info("num_positions", types.INT32, ()),
-        ]
-        outputs = [tensor_info("logits", types.FLOAT, (1, config.vocabulary_size))]
-        for number in range(2 * config.num_layers):
-            inputs.append(tensor_info(f"past.{number}", types.FLOAT, cache))
-            outputs.append(tensor_info(f"present.{number}", types.FLOAT, cache))
-        graph = onnx.helper.make_graph(self._nodes, "decoder", inputs, outputs, self._initializers)
-        opsets = [onnx.helper.make_opsetid("", _OPSET), onnx.helper.make_opsetid(_CONTRIB, 1)]
+        numbers = range(2 * config.num_layers)
         path = self._folder / "decoder.onnx"
-        onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+        graph.save(
+            path,
+            inputs={
+                "embeddings": ("FLOAT", (1, "new", config.width)),
+                "last_position": ("INT32", (1,)),
+                "num_positions": ("INT32", ()),
+                **{f"past.{number}": ("FLOAT", cache) for number in numbers},
+            },
+            outputs={
+                "logits": (1, config.vocabulary_size),
+                **{f"present.{number}": cache for number in numbers},
+            },
+        )
         return path
 
     def _layer(self, x: str, normed: str, layer: int) -> tuple[str, str]:
@@ -177,7 +146,7 @@ class OnnxDecoder:
         )
         number = 2 * layer
         caches = [f"past.{number}", f"past.{number + 1}"]
-        mixed = self._add(
+        mixed = self._graph.add(
             "GroupQueryAttention",
             [query, key, value, *caches, "last_position", "num_positions", "cosine", "sine"],
             outputs=[f"{name}.mixed", f"present.{number}", f"present.{number + 1}"],
@@ -189,8 +158,8 @@ class OnnxDecoder:
         mixed = self._linear(mixed, f"{name}.attention.output.weight")
         x, normed = self._added_and_normed(x, mixed, f"{name}.feed_forward_norm.weight")
         gate = self._linear(normed, f"{name}.feed_forward.gate.weight")
-        gate = self._add("QuickGelu", [gate], domain=_CONTRIB, alpha=1.0)
-        product = self._add("Mul", [gate, self._linear(normed, f"{name}.feed_forward.up.weight")])
+        gate = self._graph.add("QuickGelu", [gate], domain=_CONTRIB, alpha=1.0)
+        product = self._graph.add("Mul", [gate, self._linear(normed, f"{name}.feed_forward.up.weight")])
         down = self._linear(product, f"{name}.feed_forward.down.weight")
         is_last = layer + 1 == config.num_layers
         following = "decoder.norm.weight" if is_last else f"decoder.layers.{layer + 1}.attention_norm.weight"
@@ -201,8 +170,8 @@ class OnnxDecoder:
         outputs = [output] if output and not has_bias else None
         if self._has_int4_weights:
             packed, scales = _in_four_bits(matrix)
-            inputs = [x, self._constant(f"{name}.packed", packed), self._constant(f"{name}.scales", scales)]
-            product = self._add(
+            inputs = [x, self._graph.constant(f"{name}.packed", packed), self._graph.constant(f"{name}.scales", scales)]
+            product = self._graph.add(
                 "MatMulNBits",
                 inputs,
                 outputs=outputs,
@@ -214,22 +183,22 @@ class OnnxDecoder:
                 accuracy_level=_ROUNDED_INPUTS,
             )
         else:
-            product = self._add("MatMul", [x, self._constant(name, matrix.T)], outputs=outputs)
+            product = self._graph.add("MatMul", [x, self._graph.constant(name, matrix.T)], outputs=outputs)
         if not has_bias:
             return product
         bias = name.removesuffix("weight") + "bias"
-        return self._add("Add", [product, self._constant(bias, self._weights.exact(bias))])
+        return self._graph.add("Add", [product, self._graph.constant(bias, self._weights.exact(bias))])
 
     def _normed(self, x: str, name: str) -> str:
-        scale = self._constant(name, self._weights.exact(name))
-        return self._add(
+        scale = self._graph.constant(name, self._weights.exact(name))
+        return self._graph.add(
             "SimplifiedLayerNormalization", [x, scale], axis=-1, epsilon=self._config.norm_epsilon, stash_type=1
         )
 
     def _added_and_normed(self, x: str, change: str, name: str) -> tuple[str, str]:
-        scale = self._constant(name, self._weights.exact(name))
+        scale = self._graph.constant(name, self._weights.exact(name))
         normed, total = f"{name}.normed", f"{name}.sum"
-        self._add(
+        self._graph.add(
             "SkipSimplifiedLayerNormalization",
             [x, change, scale],
             outputs=[normed, "", "", total],
@@ -242,33 +211,8 @@ class OnnxDecoder:
         config = self._config
         frequencies = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
         angles = np.arange(config.max_positions)[:, None] * frequencies
-        self._constant("cosine", np.cos(angles).astype(np.float32))
-        self._constant("sine", np.sin(angles).astype(np.float32))
-
-    def _add(
-        self, kind: str, inputs: list[str], *, outputs: list[str] | None = None, domain: str = "", **attributes: Any
-    ) -> str:
-        """Add a node; returns the name of its first output."""
-        outputs = outputs or [f"{kind}.{len(self._nodes)}"]
-        self._nodes.append(self._onnx.helper.make_node(kind, inputs, outputs, domain=domain, **attributes))
-        return outputs[0]
-
-    def _constant(self, name: str, values: npt.NDArray[Any]) -> str:
-        """Write a constant to the file of weights; returns its name."""
-        onnx = self._onnx
-        tensor = onnx.TensorProto(
-            name=name,
-            dims=values.shape,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
-            data_location=onnx.TensorProto.EXTERNAL,
-        )
-        data = np.ascontiguousarray(values)
-        entries = {"location": "weights.bin", "offset": self._file.tell(), "length": data.nbytes}
-        for key, entry in entries.items():
-            tensor.external_data.add(key=key, value=str(entry))
-        self._file.write(data.data)
-        self._initializers.append(tensor)
-        return name
+        self._graph.constant("cosine", np.cos(angles).astype(np.float32))
+        self._graph.constant("sine", np.sin(angles).astype(np.float32))
 
 
 def _in_four_bits(matrix: Float32Array) -> tuple[npt.NDArray[np.uint8], Float32Array]:

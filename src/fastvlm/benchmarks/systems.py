@@ -116,6 +116,15 @@ def _onnxruntime(*, has_int4_weights: bool) -> Builder:
     return build
 
 
+def _mnn(weight_bits: int | None) -> Builder:
+    def build(shape: str, folder: Path, _: str, num_threads: int) -> System:
+        from fastvlm.benchmarks.mnn_peer import MnnSystem
+
+        return MnnSystem(shape, folder, num_threads=num_threads, weight_bits=weight_bits)
+
+    return build
+
+
 class EncoderSystem:
     """An encoder alone; its one time is that of the features. It holds one size at a time."""
 
@@ -231,6 +240,7 @@ class SystemKind:
 
 
 _ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+_MNN_PACKAGES = ("torch", "onnx", "onnxscript", "MNN")
 
 
 def _kind_on_processor(engine: Literal["kernels", "openvino"], weight_format: WeightFormat | None) -> SystemKind:
@@ -264,6 +274,9 @@ SYSTEMS: dict[str, SystemKind] = {
     ),
     "onnxruntime": SystemKind(_onnxruntime(has_int4_weights=False), _ONNX_PACKAGES, only_precision="float32"),
     "onnxruntime-int4": SystemKind(_onnxruntime(has_int4_weights=True), _ONNX_PACKAGES, only_precision="float32"),
+    "mnn": SystemKind(_mnn(None), _MNN_PACKAGES, only_precision="float32"),
+    "mnn-int8": SystemKind(_mnn(8), _MNN_PACKAGES, only_precision="float32"),
+    "mnn-int4": SystemKind(_mnn(4), _MNN_PACKAGES, only_precision="float32"),
 }
 """What answers questions, by name."""
 

@@ -148,7 +148,7 @@ def bench_command(
         plan=plan,
         rows=tuple(rows),
         machine=describe_machine(),
-        versions=installed_versions("transformers", "onnxruntime"),
+        versions=installed_versions("transformers", "onnxruntime", "mnn"),
         peak=peak,
     )
     finish(
