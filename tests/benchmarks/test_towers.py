@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastvlm.benchmarks.towers import TowerReport, compare, write_json, write_plot
+from fastvlm.benchmarks.report import write_json
+from fastvlm.benchmarks.towers import TowerReport, compare, write_plot
 from fastvlm.checkpoints.tower import TOWER_CONFIG, TOWER_FILE, load_tower, save_tower
 from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig

@@ -357,18 +357,41 @@ def test_time_between_phases_belongs_to_the_later_one_and_pauses_to_none() -> No
 def test_what_is_compiled_while_a_prompt_is_read_is_told_apart() -> None:
     clock, compiled_ms = Stopwatch(), [5.0]
 
-    def steps() -> Iterator[int]:
+    def steps() -> Iterator[str]:
         time.sleep(0.03)
         compiled_ms[0] += 20
-        yield 1
+        yield "ab"
         compiled_ms[0] += 20
-        yield 2
+        yield "cd"
 
-    assert list(clock.steps(steps(), compile_ms=lambda: compiled_ms[0])) == [1, 2]
+    assert list(clock.steps(steps(), compile_ms=lambda: compiled_ms[0])) == ["ab", "cd"]
     timings = clock.timings(LoadTimings())
     assert timings.compile_ms == pytest.approx(20)
     assert timings.prefill_ms == pytest.approx(timings.first_token_ms - 20, abs=5)
     assert timings.prefill_ms + timings.compile_ms + timings.decode_ms == pytest.approx(timings.total_ms, abs=5)
+
+
+def test_tokens_of_one_step_share_its_time() -> None:
+    clock = Stopwatch()
+
+    def steps() -> Iterator[str]:
+        for tokens in ("abc", "abc", "a"):
+            time.sleep(0.01)
+            yield tokens
+
+    assert len(list(clock.steps(steps()))) == 3
+    timings = clock.timings(LoadTimings())
+    assert timings.decode_per_token_ms == pytest.approx(timings.decode_ms / 4)
+    assert timings.decode_tail_ms >= 10
+
+
+def test_one_token_has_no_rate() -> None:
+    clock = Stopwatch()
+    list(clock.steps(iter("a")))
+    with clock.phase("decode"):
+        time.sleep(0.001)
+    timings = clock.timings(LoadTimings())
+    assert timings.decode_ms >= 1 and (timings.decode_per_token_ms, timings.decode_tail_ms) == (0, 0)
 
 
 def test_timings_leave_out_what_the_reader_does(toy_runtime: Build, assistant_with: Build) -> None:

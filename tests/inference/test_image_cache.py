@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -134,3 +136,34 @@ def test_an_image_shown_twice_is_encoded_once_even_where_it_is_not_kept() -> Non
     first, second = cache.get_or_encode([picture(0.5), picture(0.5)], encode)
     assert first is second
     assert encode.calls == 1
+
+
+def test_threads_that_bring_the_same_images_keep_the_books_right() -> None:
+    cache = ImageCache(max_images=3)
+    at_once = threading.Barrier(4)
+
+    def encode(image: PixelTiles) -> VisualTokens:
+        return VisualTokens(np.full((4, 256), image.pixels.mean(), dtype=np.float32), 4)
+
+    def ask(seed: int) -> None:
+        at_once.wait(timeout=30)
+        for value in np.random.default_rng(seed).integers(8, size=200):
+            image = picture(value / 8, height_px=64, width_px=64)
+            (tokens,) = cache.get_or_encode([image], encode)
+            assert np.array_equal(tokens.data, encode(image).data)
+
+    with ThreadPoolExecutor(4) as pool:
+        for finished in [pool.submit(ask, seed) for seed in range(4)]:
+            finished.result(timeout=60)
+    assert len(cache) == 3 and cache.num_bytes == 3 * 4096
+
+
+def test_an_image_that_another_thread_has_just_kept_counts_once() -> None:
+    cache, encode = ImageCache(), CountingEncoder()
+
+    def late(image: PixelTiles) -> VisualTokens:
+        cache.get_or_encode([image], encode)
+        return encode(image)
+
+    cache.get_or_encode([picture(0.5)], late)
+    assert encode.calls == 2 and len(cache) == 1 and cache.num_bytes == 4096

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastvlm.batches import Float32Array, PixelTiles, UInt8Array, VisualTokens
 from fastvlm.errors import GenerationError
-from fastvlm.inference import latency, timings
+from fastvlm.inference import latency, loading, timings
 from fastvlm.inference.batching import ask_batch
 from fastvlm.inference.latency import (
     TEXT_TOKENS,
@@ -95,6 +96,15 @@ def test_a_picture_keeps_its_resolution() -> None:
     assert kept is first and reported is new and new.visual_tokens < first.visual_tokens
     (newest, kept), reported = budget.choose([noise(3), noise(1)], text_tokens=32)
     assert kept is first and reported is newest, "whatever its place"
+
+
+def test_a_picture_that_is_asked_about_again_and_again_keeps_its_resolution_beside_many_others() -> None:
+    budget = LatencyBudget(PROFILE, max_ttft_ms=400, processing=SQUARE)
+    (first,), _ = budget.choose([noise(0)], text_tokens=32)
+    for seed in range(1, 100):
+        budget.choose([noise(seed)], text_tokens=32, spent_ms=300)
+        (again,), _ = budget.choose([noise(0)], text_tokens=32, spent_ms=300)
+        assert again is first
 
 
 def test_a_picture_shown_twice_is_encoded_once_and_read_twice() -> None:
@@ -263,6 +273,28 @@ def test_a_padded_picture_is_resized_as_the_square_around_it() -> None:
     assert chosen.expected_ms == pytest.approx(20 * 4 + 300 + 100)
 
 
+@pytest.mark.parametrize(
+    ("width_px", "height_px", "is_square"),
+    [(500, 2000, True), (4000, 3000, True), (4000, 6000, True), (4500, 5000, True), (3000, 9000, False)],
+)
+def test_the_pixels_that_are_counted_are_those_that_are_resized(
+    width_px: int, height_px: int, is_square: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resized: list[int] = []
+    resize = Image.Image.resize
+
+    def counted(picture: Image.Image, *rest: Any, **named: Any) -> Image.Image:
+        resized.append(picture.width * picture.height)
+        return resize(picture, *rest, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", counted)
+    processor = ImageProcessor(SQUARE)
+    processor(np.zeros((height_px, width_px, 3), np.uint8))
+    counted_px = processor.num_resized_pixels(width_px, height_px)
+    assert counted_px == (max(width_px, height_px) ** 2 if is_square else width_px * height_px)
+    assert (max(resized) == counted_px) == is_square
+
+
 def test_measuring_finds_what_preparing_and_new_sizes_take(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 ms for a million pixels, 0.05 for a token, 5 for a size, and 70 for the very first picture of all."""
     encode, prepare, seen = slow.encode, ImageProcessor.__call__, set()
@@ -363,3 +395,19 @@ def test_a_profile_of_an_earlier_kind_is_not_taken(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(latency, "PROFILE_VERSION", latency.PROFILE_VERSION + 1)
     other = replace(PROFILE, encode_ms=tuple(2 * time_ms for time_ms in PROFILE.encode_ms))
     assert kept_profile(tmp_path, "key", lambda: other) == other
+
+
+def test_a_profile_belongs_to_the_processors_that_it_was_measured_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[object] = []
+
+    def kept(_: Path | None, key: object, __: object) -> LatencyProfile:
+        keys.append(key)
+        return PROFILE
+
+    monkeypatch.setattr(loading, "kept_profile", kept)
+    monkeypatch.setattr(LatencyBudget, "warm_up", lambda *_: None)
+    for cores, processors, threads in ((2, 4, None), (1, 4, None), (2, 2, None), (2, 4, 1), (2, 4, None)):
+        monkeypatch.setattr(loading, "num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(loading, "num_processors", lambda processors=processors: processors)
+        loading.load(max_ttft_ms=1000, num_threads=threads)
+    assert len(set(map(repr, keys))) == 4 and keys[0] == keys[-1]

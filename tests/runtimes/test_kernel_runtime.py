@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import queue
 import shutil
@@ -11,8 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +25,7 @@ from fastvlm.benchmarks.shapes import random_checkpoint, shape_config, tensors_o
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.compiler import SWITCH, NoLibraryError, compiled_library
-from fastvlm.errors import GenerationError, PromptError
+from fastvlm.errors import CheckpointError, GenerationError, PromptError
 from fastvlm.machine import num_processors
 from fastvlm.runtimes.kernels import library, packed
 from fastvlm.runtimes.kernels import runtime as runtime_module
@@ -29,11 +33,12 @@ from fastvlm.runtimes.kernels.decoder import KernelDecoder
 from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
 from fastvlm.runtimes.kernels.encoder import KernelEncoder
 from fastvlm.runtimes.kernels.packed import packed_weights
-from fastvlm.runtimes.kernels.packing import Packing
+from fastvlm.runtimes.kernels.packing import Matrix, Packing
 from fastvlm.runtimes.kernels.runtime import KernelRuntime
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.tiles import TileLayout
+from support.pages import resident_bytes
 from support.runtimes import greedy, prompt, tiles
 
 REASON = library.reason_against()
@@ -120,11 +125,73 @@ def test_what_is_refused_is_refused_as_by_the_others(tensors: dict[str, StoredTe
         ours.prefill([])
     with pytest.raises(GenerationError, match="at least 1 thread"):
         KernelRuntime(CONFIG, tensors, num_threads=0)
-    broken = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), np.inf, np.float32))
+    huge = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), 3e38, np.float32))
     with pytest.raises(GenerationError, match="finite visual tokens"):
-        ours.encode(broken)
+        ours.encode(huge)
     with pytest.raises(PromptError, match="256 levels"):
-        ours.encode(replace(broken, table=broken.table[0]))
+        ours.encode(replace(huge, table=huge.table[0]))
+
+
+@needs_kernels
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_nothing_is_read_beyond_pixels_and_no_number_is_hidden(
+    tensors: dict[str, StoredTensor], weight_format: WeightFormat | None
+) -> None:
+    ours = runtime(tensors, None, weight_format)
+    for height_px, width_px in ((100, 100), (64, 76), (72, 64)):
+        with pytest.raises(PromptError, match=rf"multiples of 64 px, got {width_px} x {height_px}"):
+            ours.encode(tiles(TileLayout(height_px, width_px)))
+    for value in (np.nan, np.inf):
+        with pytest.raises(PromptError, match="finite value for each level"):
+            ours.encode(replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), value, np.float32)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("weight_format", ["int8", "int4"])
+@pytest.mark.parametrize("name", ["vision.stem.blocks.0.fused.weight", "decoder.layers.1.feed_forward.up.weight"])
+def test_weights_that_are_not_finite_are_told_where_rounding_would_hide_them(
+    tensors: dict[str, StoredTensor], tmp_path: Path, name: str, weight_format: WeightFormat
+) -> None:
+    values = Weights(tensors).exact(name).copy()
+    values.flat[-1] = np.nan
+    (tmp_path / "broken.bin").write_bytes(values.tobytes())
+    broken = StoredTensor(name, tmp_path / "broken.bin", values.shape, "F32", 0, values.nbytes)
+    with pytest.raises(CheckpointError, match="Expected finite weights"):
+        runtime(tensors | {name: broken}, tmp_path / "cache", weight_format)
+
+
+@needs_kernels
+def test_pictures_of_two_threads_do_not_disturb_each_other(tensors: dict[str, StoredTensor]) -> None:
+    ours = runtime(tensors)
+    images = [tiles(TileLayout(64 * rows, 64 * columns)) for rows, columns in ((2, 3), (3, 1), (1, 1), (4, 2))]
+    expected = [ours.encode(image).data for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda number: ours.encode(images[number % 4]).data, range(200))]
+    for number, data in enumerate(found):
+        np.testing.assert_array_equal(data, expected[number % 4])
+
+
+@needs_kernels
+def test_what_is_prepared_is_what_the_picture_needs(
+    tensors: dict[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = queue.Queue[tuple[int, ...]]()
+
+    class Spy:
+        """The library, which is seen to prepare."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(library.load().functions, name)
+
+        def fastvlm_prepare(self, handle: int, *size: int) -> int:
+            status = int(library.load().functions.fastvlm_prepare(handle, *size))
+            prepared.put((*size, status))
+            return status
+
+    ours = runtime(tensors)
+    monkeypatch.setattr(ours._encoder, "_library", Spy())
+    ours.prepare(TileLayout(128, 192))
+    assert prepared.get(timeout=30) == (1, 128, 192, 0)
 
 
 @needs_kernels
@@ -218,17 +285,18 @@ def test_a_library_serves_where_its_compiler_has_gone(tmp_path: Path, monkeypatc
 def test_more_threads_than_processors_are_not_taken(
     tensors: dict[str, StoredTensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[int] = []
-    real = runtime_module.KernelEncoder
+    given: list[tuple[str, int]] = []
+    for name in ("KernelEncoder", "KernelDecoder"):
+        real = getattr(runtime_module, name)
 
-    def encoder(*rest: object, num_threads: int, **named: object) -> object:
-        given.append(num_threads)
-        return real(*rest, num_threads=num_threads, **named)
+        def part(*rest: object, num_threads: int, real: Any = real, name: str = name, **named: object) -> object:
+            given.append((name, num_threads))
+            return real(*rest, num_threads=num_threads, **named)
 
-    monkeypatch.setattr(runtime_module, "KernelEncoder", encoder)
+        monkeypatch.setattr(runtime_module, name, part)
     for asked in (1, 4096):
         KernelRuntime(CONFIG, tensors, num_threads=asked)
-    assert given == [1, num_processors()]
+    assert set(given) == {(name, n) for name in ("KernelEncoder", "KernelDecoder") for n in (1, num_processors())}
 
 
 def test_a_compiler_that_fails_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,13 +387,47 @@ def test_ctrl_c_while_compiling_leaves_nothing_behind(tmp_path: Path, slow_compi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are let go on Linux alone")
-def test_all_files_of_a_checkpoint_are_let_go_while_they_are_packed(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are let go on Linux alone")
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_all_files_of_a_checkpoint_are_let_go_while_they_are_packed(tmp_path: Path, is_kept: bool) -> None:
+    rows, columns = 2048, 4096
+    given = {}
     for number in range(3):
-        (tmp_path / f"{number}.bin").write_bytes(bytes(64))
-    given = {
-        str(number): StoredTensor(str(number), tmp_path / f"{number}.bin", (16,), "F32", 0, 64) for number in range(3)
-    }
-    assert len(Weights(given).maps) == 3
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(bytes(4 * rows * columns))
+        given[str(number)] = StoredTensor(str(number), path, (rows, columns), "F32", 0, 4 * rows * columns)
+    weights = Weights(given)
+    assert len(weights.maps) == 3
+    held = []
+
+    def slowly(number: int) -> np.ndarray:
+        values = weights.exact(str(number))
+        assert not values.any(), "which reads all of it"
+        deadline_s = time.monotonic() + 10
+        while resident_bytes(f"{number}.bin") and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        held.append(resident_bytes(f"{number}.bin"))
+        return np.zeros((32, 64), np.float32)
+
+    matrices = [Matrix(str(number), 32, 64, 16, partial(slowly, number)) for number in range(3)]
+    packed_weights(Packing(matrices), weights, tmp_path / "packed.blob" if is_kept else None, num_threads=1)
+    assert held == [0, 0, 0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone is asked for pages")
+def test_fetched_weights_are_in_reach(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((512, 4096)).astype(np.float32)
+    (tmp_path / "weights.bin").write_bytes(values.tobytes())
+    given = {"matrix": StoredTensor("matrix", tmp_path / "weights.bin", values.shape, "F32", 0, values.nbytes)}
+    weights, path = Weights(given), tmp_path / "packed.blob"
+    packing = Packing([Matrix("matrix", *values.shape, 16, lambda: weights.exact("matrix"))])
+    packed_weights(packing, weights, path, num_threads=1)  # another process's, so to say: what reads it is mapped anew
+    ours = packed.Packed(packing, weights, path, num_threads=1)
+    ours._values.madvise(mmap.MADV_DONTNEED)
+    before = resident_bytes("packed.blob")
+    ours.fetch()
+    assert before < packing.num_bytes / 2
+    assert resident_bytes("packed.blob") >= packing.num_bytes
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import re
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from fastvlm.runtimes.pages import released
+from support.pages import resident_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages are let go on Linux alone")
 
@@ -26,14 +26,6 @@ def mapped(tmp_path: Path) -> mmap.mmap:
     path.write_bytes(np.random.default_rng(0).integers(256, size=SIZE, dtype=np.uint8).tobytes())
     with path.open("rb") as stream:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-
-
-def resident_bytes(name: str) -> int:
-    """How much of a mapped file is in this process's memory now."""
-    text = Path("/proc/self/smaps").read_text(encoding="ascii")
-    found = re.search(rf"^\S+ \S+ \S+ \S+ \S+ +\S*{re.escape(name)}\n(?:.*\n)*?Rss: +(\d+) kB", text, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
 
 
 def test_pages_leave_while_a_block_runs_and_come_back_as_they_were(mapped: mmap.mmap) -> None:

@@ -185,9 +185,13 @@ def test_an_answer_ends_where_the_context_does(runtime: Runtime) -> None:
 
 
 def test_undefined_pixels_are_refused(runtime: Runtime) -> None:
-    image = replace(tiles(TileLayout(64, 64)), table=np.full((3, 256), np.nan, np.float32))
+    image = tiles(TileLayout(64, 64))
+    with pytest.raises(PromptError, match="finite value for each level"):
+        runtime.encode(replace(image, table=np.full((3, 256), np.nan, np.float32)))
     with pytest.raises(GenerationError, match="finite visual tokens"):
-        runtime.encode(image)
+        runtime.encode(replace(image, table=np.full((3, 256), 3e38, np.float32)))
+    with pytest.raises(PromptError, match="multiples of 64 px, got 100 x 64"):
+        runtime.encode(tiles(TileLayout(64, 100)))
 
 
 def test_read_only_pixels_and_ids_are_read_without_a_warning(

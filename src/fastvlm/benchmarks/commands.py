@@ -1,4 +1,4 @@
-"""`fastvlm ask` as a program of its own, and how long it takes from its start to its end."""
+"""Programs of their own: how they are run and ended, and how long `fastvlm ask` takes from its start to its end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,41 @@ from collections.abc import Mapping, Sequence
 
 from fastvlm.errors import GenerationError
 
+_PATIENCE_S = 5.0
+
+
+def run_program(
+    command: Sequence[str], *, text_in: str = "", environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. environment: variables beside this process's own.
+
+    Where this process is told to end before, so is the program, which takes what it has begun with it.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    ) as process:
+        try:
+            said, errors = process.communicate(text_in)
+        except BaseException:
+            end(process)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, errors)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a program to end, and end it where it does not within seconds."""
+    process.terminate()
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
 
 def timed_ask(arguments: Sequence[str], *, environment: Mapping[str, str] | None = None) -> tuple[str, float]:
     """Ask for one token; returns what is printed, and milliseconds. environment: variables beside this process's own.
@@ -18,14 +53,7 @@ def timed_ask(arguments: Sequence[str], *, environment: Mapping[str, str] | None
     """
     command = [sys.executable, "-m", "fastvlm", "ask", *arguments, "--max-tokens", "1"]
     started_s = time.perf_counter()
-    finished = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )
+    finished = run_program(command, environment=environment)
     elapsed_ms = 1000 * (time.perf_counter() - started_s)
     if finished.returncode:
         said = " ".join(finished.stderr.split()).removeprefix("error: ").rstrip(".")

@@ -65,7 +65,7 @@ class MachinePeak:
     memory_gb_per_second: float
 
     def floor_ms(self, macs: int, *, precision: str) -> float:
-        """The least time that so many multiply-accumulates take."""
+        """How long so many multiply-accumulates take at the peak of a precision."""
         return 2 * macs / self.tera_ops_per_second[precision] / 1e9
 
 

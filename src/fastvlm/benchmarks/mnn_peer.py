@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastvlm.batches import Float32Array
+from fastvlm.benchmarks.commands import run_program
 from fastvlm.benchmarks.onnx_graph import OnnxGraph, export_encoder
 from fastvlm.benchmarks.questions import Answered, Question
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, shape_config, tensors_of
@@ -213,9 +213,8 @@ class MnnDecoder:
 
     def _write_angles(self) -> tuple[str, str]:
         config, graph = self._config, self._graph
-        frequencies = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
         places = self._shaped(graph.add("Cast", ["position_ids"], to=1), -1, 1)
-        angles = graph.add("Mul", [places, graph.small(frequencies[None].astype(np.float32))])
+        angles = graph.add("Mul", [places, graph.small(config.rotary_frequencies()[None])])
         angles = self._shaped(graph.add("Concat", [angles, angles], axis=-1), 1, -1, 1, config.head_dim)
         return graph.add("Cos", [angles]), graph.add("Sin", [angles])
 
@@ -247,7 +246,7 @@ def _run_converter(*arguments: str) -> None:
 
 def _run(command: list[str]) -> None:
     """Run a program. Raises GenerationError with the last that it said where it fails."""
-    finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    finished = run_program(command)
     if finished.returncode:
         said = one_line("".join((finished.stdout + finished.stderr).splitlines()[-1:]), max_length=300)
         raise GenerationError(f"Expected MNN's files to be written, got: {said or finished.returncode}.")

@@ -209,8 +209,7 @@ class OnnxDecoder:
 
     def _write_angles(self) -> None:
         config = self._config
-        frequencies = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
-        angles = np.arange(config.max_positions)[:, None] * frequencies
+        angles = np.arange(config.max_positions)[:, None] * config.rotary_frequencies()
         self._graph.constant("cosine", np.cos(angles).astype(np.float32))
         self._graph.constant("sine", np.sin(angles).astype(np.float32))
 

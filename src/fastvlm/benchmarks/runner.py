@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fastvlm.benchmarks.commands import end
 from fastvlm.benchmarks.cost import MachinePeak, first_token_macs
 from fastvlm.benchmarks.questions import Answered, Question
 from fastvlm.benchmarks.systems import SYSTEMS
@@ -41,7 +42,8 @@ class Spread:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One system in one precision at one size. second_ttft_ms: of another question about the same picture, None where
-    an engine keeps nothing of the first. error: why there is nothing else, or None."""
+    an engine keeps nothing of the first. floor_ttft_ms: the time at the machine's measured peak in that precision; what
+    computes with weights of fewer bits can be sooner. error: why there is nothing else, or None."""
 
     system: str
     precision: str
@@ -121,8 +123,7 @@ class Worker:
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.wait()
+        end(self._process)
 
 
 def measure(

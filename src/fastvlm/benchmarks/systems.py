@@ -256,12 +256,8 @@ SYSTEMS: dict[str, SystemKind] = {
     "fastvlm-kernels-int8": _kind_on_processor("kernels", "int8"),
     "fastvlm-kernels-int4": _kind_on_processor("kernels", "int4"),
     "fastvlm-openvino": _kind_on_processor("openvino", None),
-    "fastvlm-openvino-int8": SystemKind(
-        _on_processor("openvino", "int8"), ("openvino",), is_ours=True, keeps_graphs=True
-    ),
-    "fastvlm-openvino-int4": SystemKind(
-        _on_processor("openvino", "int4"), ("openvino",), is_ours=True, keeps_graphs=True
-    ),
+    "fastvlm-openvino-int8": _kind_on_processor("openvino", "int8"),
+    "fastvlm-openvino-int4": _kind_on_processor("openvino", "int4"),
     "fastvlm-torch": SystemKind(_torch, ("torch",), is_ours=True),
     "transformers": SystemKind(_transformers("as it comes"), ("torch", "transformers", "timm")),
     # What loading gave without `dtype` before transformers 5, and still gives for weights stored in float32.

@@ -6,18 +6,19 @@ learn all their weights; only the encoder's first weights differ.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from fastvlm.batches import TrainingBatch
+from fastvlm.benchmarks.report import FORMAT_VERSION, saved_figure
 from fastvlm.checkpoints.load import LoadedCheckpoint, load_checkpoint
 from fastvlm.checkpoints.tower import load_tower
 from fastvlm.data.captioned_scenes import classes
@@ -25,7 +26,6 @@ from fastvlm.data.collate import Collator
 from fastvlm.data.examples import Example
 from fastvlm.data.synthetic.draw import draw_scene
 from fastvlm.data.synthetic.sampling import sample_single
-from fastvlm.files import replacing, write_whole
 from fastvlm.messages import ImagePart, assistant, user
 from fastvlm.models.config import VLMConfig
 from fastvlm.models.vision.fastvithd import FastViTHD
@@ -82,6 +82,10 @@ class TowerReport:
     num_answers: int
     machine: str
     versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it as JSON values."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
 
     def first_step(self, accuracies: list[float], *, target: float) -> int | None:
         """After how many steps a share was reached first, or None."""
@@ -167,27 +171,13 @@ def _accuracy(task: InstructTask, batches: SingleObjects) -> float:
     return right / total
 
 
-def write_json(report: TowerReport, path: Path) -> None:
-    """Write the curves."""
-    write_whole(path, json.dumps(asdict(report), indent=2) + "\n")
-
-
 def write_plot(report: TowerReport, path: Path) -> None:
-    """Draw the curves."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for label, values in (("pretrained tower", report.pretrained), ("fresh encoder", report.fresh)):
-        axes.plot(report.steps, [100 * value for value in values], marker="o", label=label)
-    axes.set(
-        title="A vision-language model learns colours and shapes", xlabel="steps of 16 pictures",
-        ylabel="right answers on unseen pictures, %", ylim=(0, 100),
-    )  # fmt: skip
-    axes.legend()
-    axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
-    pyplot.close(figure)
+    """Draw the curves. Raises MissingExtraError without matplotlib."""
+    with saved_figure(path, machine=report.machine) as axes:
+        for label, values in (("pretrained tower", report.pretrained), ("fresh encoder", report.fresh)):
+            axes.plot(report.steps, [100 * value for value in values], marker="o", label=label)
+        axes.set(
+            title="A vision-language model learns colours and shapes", xlabel="steps of 16 pictures",
+            ylabel="right answers on unseen pictures, %", ylim=(0, 100),
+        )  # fmt: skip
+        axes.legend()

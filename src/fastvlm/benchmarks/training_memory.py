@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from fastvlm.benchmarks.commands import run_program
 from fastvlm.benchmarks.report import FORMAT_VERSION, markdown_table
 from fastvlm.errors import one_line
 from fastvlm.evaluation.provenance import describe_machine, installed_versions
@@ -183,13 +183,7 @@ def measure_training(
 def _ask(plan: TrainingPlan, way: TrainingWay) -> MeasuredSteps | str:
     """What a process of its own measured, or why it did not."""
     request = {"plan": asdict(plan) | {"folder": str(plan.folder)}, "way": asdict(way)}
-    finished = subprocess.run(
-        [sys.executable, "-m", "fastvlm.benchmarks.training_worker"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = run_program([sys.executable, "-m", "fastvlm.benchmarks.training_worker"], text_in=json.dumps(request))
     if finished.returncode == _KILLED:
         return "its process was killed (out of memory?)"
     if not finished.stdout:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -21,6 +22,8 @@ from fastvlm.inference.timings import peak_memory_mb
 
 def main() -> None:
     """Build the system of the first line, then answer the questions of the others."""
+    # In good order, so that what a system has begun beside it goes with it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     replies = reply_stream()
     system: System | None = None
     for line in sys.stdin:

@@ -138,13 +138,18 @@ def _as_dict(answer: Answer, model: str, runtime: str) -> dict[str, object]:
     }
 
 
+def _rate(elapsed_ms: float, *, num_tokens: int) -> str:
+    """How fast tokens came, for a line of text; nothing where none did."""
+    return f", {1000 * num_tokens / elapsed_ms:.1f} tokens-per-sec" if elapsed_ms else ""
+
+
 def _note_timings(answer: Answer, runtime: str) -> None:
     usage, timings = answer.usage, answer.timings
-    rate = 1000 / timings.decode_per_token_ms if timings.decode_per_token_ms else 0.0
-    prompt_rate = 1000 * usage.prompt_tokens / timings.prefill_ms if timings.prefill_ms else 0.0
-    prompt = f"{usage.prompt_tokens} tokens ({usage.visual_tokens} visual), {prompt_rate:.1f} tokens-per-sec"
-    note(f"Prompt: {prompt}, first token after {timings.first_token_ms:.0f} ms")
-    note(f"Generation: {usage.completion_tokens} tokens, {rate:.1f} tokens-per-sec, ended by {answer.finish_reason}")
+    prompt = f"{usage.prompt_tokens} tokens ({usage.visual_tokens} visual)"
+    prompt_rate = _rate(timings.prefill_ms, num_tokens=usage.prompt_tokens)
+    note(f"Prompt: {prompt}{prompt_rate}, first token after {timings.first_token_ms:.0f} ms")
+    generation_rate = _rate(timings.decode_per_token_ms, num_tokens=1)
+    note(f"Generation: {usage.completion_tokens} tokens{generation_rate}, ended by {answer.finish_reason}")
     note("Phases: " + ", ".join(f"{name} {getattr(timings, f'{name}_ms'):.1f} ms" for name in PHASES))
     peak_mb = timings.peak_memory_mb
     memory = "" if peak_mb is None else f", at most {peak_mb:.0f} MB of memory"

@@ -31,6 +31,8 @@ from fastvlm.files import write_whole
 
 
 def _systems(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:  # no reason to import engines
+        return values
     from fastvlm.benchmarks.systems import SYSTEMS
 
     unknown = [value for value in values if value not in SYSTEMS]
@@ -104,7 +106,7 @@ def bench_command(
     runs: int,
     text_tokens: int,
     decode_tokens: int,
-    threads: int | None,
+    threads: int,
     json_file: Path | None,
     plot_file: Path | None,
     markdown_file: Path | None,
@@ -125,13 +127,13 @@ def bench_command(
     from fastvlm.evaluation.provenance import describe_machine, installed_versions
     from fastvlm.runtimes.openvino.engine import choose_precision
 
-    config, num_threads = shape_config(shape), threads or os.cpu_count() or 1
+    config = shape_config(shape)
     check_files(json_file, plot_file, markdown_file)
     chosen = tuple(dict.fromkeys(choose_precision(precision) for precision in precisions))
     systems = _installed_systems(chosen, peers=peers, only=only)
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, progress() as report:
         report("measuring what the machine can do")
-        peak = measure_peak(tuple({precision for _, precision in systems}), num_threads=num_threads)
+        peak = measure_peak(tuple({precision for _, precision in systems}), num_threads=threads)
         report(f"drawing random weights of the shape {shape}")
         plan = Plan(
             shape=shape,
@@ -141,7 +143,7 @@ def bench_command(
             num_text_tokens=text_tokens,
             num_decoded_tokens=decode_tokens,
             num_runs=runs,
-            num_threads=num_threads,
+            num_threads=threads,
         )
         rows = measure(plan, config, peak, report=report)
     result = BenchReport(
@@ -180,7 +182,7 @@ def encoders_command(
     precision: str,
     peers: Literal["none", "installed"],
     runs: int,
-    threads: int | None,
+    threads: int,
     json_file: Path | None,
     plot_file: Path | None,
     markdown_file: Path | None,
@@ -214,7 +216,7 @@ def encoders_command(
             sizes_px=(),
             num_runs=runs,
             num_warm_ups=1,
-            num_threads=threads or os.cpu_count() or 1,
+            num_threads=threads,
         )
         rows = [row for engine in engines for row in measure_encoders(plan, engine, report=report)]
         ours = [row for row in rows if row.engine == "openvino"]
@@ -270,7 +272,7 @@ def budgets_command(
     highest_ms: float,
     seed: int,
     quantize: str | None,
-    threads: int | None,
+    threads: int,
     json_file: Path | None,
     markdown_file: Path | None,
 ) -> None:
@@ -287,7 +289,6 @@ def budgets_command(
     if lowest_ms > highest_ms:
         raise click.UsageError(f"Expected --from to be at most --to, got {lowest_ms:g} ms and {highest_ms:g} ms.")
     check_files(json_file, None, markdown_file)
-    num_threads = threads or os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="fastvlm-bench-") as folder, progress() as report:
         report(f"drawing random weights of the shape {shape}")
         model = askable_checkpoint(shape, Path(folder) / shape)
@@ -300,7 +301,7 @@ def budgets_command(
             lowest_ms=lowest_ms,
             highest_ms=highest_ms,
             quantize=quantize,
-            num_threads=num_threads,
+            num_threads=threads,
             seed=seed,
             report=report,
         )
@@ -320,9 +321,7 @@ def budgets_command(
 @threads_option
 @json_option
 @debug_option
-def answers_command(
-    model: str | None, questions: int, starts: int, threads: int | None, json_file: Path | None
-) -> None:
+def answers_command(model: str | None, questions: int, starts: int, threads: int, json_file: Path | None) -> None:
     """Measure a model's answers about documents, and the command's start.
 
     Asks a loaded model about documents that are kept in the package, each picture once and after three that are not
@@ -331,13 +330,10 @@ def answers_command(
     """
     from fastvlm.benchmarks.answers import measure_answers
     from fastvlm.benchmarks.report import write_json
-    from fastvlm.machine import num_cores
 
     check_files(json_file, None, None)
     with progress() as report:
-        result = measure_answers(
-            model, num_questions=questions, num_starts=starts, num_threads=threads or num_cores(), report=report
-        )
+        result = measure_answers(model, num_questions=questions, num_starts=starts, num_threads=threads, report=report)
     finish(result, {json_file: lambda path: write_json(result, path)})
 
 

@@ -11,6 +11,7 @@ import click
 
 from fastvlm.cli.output import check_place
 from fastvlm.errors import require_extra
+from fastvlm.machine import num_cores
 
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -50,7 +51,11 @@ peers_option = click.option(
     help="Other engines to measure beside ours.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each system; all cores if not given."
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    callback=lambda _, __, value: value or num_cores(),
+    help="Threads of each system; all cores if not given.",
 )
 json_option = click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write rows as JSON."

@@ -48,7 +48,7 @@ def start_command(
     quantize: tuple[str, ...],
     starts: int,
     num_empty: int,
-    threads: int | None,
+    threads: int,
     json_file: Path | None,
     markdown_file: Path | None,
 ) -> None:
@@ -61,7 +61,6 @@ def start_command(
     from fastvlm.benchmarks.askable import askable_checkpoint
     from fastvlm.benchmarks.report import write_json
     from fastvlm.benchmarks.starts import measure_starts, starts_markdown
-    from fastvlm.machine import num_cores
 
     if model is not None and context.get_parameter_source("shape") is ParameterSource.COMMANDLINE:
         raise click.UsageError("Expected --shape or --model, got both. Leave one of them out.")
@@ -78,7 +77,7 @@ def start_command(
             quantize=[None if chosen == "none" else chosen for chosen in dict.fromkeys(quantize)],
             num_starts=starts,
             num_empty_starts=num_empty,
-            num_threads=threads or num_cores(),
+            num_threads=threads,
             report=report,
         )
     finish(

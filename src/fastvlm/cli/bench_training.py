@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +41,8 @@ def towers_command(tower: Path, steps: int, every: int, json_file: Path | None, 
     steps. It tells towers of this package's own size apart in minutes.
     """
     require_extra("torch", "torch")
-    from fastvlm.benchmarks.towers import compare, write_json, write_plot
+    from fastvlm.benchmarks.report import write_json
+    from fastvlm.benchmarks.towers import compare, write_plot
     from fastvlm.evaluation.provenance import describe_machine, installed_versions
 
     check_files(json_file, plot_file, None)
@@ -82,7 +82,7 @@ def kernels_command(
     batch_size: int,
     size_px: int,
     runs: int,
-    threads: int | None,
+    threads: int,
     json_file: Path | None,
     markdown_file: Path | None,
 ) -> None:
@@ -103,7 +103,7 @@ def kernels_command(
             batch_size=batch_size,
             size_px=size_px,
             num_runs=runs,
-            num_threads=threads or os.cpu_count() or 1,
+            num_threads=threads,
             encoder=encoder,
             report=report,
         )
@@ -141,7 +141,7 @@ def training_command(
     parts: tuple[Parts, ...],
     checkpointing: bool,
     runs: int,
-    threads: int | None,
+    threads: int,
     json_file: Path | None,
     markdown_file: Path | None,
 ) -> None:
@@ -174,7 +174,7 @@ def training_command(
             batch_size=batch_size,
             num_text_tokens=text_tokens,
             num_runs=runs,
-            num_threads=threads or os.cpu_count() or 1,
+            num_threads=threads,
         )
         result = measure_training(plan, ways, report=report)
     finish(

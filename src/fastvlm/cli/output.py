@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fastvlm.inference.latency import ChosenResolution
 
 EXIT_ERROR = 1
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + 2
 EXIT_CLOSED_PIPE = 128 + 13
 EXIT_TERMINATED = 128 + 15

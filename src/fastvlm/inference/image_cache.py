@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence, Set
 from typing import Protocol, runtime_checkable
@@ -27,10 +28,12 @@ class _SizedArray(Protocol):
 class ImageCache:
     """Visual tokens of the images that one model saw last, found by the content of their pixels and their layout.
 
+    Several threads may ask at once; an image that two of them bring at the same time is encoded by both.
+
     max_images: images kept at most, or as many as one conversation shows where it shows more; where it is 0, images of
-    one size are encoded together. max_bytes: bytes of
-    visual tokens kept at most. What one call asks for never makes room for itself: it pushes out images of other
-    conversations only, and what does not fit beside the rest of its own is encoded and not kept.
+    one size are encoded together. max_bytes: bytes of visual tokens kept at most. What one call asks for never makes
+    room for itself: it pushes out images of other conversations only, and what does not fit beside the rest of its own
+    is encoded and not kept.
     """
 
     def __init__(self, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> None:
@@ -38,6 +41,7 @@ class ImageCache:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[str, VisualTokens] = OrderedDict()
         self.num_bytes = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -53,15 +57,23 @@ class ImageCache:
         for key, image in zip(keys, images, strict=True):
             if key in found:
                 continue
+            known = self._take_up(key)
+            found[key] = encode(image) if known is None else known
+            if known is None:
+                with self._lock:
+                    self._keep(key, found[key], set(keys))
+        return [found[key] for key in keys]
+
+    def _take_up(self, key: str) -> VisualTokens | None:
+        with self._lock:
             known = self._entries.get(key)
             if known is not None:
                 self._entries.move_to_end(key)
-            found[key] = encode(image) if known is None else known
-            if known is None:
-                self._keep(key, found[key], set(keys))
-        return [found[key] for key in keys]
+            return known
 
     def _keep(self, key: str, tokens: VisualTokens, own: Set[str]) -> None:
+        if key in self._entries:  # another thread was sooner
+            return
         size = _num_bytes(tokens)
         num_own_bytes = sum(_num_bytes(entry) for other, entry in self._entries.items() if other in own)
         if num_own_bytes + size > self._max_bytes:
@@ -77,8 +89,9 @@ class ImageCache:
 
     def clear(self) -> None:
         """Forget all images."""
-        self._entries.clear()
-        self.num_bytes = 0
+        with self._lock:
+            self._entries.clear()
+            self.num_bytes = 0
 
 
 def content_key(image: PixelTiles) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import statistics
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -147,6 +148,7 @@ class LatencyBudget:
         self._processors = {tokens: ImageProcessor(sizes[tokens]) for tokens in sorted(sizes, reverse=True)}
         self._chosen: OrderedDict[bytes, _Chosen] = OrderedDict()
         self._known_sizes: set[TileLayout] = set()
+        self._lock = threading.Lock()
 
     @property
     def resolutions(self) -> list[int]:
@@ -162,16 +164,19 @@ class LatencyBudget:
     ) -> tuple[list[ChosenResolution], ChosenResolution]:
         """Choose for each picture of a question, `spent_ms` after it came; the smallest where none is in time.
 
-        A picture keeps the resolution that it was given first: what was encoded and read of it serves later turns. Its
-        size counts as known to the engine from then on.
+        A picture keeps the resolution that it was given first, as long as it is among the last that were asked about:
+        what was encoded and read of it serves later turns. Its size counts as known to the engine from then on.
         Returns those of all pictures, at least one, and that which was chosen now, if any was, else the last.
         """
         keys = [_fingerprint(picture) for picture in pictures]
-        new = {
-            key: (picture.shape[1], picture.shape[0])
-            for key, picture in zip(keys, pictures, strict=True)
-            if key not in self._chosen
-        }
+        sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
+        with self._lock:
+            return self._choose(keys, sizes, text_tokens=text_tokens, spent_ms=spent_ms)
+
+    def _choose(
+        self, keys: Sequence[bytes], sizes: Sequence[_Size], *, text_tokens: int, spent_ms: float
+    ) -> tuple[list[ChosenResolution], ChosenResolution]:
+        new = {key: size for key, size in zip(keys, sizes, strict=True) if key not in self._chosen}
         chosen = None
         if new:
             known_tokens = sum(self._chosen[key].num_tokens for key in keys if key not in new)
@@ -181,6 +186,8 @@ class LatencyBudget:
                 layout = self.processor(chosen).layout(*size)
                 self._known_sizes.add(layout)
                 self._chosen[key] = _Chosen(chosen, layout.num_visual_tokens)
+        for key in keys:
+            self._chosen.move_to_end(key)
         found = [self._chosen[key].resolution for key in keys]
         while len(self._chosen) > _MAX_REMEMBERED:
             self._chosen.popitem(last=False)

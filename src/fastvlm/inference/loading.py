@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fastvlm.inference.latency import (
     measure_latency,
 )
 from fastvlm.inference.timings import LoadTimings
-from fastvlm.machine import cache_folder_if_any, describe_processor
+from fastvlm.machine import cache_folder_if_any, describe_processor, num_cores, num_processors
 from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import template_from_dict
 from fastvlm.processing.tiling import ImageProcessor
@@ -103,7 +102,7 @@ def _latency_budget(
     """Measure the machine, unless it has been before, and run the engine once at the resolution to expect."""
     config = folder / CONFIG_FILE
     key = (
-        describe_processor(), os.cpu_count(), num_threads, runtime.name, runtime.version, processing,
+        describe_processor(), num_cores(), num_processors(), num_threads, runtime.name, runtime.version, processing,
         str(config.resolve()), config.stat().st_mtime_ns, fastvlm.__version__,
     )  # fmt: skip
     profile = kept_profile(cache_folder_if_any(), key, lambda: measure_latency(runtime, processing))

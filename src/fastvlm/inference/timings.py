@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 _TAIL_SHARE = 0.95
 
-Step = TypeVar("Step")
+Step = TypeVar("Step", bound=Sized)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,10 @@ class Timings:
     embeddings. prefill_ms: reading the prompt and choosing the first token. decode_ms: all later tokens, and text
     from tokens.
     The phases from image_read_ms to decode_ms add up to total_ms; first_token_ms runs from the start to the first
-    token that a reader of the stream can see. decode_per_token_ms is the mean of the tokens after it, decode_tail_ms
-    what 19 of 20 of their steps stay within. Time that a reader of the stream takes for itself is not counted.
+    token, or to the whole answer where that was held back for a closer look. decode_per_token_ms is decode_ms over all
+    tokens that came after the first of their answer, or of their line in a closer look; several may come in one step.
+    decode_tail_ms is what 19 of 20 of these steps stay within; both are 0 where no such token came. Time that a reader
+    of the stream takes for itself is not counted.
     peak_memory_mb: the most that this process has held until the end of the answer, in MB of 10^6 bytes; None where the
     system does not tell.
     """
@@ -104,6 +106,7 @@ class Stopwatch:
         self._paused_s = 0.0
         self._first_token_s: float | None = None
         self._decode_steps_s: list[float] = []
+        self._num_decoded = 0
         self._phases_s: dict[Phase, float] = {}
 
     @contextmanager
@@ -136,7 +139,7 @@ class Stopwatch:
             self._lap_started_s = ended_s
 
     def steps(self, steps: Iterator[Step], *, compile_ms: Callable[[], float] = lambda: 0.0) -> Iterator[Step]:
-        """Pass the steps of a generation on; the first is the prefill and all others are decoding.
+        """Pass the steps of a generation, the tokens of each, on; the first is the prefill, all others are decoding.
 
         compile_ms: tells how much was compiled until now, which the prefill may do too.
         """
@@ -156,6 +159,7 @@ class Stopwatch:
                 self._first_token_s = self._elapsed_s()
             elif name == "decode":
                 self._decode_steps_s.append(time.perf_counter() - started_s)
+                self._num_decoded += len(step)
             name = "decode"
             yield step
 
@@ -173,7 +177,7 @@ class Stopwatch:
             load_compile_ms=load.load_compile_ms,
             **phases_ms,
             first_token_ms=(self._first_token_s or 0.0) * 1000,
-            decode_per_token_ms=phases_ms["decode_ms"] / max(len(steps_s), 1),
+            decode_per_token_ms=phases_ms["decode_ms"] / self._num_decoded if self._num_decoded else 0.0,
             decode_tail_ms=1000 * steps_s[math.ceil(_TAIL_SHARE * len(steps_s)) - 1] if steps_s else 0.0,
             total_ms=self.elapsed_ms,
             peak_memory_mb=peak_memory_mb(),

@@ -103,8 +103,8 @@ class ImageProcessor:
 
     def num_resized_pixels(self, width_px: int, height_px: int) -> int:
         """How many pixels are resized for a picture of this size: in the mode pad, those of the square around it."""
-        square_px = max(width_px, height_px) ** 2
-        return square_px if self.config.mode == "pad" and square_px <= _MAX_PADDED_PIXELS else width_px * height_px
+        is_square = self.config.mode == "pad" and _is_padded_first(width_px, height_px)
+        return max(width_px, height_px) ** 2 if is_square else width_px * height_px
 
     def pictures(self, image: UInt8Array) -> list[UInt8Array]:
         """Show exactly what the model sees: one uint8 picture of height x width x 3 for each tile."""
@@ -135,7 +135,7 @@ class ImageProcessor:
 
     def _pad_to_square(self, picture: Image.Image) -> Image.Image:
         side_px, size_px = max(picture.size), self.config.size_px
-        if side_px**2 <= max(_MAX_PADDED_PIXELS, 2 * picture.width * picture.height):
+        if _is_padded_first(*picture.size):
             padded = Image.new("RGB", (side_px, side_px), self._color)
             padded.paste(picture, ((side_px - picture.width) // 2, (side_px - picture.height) // 2))
             return padded.resize((size_px, size_px), _BICUBIC)
@@ -215,3 +215,8 @@ class ImageProcessor:
             shown = (min(math.ceil(width_px * height_scale), grid_px[0]), grid_px[1])
         left_px, top_px = (grid_px[0] - shown[0]) // 2, (grid_px[1] - shown[1]) // 2
         return left_px, top_px, left_px + shown[0], top_px + shown[1]
+
+
+def _is_padded_first(width_px: int, height_px: int) -> bool:
+    """Whether a picture is put on its square before it is made smaller, where that is small, or hardly larger."""
+    return max(width_px, height_px) ** 2 <= max(_MAX_PADDED_PIXELS, 2 * width_px * height_px)

@@ -9,11 +9,17 @@ import numpy as np
 from fastvlm.batches import Int64Array, PixelTiles, PromptTokens, VisualTokens
 from fastvlm.errors import GenerationError, PromptError
 from fastvlm.runtimes.protocol import Embeddings
+from fastvlm.tiles import ENCODER_STRIDE_PX
 
 
 def check_pixels(image: PixelTiles) -> None:
-    """Raise PromptError for pixels that are not what the layout says."""
+    """Raise PromptError for pixels that are not what the layout says, or not what an encoder takes."""
     layout = image.layout
+    if layout.tile_height_px % ENCODER_STRIDE_PX or layout.tile_width_px % ENCODER_STRIDE_PX:
+        raise PromptError(
+            f"Expected tiles whose sides are multiples of {ENCODER_STRIDE_PX} px, got {layout.tile_width_px} x "
+            f"{layout.tile_height_px}; prepare the image with the checkpoint's own processing."
+        )
     expected = (layout.num_tiles, layout.tile_height_px, layout.tile_width_px, 3)
     if image.levels.shape != expected or image.levels.dtype != np.uint8:
         raise PromptError(
@@ -26,6 +32,17 @@ def check_pixels(image: PixelTiles) -> None:
             f"Expected a table of 3 channels and 256 levels for pixels, got {image.table.shape}; "
             "prepare the image with the checkpoint's own processing."
         )
+    if not np.isfinite(image.table).all():
+        raise PromptError(
+            "Expected a finite value for each level of a pixel, got others; prepare the image with the checkpoint's "
+            "own processing."
+        )
+
+
+def check_num_threads(num_threads: int | None) -> None:
+    """Raise GenerationError for fewer than one thread."""
+    if num_threads is not None and num_threads < 1:
+        raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
 
 
 def check_visual_tokens(*, is_finite: bool, runtime: str) -> None:

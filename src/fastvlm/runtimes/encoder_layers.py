@@ -14,6 +14,7 @@ from fastvlm.batches import Float32Array
 from fastvlm.checkpoints.arrays import Weights
 from fastvlm.errors import CheckpointError
 from fastvlm.models.vision.config import FastViTHDConfig
+from fastvlm.runtimes.quantization import SMALLEST_REACH
 
 _NORM_EPSILON = 1e-5
 """Of the BatchNorms and LayerNorms of the encoder."""
@@ -89,7 +90,7 @@ class EncoderLayers:
     def projector(self) -> tuple[Affine, Affine]:
         """Both matrices of the projector, the first of which reads the features in their order."""
         first, second = (
-            Affine(*(self._weights.exact(f"projector.linear_{number}.{part}") for part in ("weight", "bias")))
+            Affine(*(self._finite(f"projector.linear_{number}.{part}") for part in ("weight", "bias")))
             for number in (1, 2)
         )
         return Affine(first.weight[:, self.order()], first.bias), second
@@ -104,16 +105,25 @@ class EncoderLayers:
         return depthwise_order(num_expanded, multiplier=num_expanded // self.config.widths[-1])
 
     def _exact(self, name: str) -> Float32Array:
-        return self._weights.exact(f"vision.{name}")
+        return self._finite(f"vision.{name}")
+
+    def _finite(self, name: str) -> Float32Array:
+        """The weights of a tensor; in eight bits nobody would see later that some of them are not finite."""
+        values = self._weights.exact(name)
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"Expected finite weights, got infinite or undefined ones in {name}. Fetch the checkpoint again."
+            )
+        return values
 
 
 def reach_of(name: str, ranges: Mapping[str, float]) -> float:
-    """How far from zero the inputs of a layer reach. Raises CheckpointError where that was not measured."""
+    """How far from zero the inputs of a layer reach, above 0. Raises CheckpointError where that was not measured."""
     if name not in ranges:
         raise CheckpointError(
             f"Expected ranges of the layers of this encoder, found none of {name}. Calibrate this checkpoint again."
         )
-    return ranges[name]
+    return max(ranges[name], SMALLEST_REACH)
 
 
 def depthwise_order(num_channels: int, *, multiplier: int) -> list[int]:

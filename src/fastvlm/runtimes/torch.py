@@ -17,6 +17,7 @@ from fastvlm.errors import GenerationError
 from fastvlm.models.language.kv_cache import KVCache
 from fastvlm.models.vlm import FastVLM
 from fastvlm.runtimes.checks import (
+    check_num_threads,
     check_pixels,
     check_prompts,
     check_resumed,
@@ -61,9 +62,8 @@ class TorchRuntime:
     ) -> None:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
+        check_num_threads(num_threads)
         if num_threads is not None:
-            if num_threads < 1:
-                raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
             torch.set_num_threads(num_threads)
         self.model = model.to(device=self.device, dtype=self.dtype).eval()
         # Depthwise convolutions are several times faster with the channels innermost.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
@@ -26,6 +29,11 @@ class DecoderConfig:
     norm_epsilon: float = 1e-6
     has_attention_bias: bool = True
     has_tied_head: bool = True
+
+    def rotary_frequencies(self) -> npt.NDArray[np.float32]:
+        """By how much each pair of channels of a head turns from one position to the next: head_dim / 2 angles."""
+        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / self.head_dim
+        return (1.0 / np.power(np.float32(self.rope_theta), exponents)).astype(np.float32)
 
 
 PRESETS: dict[str, DecoderConfig] = {

@@ -15,13 +15,11 @@ from fastvlm.models.language.config import DecoderConfig
 from fastvlm.runtimes.kernels import library as kernels
 from fastvlm.runtimes.kernels.decoder_packing import decoder_packing
 from fastvlm.runtimes.kernels.packed import Packed, check_opened
+from fastvlm.runtimes.kernels.packing import POSITIONS
 from fastvlm.runtimes.protocol import WeightFormat
 
 MAX_POSITIONS_AT_ONCE = 1024
 """A longer prompt is read in pieces, between which an interruption is noticed."""
-
-_BLOCK = 16
-"""Positions whose keys lie together; see attention.hpp."""
 
 _FIRST_CAPACITY = 256
 
@@ -42,7 +40,7 @@ class _Row:
         capacity = self.values.shape[2]
         if num_positions <= capacity:
             return
-        wanted = -(-max(num_positions, 2 * capacity) // _BLOCK) * _BLOCK
+        wanted = -(-max(num_positions, 2 * capacity) // POSITIONS) * POSITIONS
         # Both or none: there may not be enough memory for the second.
         self.keys, self.values = (_longer(old, wanted) for old in (self.keys, self.values))
 
@@ -94,8 +92,7 @@ class KernelDecoder:
         check_opened(self._handle, num_threads)
         # Not when the process ends: a thread of a server may still be reading then.
         weakref.finalize(self, self._library.fastvlm_close_decoder, self._handle).atexit = False
-        exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
-        self._frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
+        self._frequencies = config.rotary_frequencies()
 
     def _layer(self, layer: int) -> kernels.Layer:
         place, matrix = self._packed.place, self._packed.matrix

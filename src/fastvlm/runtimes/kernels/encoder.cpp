@@ -451,7 +451,8 @@ extern "C" {
 // Sizes of what both sides must lay out alike, in the order of library.py.
 void fastvlm_sizes(int32_t* sizes) {
   const size_t all[] = {sizeof(Matrix), sizeof(Layer), sizeof(DecoderShape), sizeof(Sequence), sizeof(Pointwise),
-                        sizeof(Depthwise), sizeof(Block), sizeof(Stage), sizeof(EncoderShape)};
+                        sizeof(Depthwise), sizeof(Block), sizeof(Stage), sizeof(EncoderShape),
+                        kPanel, kGroup, kLargestHead, kPositions};
   std::copy(std::begin(all), std::end(all), sizes);
 }
 

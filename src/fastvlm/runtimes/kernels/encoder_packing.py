@@ -111,13 +111,10 @@ def _depthwise(
 def _pointwise(
     name: str, make: Callable[[], Affine], num_out: int, num_in: int, ranges: Mapping[str, float] | None = None
 ) -> Iterator[Small | Matrix]:
-    reach = None if ranges is None else max(reach_of(name, ranges), _SMALLEST_RANGE)
+    reach = None if ranges is None else reach_of(name, ranges)
     num_bits = 16 if reach is None else 8
     yield Matrix(name, num_out, num_in, num_bits, lambda: make().weight.reshape(num_out, num_in), reach)
     yield Small(f"{name}.bias", math.ceil(num_out / PANEL) * PANEL, lambda: make().bias)
-
-
-_SMALLEST_RANGE = 1e-6
 
 
 def _taps(weight: Float32Array) -> Float32Array:

@@ -11,6 +11,8 @@ from typing import Any
 
 from fastvlm.compiler import NoLibraryError, compiled_library, reason_against_compiling
 from fastvlm.machine import has_instruction
+from fastvlm.runtimes.kernels.packing import LARGEST_HEAD, PANEL, POSITIONS
+from fastvlm.runtimes.quantization import GROUP_SIZE
 
 _FOLDER = Path(__file__).parent
 _SOURCES = [_FOLDER / name for name in ("decoder.cpp", "encoder.cpp")]
@@ -189,8 +191,9 @@ def load() -> Library:
     ):
         function = getattr(library, f"fastvlm_{name}")
         function.restype, function.argtypes = result, arguments
-    sizes = (number * len(_STRUCTURES))()
+    expected = [*map(ctypes.sizeof, _STRUCTURES), PANEL, GROUP_SIZE, LARGEST_HEAD, POSITIONS]
+    sizes = (number * len(expected))()
     library.fastvlm_sizes(sizes)
-    if [*sizes] != [ctypes.sizeof(structure) for structure in _STRUCTURES]:
+    if [*sizes] != expected:
         raise NoLibraryError("the library lays out its arguments otherwise")
     return Library(library, (time.perf_counter() - started_s) * 1000)

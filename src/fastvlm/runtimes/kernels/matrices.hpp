@@ -284,7 +284,7 @@ void any_tile_8(int num_rows, const uint8_t* panel, const float* share, const in
   if constexpr (kRows > 1) any_tile_8<kRows - 1>(num_rows, panel, share, x, scales, starts, num_in, totals);
 }
 
-// Multiply rows by a matrix: store(row, output, low, high) is given 2 x 16 outputs from `output` on.
+// Multiply rows by a matrix: store(row, panel, sums) is given the 2 x 16 outputs of a panel.
 template <typename Store>
 void multiply(Threads& threads, const Matrix& matrix, const Inputs& inputs, int num_rows, const Store& store) {
   const int num_in = matrix.num_in, num_groups = num_in / kGroup;

@@ -22,6 +22,9 @@ PANEL = 32
 LARGEST_HEAD = 256
 """Numbers of a head of attention that the kernels have room for; see attention.hpp."""
 
+POSITIONS = 16
+"""Positions whose keys lie together; see attention.hpp."""
+
 Write = Callable[[int, StoredArray], object]
 """Takes the place of some bytes in what is packed, and an array that holds them."""
 

@@ -14,11 +14,10 @@ import numpy as np
 import fastvlm
 from fastvlm.batches import PixelTiles, VisualTokens
 from fastvlm.checkpoints.tensors import StoredTensor
-from fastvlm.errors import GenerationError
 from fastvlm.files import fingerprint
 from fastvlm.machine import num_cores, num_processors
 from fastvlm.models.config import VLMConfig
-from fastvlm.runtimes.checks import check_pixels, check_visual_tokens
+from fastvlm.runtimes.checks import check_num_threads, check_pixels, check_visual_tokens
 from fastvlm.runtimes.kernels import decoder_packing, encoder_packing, library
 from fastvlm.runtimes.kernels.decoder import KernelDecoder
 from fastvlm.runtimes.kernels.encoder import KernelEncoder
@@ -67,8 +66,7 @@ class KernelRuntime(ProcessorRuntime):
     ) -> None:
         library.load()
         super().__init__(config, tensors, weight_format=weight_format, encoder_ranges=encoder_ranges)
-        if num_threads is not None and num_threads < 1:
-            raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
+        check_num_threads(num_threads)
         started_s = time.perf_counter()
         # More would wait for one another, busily.
         threads = min(num_threads or num_cores(), num_processors())

@@ -1,5 +1,6 @@
-// Threads that share the parts of one piece of work after another. For a single word pieces take microseconds, so whoever
-// waits looks again and again for a moment before it sleeps.
+// Threads that share the parts of one piece of work after another. For a single word pieces take microseconds, so a thread
+// without work looks again and again for a moment before it sleeps, and a caller who waits for his turn, or for the last
+// parts, never sleeps: he looks, and lets others go first.
 #pragma once
 
 #include <immintrin.h>

@@ -94,9 +94,7 @@ class DecoderGraph:
 
     def _angles(self, positions: Node) -> tuple[Node, Node]:
         """Cosines and sines, B x 1 x T x head_dim; the two halves of a head share their angles."""
-        head_dim = self._config.head_dim
-        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / head_dim
-        frequencies = (1.0 / np.power(np.float32(self._config.rope_theta), exponents)).astype(np.float32)
+        frequencies = self._config.rotary_frequencies()
         steps = ops.convert(ops.unsqueeze(positions, integers(1, 3)), "f32")
         angles = ops.multiply(steps, self._constants.exact(frequencies.reshape(1, 1, 1, -1)))
         angles = ops.concat([angles, angles], -1)

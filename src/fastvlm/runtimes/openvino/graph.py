@@ -16,6 +16,7 @@ from fastvlm.checkpoints.arrays import StoredArray, to_bfloat16
 from fastvlm.runtimes.protocol import WeightFormat
 from fastvlm.runtimes.quantization import (
     GROUP_SIZE,
+    SMALLEST_REACH,
     WHOLE_RANGE,
     fits_int4,
     quantized_int4,
@@ -27,7 +28,6 @@ Node = Any
 
 _FLOAT = "f32"
 _IS_DECOMPRESSION = "decompression_0"
-_SMALLEST_RANGE = 1e-6
 
 
 class Constants:
@@ -161,7 +161,6 @@ def linear(
 
 def rounded(x: Node, largest: float, constants: Constants) -> Node:
     """Round to 256 steps around zero, up to +-`largest`: what reads it computes in eight bits where its weights do."""
-    largest = max(largest, _SMALLEST_RANGE)
     low, high = (constants.exact(np.array(value, np.float32)) for value in (-largest * 128 / 127, largest))
     return ops.fake_quantize(x, low, high, low, high, 256)
 
@@ -174,7 +173,7 @@ def rounded_rows(x: Node, constants: Constants) -> tuple[Node, Node]:
     """
     largest = constants.exact(np.array([WHOLE_RANGE], np.float32))
     reach = ops.maximum(
-        ops.reduce_max(ops.absolute(x), integers(-1), True), constants.exact(np.array([_SMALLEST_RANGE], np.float32))
+        ops.reduce_max(ops.absolute(x), integers(-1), True), constants.exact(np.array([SMALLEST_REACH], np.float32))
     )
     scale = ops.divide(reach, largest)
     return rounded(ops.divide(x, scale), WHOLE_RANGE, constants), scale

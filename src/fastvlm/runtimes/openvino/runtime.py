@@ -25,6 +25,8 @@ from fastvlm.runtimes.protocol import EncodePhase, WeightFormat, ignore
 from fastvlm.runtimes.quantization import GROUP_SIZE
 from fastvlm.tiles import TileLayout
 
+_ANY_SIZE = (-1, -1, -1)
+
 NUM_FIXED_SIZES = 2
 """Graphs of a fixed size are faster; each takes a moment to compile and holds the encoder's weights once more."""
 
@@ -101,7 +103,7 @@ class OpenVINORuntime(ProcessorRuntime):
         """
         size = _graph_size(layout)
         is_busy = self._preparing is not None and self._preparing[1].is_alive()
-        if size in self._encoders or len(self._encoders) >= self._num_fixed_sizes or is_busy:
+        if size in self._encoders or not self._has_room_for(size) or is_busy:
             return
         thread = threading.Thread(target=self._prepare, args=(size,), name="prepare encoder")
         with contextlib.suppress(RuntimeError):  # of a system that has no more threads
@@ -137,8 +139,8 @@ class OpenVINORuntime(ProcessorRuntime):
     ) -> Run:
         """A run of the graph for pictures of this size, -1 for any, which is compiled where there is none yet."""
         size = (num_tiles, height_px, width_px)
-        if size not in self._encoders and len(self._encoders) >= self._num_fixed_sizes:
-            size = (-1, -1, -1)
+        if size not in self._encoders and not self._has_room_for(size):
+            size = _ANY_SIZE
         if size not in self._encoders:
             prepared, self._prepared = self._prepared, None
             if prepared is not None and prepared[0] == size:
@@ -148,10 +150,14 @@ class OpenVINORuntime(ProcessorRuntime):
                 note("compile")
         return self._encoders[size]
 
+    def _has_room_for(self, size: tuple[int, int, int]) -> bool:
+        """Whether a size may have a graph of its own, as so many may; the one for any size always may."""
+        return size == _ANY_SIZE or len(self._encoders.keys() - {_ANY_SIZE}) < self._num_fixed_sizes
+
     def _made(self, size: tuple[int, int, int]) -> Run:
         num_tiles, height_px, width_px = size
         compiled = self._engine.compiled(
-            "encoder-" + ("any" if num_tiles < 0 else f"{num_tiles}x{height_px}x{width_px}"),
+            "encoder-" + ("any" if size == _ANY_SIZE else f"{num_tiles}x{height_px}x{width_px}"),
             lambda: self._encoder.build(num_tiles=num_tiles, height_px=height_px, width_px=width_px),
         )
         return compiled.run()
@@ -163,5 +169,5 @@ def _graph_size(layout: TileLayout) -> tuple[int, int, int]:
     Pictures that are encoded together are seldom as many again: no graph is made for them alone.
     """
     if layout.num_tiles > 1 and not layout.has_overview:
-        return -1, -1, -1
+        return _ANY_SIZE
     return layout.num_tiles, layout.tile_height_px, layout.tile_width_px
