@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,19 +14,10 @@ from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.runtimes.openvino import engine as engine_module
 from fastvlm.runtimes.openvino.runtime import OpenVINORuntime
 from fastvlm.tiles import TileLayout
+from support.asking import finished, start
 from support.runtimes import CONFIG, greedy, prompt, random_model, stored_tensors, tiles
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-# Run by a process of its own: the checkpoint's folder and the cache are its arguments.
-PROGRAM = """
-import json, sys
-from fastvlm.inference.loading import load
-from PIL import Image
-assistant = load(sys.argv[1], runtime="openvino", dtype="float32")
-picture = Image.radial_gradient("L").resize((160, 120))
-print(json.dumps(list(assistant.ask("What is it?", images=picture, max_new_tokens=6).token_ids)))
-"""
+OPENVINO = {"runtime": "openvino", "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +29,6 @@ def answer_of(runtime: OpenVINORuntime, width_px: int = 128) -> list[int]:
     encoded = runtime.encode(tiles(TileLayout(64, width_px)))
     words = prompt([5], (0, encoded.num_tokens), [7])
     return greedy(runtime, [runtime.embed(words, [encoded])], num_tokens=8)[0].tolist()
-
-
-def start(cache: Path, *, before: str = "") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", before + PROGRAM, "embedded"],
-        env={**ENVIRONMENT, "FASTVLM_CACHE": str(cache)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    return output, errors
 
 
 def test_a_cache_that_is_deleted_while_it_is_in_use(tensors: Mapping[str, StoredTensor], tmp_path: Path) -> None:
@@ -82,24 +55,24 @@ def test_a_graph_that_is_gone_as_soon_as_it_is_kept_is_used_all_the_same(
 
 
 def test_two_processes_compile_at_once(tmp_path: Path) -> None:
-    both = [start(tmp_path), start(tmp_path)]
+    both = [start(tmp_path, **OPENVINO), start(tmp_path, **OPENVINO)]
     (first, errors), (second, more_errors) = (finished(process) for process in both)
     assert first == second and not errors and not more_errors
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert len(kept) == 3 and all(name.endswith(".blob") for name in kept)
-    again, _ = finished(start(tmp_path))
+    again, _ = finished(start(tmp_path, **OPENVINO))
     assert again == first
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 def test_a_full_disk_is_told_once_and_done_without(tmp_path: Path) -> None:
-    expected, _ = finished(start(tmp_path / "roomy"))
+    expected, _ = finished(start(tmp_path / "roomy", **OPENVINO))
     no_room = (
         "import resource, signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
     )
-    answer, errors = finished(start(tmp_path / "full", before=no_room))
+    answer, errors = finished(start(tmp_path / "full", before=no_room, **OPENVINO))
     assert answer == expected
     assert errors.count("Cannot keep a compiled graph") == errors.count("\n") == 1
     assert not any((tmp_path / "full").iterdir())

@@ -343,6 +343,14 @@ def test_a_processor_without_bfloat16_computes_in_float32(
         OpenVINORuntime(CONFIG, tensors, dtype="bfloat16")
 
 
+def test_the_graph_for_any_size_takes_no_place_of_a_fixed_one(tensors: Mapping[str, StoredTensor]) -> None:
+    runtime = OpenVINORuntime(CONFIG, tensors, dtype="float32")
+    runtime.encode(tiles(TileLayout(64, 64, grid_rows=2)))
+    for columns in (1, 2, 3):
+        runtime.encode(tiles(TileLayout(64, 64 * columns)))
+    assert set(runtime._encoders) == {(-1, -1, -1), (1, 64, 64), (1, 64, 128)}
+
+
 def test_a_signal_after_many_engines_does_no_harm() -> None:
     """In a process of its own: the plugin's stack for signal handlers must still be there."""
     program = """
