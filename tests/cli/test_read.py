@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fastvlm.cli.inputs import pages_of
+from fastvlm.errors import ImageError, MissingExtraError
 from fastvlm.evaluation.kept import FOLDER as KEPT
+from fastvlm.processing import pdf
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -218,3 +221,26 @@ def test_results_of_one_look_are_not_gone_on_with_line_by_line(
     line_by_line = (*asked[:-1], tmp_path / "other.jsonl")
     assert run(*line_by_line).returncode == 0
     assert "go with at_once True, got False" in fails(*line_by_line, "--resume", "--at-once")
+
+
+def test_without_what_draws_pdfs_the_rest_of_a_folder_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str, extra: str) -> None:
+        raise MissingExtraError(f"This needs {package}: pip install 'fastvlm[{extra}]'")
+
+    monkeypatch.setattr(pdf, "require_extra", missing)
+    picture, broken, document = pages_of([str(folder)])
+    assert [Path(page.file).name for page in (picture, broken, document)] == ["a.png", "c.jpg", "b.pdf"]
+    with pytest.raises(ImageError, match="This needs pypdfium2"):
+        document.picture()
+
+
+def test_a_scan_of_several_pages_is_read_page_by_page(run: Run, parrot: Path, tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (120, 80), color) for color in ("red", "blue", "white")]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "single.tiff")
+    found = records(run("read", tmp_path, "--model", parrot, "--max-tokens", "2", "--json").stdout)
+    assert [(Path(str(one["file"])).name, one.get("page")) for one in found] == [
+        ("scan.tif", 1), ("scan.tif", 2), ("scan.tif", 3), ("single.tiff", None),
+    ]  # fmt: skip
+    asked = run("ask", tmp_path / "scan.tif", "What is this?", "--model", parrot, "--max-tokens", "2")
+    assert asked.returncode == 0 and "has 3 pages, and the first is looked at" in asked.stderr

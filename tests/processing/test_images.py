@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from fastvlm.errors import ImageError
-from fastvlm.processing.images import image_size, read_image
+from fastvlm.processing.images import count_pages, image_size, read_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -199,7 +199,7 @@ def _is(source: object) -> Callable[[Path], object]:
         pytest.param(_written(b""), "empty file", id="zero-byte file"),
         pytest.param(_is(b""), "0 bytes", id="zero bytes"),
         pytest.param(_written(b"this is no picture at all"), "no image format", id="text file"),
-        pytest.param(_is(b"%PDF-1.7\n%"), "no image format", id="pdf"),
+        pytest.param(_is(b"%PDF-1.7\n%"), "got a PDF, which `fastvlm read` takes", id="pdf"),
         pytest.param(_is(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image format", id="svg"),
         pytest.param(_written(_truncated("PNG")), "truncated", id="truncated png"),
         pytest.param(_is(_truncated("JPEG")), "truncated", id="truncated jpeg"),
@@ -234,6 +234,9 @@ def test_bad_pictures_are_one_line(make: Callable[[Path], object], says: str, tm
     with pytest.raises(ImageError) as caught:
         read_image(make(tmp_path))
     message = str(caught.value)
+    with pytest.raises(ImageError) as caught:
+        read_image(make(tmp_path), reduction=lambda *_: 8)
+    assert str(caught.value) == message, "however small it will be looked at"
     assert says in message
     assert message.startswith("Expected")
     assert "\n" not in message
@@ -278,6 +281,33 @@ def test_limit_is_checked_before_decoding() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("look", [image_size, read_image])
+def test_a_broken_picture_of_pillows_is_told_at_the_first_look(look: Callable[[object], object]) -> None:
+    with pytest.raises(ImageError, match="broken"):
+        look(Image.open(io.BytesIO(_broken_png())))
+
+
+def test_pages_of_a_scan_are_read_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pages = [Image.new("RGB", (20 + 10 * number, 30), (number * 80, 0, 0)) for number in range(3)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    assert count_pages(tmp_path / "scan.tif") == 3
+    for number in range(3):
+        found = read_image(tmp_path / "scan.tif", page=number)
+        assert found.shape == (30, 20 + 10 * number, 3) and (found[0, 0] == (80 * number, 0, 0)).all()
+    assert not caplog.records
+    assert (read_image(tmp_path / "scan.tif")[0, 0] == 0).all()
+    assert "scan.tif' has 3 pages, and the first is looked at" in caplog.text
+    with pytest.raises(ImageError, match="a broken one"):
+        read_image(tmp_path / "scan.tif", page=3)
+
+
+def test_what_moves_is_one_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.new("RGB", (20, 30), color) for color in (RED, BLUE)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert count_pages(tmp_path / "moving.gif") == 1 and not caplog.records
+    assert (read_image(tmp_path / "moving.gif")[0, 0] == RED).all()
 
 
 def test_broken_metadata_does_not_lose_the_picture() -> None:

@@ -26,8 +26,8 @@ def caption_command(
 ) -> None:
     """Describe pictures and pages in a sentence.
 
-    Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
-    the exit code is 1 then.
+    Folders are read with all that is below them, PDFs and TIFF files page by page. A file that cannot be read is told
+    and passed over; the exit code is 1 then.
     """
     from fastvlm.inference.reading import CAPTION_QUESTION
 

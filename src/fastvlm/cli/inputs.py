@@ -23,8 +23,8 @@ from fastvlm.cli.output import (
     note_resolution,
     print_json,
 )
-from fastvlm.errors import DataError, ImageError
-from fastvlm.files import PICTURE_SUFFIXES, write_whole
+from fastvlm.errors import DataError, ImageError, MissingExtraError
+from fastvlm.files import PICTURE_SUFFIXES, is_pipe, write_whole
 
 if TYPE_CHECKING:
     from fastvlm.inference.answers import Answer
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Work = Callable[[object], Mapping[str, object]]
 """What is done to one picture, as an assistant takes it; what it returns is its record."""
 
+_SUFFIXES_OF_PAGES = (".tif", ".tiff")
 _START_OF_RECORD = b'{"file": "'
 
 MAX_TOKENS = 512
@@ -65,7 +66,7 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Page:
-    """A picture, or a page of a PDF, numbered from 1.
+    """A picture, or a page of a PDF or of a TIFF file with several, numbered from 1.
 
     picture: gives it as an assistant takes it, a file by its path, so that it is decoded no larger than it is looked
     at. Raises ImageError.
@@ -89,7 +90,8 @@ class Page:
 def pages_of(words: Sequence[str]) -> list[Page]:
     """Every picture and page that arguments name: files as they are, folders with all that is below them, in order.
 
-    A PDF that cannot be opened is one page, whose loading says why. Raises DataError for a word that names nothing.
+    A file whose pages cannot be counted is one page, whose loading says why. Raises DataError for a word that names
+    nothing.
     """
     found: list[Page] = []
     for word in words:
@@ -111,16 +113,24 @@ def _of_folder(folder: Path) -> Iterator[Page]:
 
 
 def _of_file(word: str) -> Iterator[Page]:
-    from fastvlm.processing.pdf import PDF_SUFFIX, count_pages, read_page
+    from fastvlm.processing import images, pdf
 
-    if Path(word).suffix.lower() != PDF_SUFFIX:
-        yield Page(word, None, partial(picture_source, word))
-    else:
-        try:
-            for number in range(count_pages(Path(word))):
-                yield Page(word, number + 1, partial(read_page, Path(word), number))
-        except ImageError as error:
-            yield Page(word, None, partial(_refuse, error))
+    path = Path(word)
+    try:
+        if path.suffix.lower() == pdf.PDF_SUFFIX:
+            for number in range(pdf.count_pages(path)):
+                yield Page(word, number + 1, partial(pdf.read_page, path, number))
+            return
+        # A pipe can be read only once.
+        may_have_pages = path.suffix.lower() in _SUFFIXES_OF_PAGES and not is_pipe(path)
+        num_pages = images.count_pages(path) if may_have_pages else 1
+        if num_pages == 1:
+            yield Page(word, None, partial(picture_source, word))
+            return
+        for number in range(num_pages):
+            yield Page(word, number + 1, partial(images.read_image, path, page=number))
+    except (ImageError, MissingExtraError) as error:
+        yield Page(word, None, partial(_refuse, ImageError(str(error))))
 
 
 def _refuse(error: ImageError) -> NoReturn:

@@ -51,9 +51,9 @@ def read_command(
 ) -> None:
     """Read the text, or the fields, of pictures and PDFs.
 
-    Folders are read with all that is below them, PDFs page by page. A file that cannot be read is told and passed over;
-    the exit code is 1 then. What can be read depends on the model: the embedded one reads a few lines of clean type at
-    one look, and pages line by line, where words are often misread.
+    Folders are read with all that is below them, PDFs and TIFF files page by page. A file that cannot be read is told
+    and passed over; the exit code is 1 then. What can be read depends on the model: the embedded one reads a few lines
+    of clean type at one look, and pages line by line, where words are often misread.
     """
     if fields and questions:
         raise click.UsageError("Expected --fields, or questions of your own by --field, got both. Leave one out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import logging
 import re
 import stat
 import urllib.parse
@@ -21,12 +22,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import ImageError, one_line
 
+_LOGGER = logging.getLogger(__name__)
+
 MAX_PIXELS = 178_000_000
 """About 13,300 x 13,300, half a gigabyte as uint8; just under the limit at which Pillow itself refuses."""
 
 # Pillow hands these formats to programs outside of it.
 _REFUSED_FORMATS = ("EPS", "WMF")
+_REDUCED_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+_PDF_START = b"%PDF"
 _EXIF_ORIENTATION = 0x0112
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)
 _CHANGED_ORIENTATIONS = (2, 3, 4, *_TURNED_ORIENTATIONS)
@@ -37,7 +42,9 @@ Reduction = Callable[[int, int], int]
 """By how much the sides of a picture of (width, height) may be divided without losing what is looked at."""
 
 
-def read_image(source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduction | None = None) -> UInt8Array:
+def read_image(
+    source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduction | None = None, page: int | None = None
+) -> UInt8Array:
     """Read a picture as uint8, H x W x 3, RGB.
 
     source: a path, the bytes of a file, a data: URL, a PIL image, or a uint8 array of H x W, H x W x 3 or H x W x 4.
@@ -45,7 +52,8 @@ def read_image(source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduc
     and 16-bit grey is scaled to 8. Grey of 32 bits counts as 0 to 1 (float), 0 to 255 or 0 to 65535 when its values
     lie there, and is otherwise stretched over its range. Colour profiles are not applied.
     reduction: where it allows, a JPEG file is decoded at a half, a quarter or an eighth of its sides, which takes a
-    fraction of the time; other formats are always read whole.
+    fraction of the time; other formats are always read whole. page: of a TIFF file with several, from 0; where none is
+    chosen, the first is read, and a warning says so.
     Raises ImageError, one line, on whatever cannot be read or has more than `max_pixels` (known from the header).
     """
     if isinstance(source, np.ndarray):
@@ -55,6 +63,8 @@ def read_image(source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduc
         _check_size(image, name=name, max_pixels=max_pixels)
         if reduction is not None and image is not source:
             _decode_at_reduced_scale(image, reduction)
+        if image is not source:
+            _turn_to(page, image, name=name, max_pixels=max_pixels)
         return _from_pil(image, name=name)
 
     return _look(source, decode, max_pixels=max_pixels)
@@ -71,9 +81,19 @@ def image_size(source: object, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
 
     def measure(image: Image.Image, name: str) -> tuple[int, int]:
         _check_size(image, name=name, max_pixels=max_pixels)
+        if image is source:
+            with _decoding(image, name=name):
+                image.load()  # whoever reads it next would not be told any more that it is broken
         return (image.height, image.width) if _is_turned(image) else image.size
 
     return _look(source, measure, max_pixels=max_pixels)
+
+
+def count_pages(source: object) -> int:
+    """How many pages a TIFF file has, as scanners write them; everything else is one. Raises what `read_image` does."""
+    if isinstance(source, np.ndarray | Image.Image):
+        return 1
+    return _look(source, lambda image, _: _num_pages(image), max_pixels=MAX_PIXELS)
 
 
 def _look(source: object, look: Callable[[Image.Image, str], Seen], *, max_pixels: int) -> Seen:
@@ -127,6 +147,9 @@ def _in_file(file: IO[bytes], look: Callable[[Image.Image, str], Seen], *, name:
         try:
             image = Image.open(file)
         except UnidentifiedImageError as error:
+            file.seek(0)
+            if file.read(len(_PDF_START)) == _PDF_START:
+                raise ImageError(f"Expected a picture in {name}, got a PDF, which `fastvlm read` takes.") from error
             raise ImageError(
                 f"Expected a picture in {name}, got a file of no image format that is known here. "
                 "Save it as PNG or JPEG."
@@ -144,8 +167,24 @@ def _in_file(file: IO[bytes], look: Callable[[Image.Image, str], Seen], *, name:
             return look(image, name)
 
 
+def _num_pages(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+
+
+def _turn_to(page: int | None, image: Image.Image, *, name: str, max_pixels: int) -> None:
+    with _decoding(image, name=name):
+        num_pages = _num_pages(image)
+        if page is not None:
+            image.seek(page)
+    if page is None and num_pages > 1:
+        _LOGGER.warning("%s has %d pages, and the first is looked at. `fastvlm read` reads all.", name, num_pages)
+    _check_size(image, name=name, max_pixels=max_pixels)
+
+
 def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
     """Have a JPEG file decoded at a fraction of its sides; Pillow does nothing here for other formats."""
+    if image.format not in _REDUCED_FORMATS:
+        return  # and of a PNG file, asking for the orientation would decode the pixels, and hide that they are broken
     width_px, height_px = image.size
     divisor = reduction(height_px, width_px) if _is_turned(image) else reduction(width_px, height_px)
     if divisor > 1:
@@ -172,10 +211,16 @@ def _check_size(image: Image.Image, *, name: str, max_pixels: int) -> None:
 
 
 def _from_pil(image: Image.Image, *, name: str) -> UInt8Array:
+    with _decoding(image, name=name):
+        image.load()
+        return _to_rgb(_upright(image), source_format=image.format)
+
+
+@contextmanager
+def _decoding(image: Image.Image, *, name: str) -> Iterator[None]:
     with _quiet_pillow():
         try:
-            image.load()
-            return _to_rgb(_upright(image), source_format=image.format)
+            yield
         except MemoryError as error:
             raise _no_memory(f" of {image.width} x {image.height} pixels", name=name) from error
         except Exception as error:  # broken pixels can make any plugin fail in any way
