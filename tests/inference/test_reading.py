@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from fastvlm.data.synthetic.documents.form import KEYS
 from fastvlm.data.synthetic.documents.phrasings import PHRASINGS
 from fastvlm.data.synthetic.documents.questions import NOT_SHOWN
 from fastvlm.inference import reading
-from fastvlm.inference.reading import FIELD_QUESTIONS, KIND_QUESTION, Fields, read_fields
-from fastvlm.recipes.document_settings import OUTSIDE_ANSWER
+from fastvlm.inference.reading import FIELD_QUESTIONS, KIND_QUESTION, Fields, read_fields, read_text
+from fastvlm.recipes.document_settings import NO_PICTURE_ANSWER, OUTSIDE_ANSWER
 
 
 @dataclass
@@ -95,3 +97,19 @@ def test_what_is_asked_is_what_models_are_trained_to_answer() -> None:
     assert set(FIELD_QUESTIONS["receipt"].values()) <= receipt
     form = {"What is the title?"} | {f"What is the {key}?" for key in KEYS}
     assert set(FIELD_QUESTIONS["form"].values()) <= form
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("Cafe Luna", "Cafe Luna"),
+        (NO_PICTURE_ANSWER, ""),
+        (OUTSIDE_ANSWER, ""),
+        ("It is not shown.", ""),
+        ("I see no reason to go", "I see no reason to go"),
+    ],
+)
+def test_what_a_model_says_instead_of_text_is_none(said: str, text: str) -> None:
+    answer = SimpleNamespace(text=said, confidence=0.9, is_unsure=False, finish_reason="stop", resolution=None)
+    assistant: Any = SimpleNamespace(ask=lambda *_, **__: answer)
+    assert read_text(assistant, "picture", None, max_new_tokens=8).text == text

@@ -23,8 +23,8 @@ class Answer:
     string ended the answer, `length` where `max_new_tokens` or the context did. token_ids: what the model wrote,
     without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just these tokens
     and, where it ended the answer itself, to that end; of long answers it is small. Tokens of a stop string count too.
-    is_unsure: whether answers of so little confidence were more often wrong than right when this model was calibrated;
-    False where it was not. box: where on the picture the answer was read, in pixels, if it was looked up on it line by
+    is_unsure: whether answers of so little confidence were more often wrong than right when this model was calibrated,
+    which is done with one picture at a time: with several none is sure; False where it was not calibrated. box: where on the picture the answer was read, in pixels, if it was looked up on it line by
     line; token_ids are those of the text then, and usage counts every line that was read. resolution: of the pictures
     where a time to first token was to be kept.
     """
@@ -128,5 +128,9 @@ class GrowingAnswer:
             timings=timings,
             token_ids=tuple(self._token_ids),
             confidence=confidence,
-            is_unsure=confidence < self._unsure_below,
+            is_unsure=confidence < self._unsure_below or (self._unsure_below > 0 and _shows_several(prompts)),
         )
+
+
+def _shows_several(prompts: Sequence[PromptTokens]) -> bool:
+    return any(int(prompt.image_index.max(initial=-1)) > 0 for prompt in prompts)

@@ -105,7 +105,7 @@ class Asks(Protocol):
 def read_text(assistant: Asks, image: object, closer_look: ReadsLines | None, *, max_new_tokens: int) -> ReadText:
     """Read the text of a picture: line by line where it has many and the model can, at one look otherwise.
 
-    Of drawn shapes, or an empty page, it is empty.
+    Of drawn shapes, an empty page, or where the model says that it sees nothing to read, it is empty.
     """
     if closer_look is not None:
         image = read_image(image)  # once: it may come by a pipe
@@ -121,9 +121,8 @@ def read_text(assistant: Asks, image: object, closer_look: ReadsLines | None, *,
             is_unsure = closer_look.is_unsure(confidence)
             return ReadText(page.text, confidence, is_unsure, finish_reason, tuple(page.lines))
     answer = assistant.ask(READ_QUESTION, images=image, max_new_tokens=max_new_tokens)
-    return ReadText(
-        answer.text, answer.confidence, answer.is_unsure, answer.finish_reason, resolution=answer.resolution
-    )
+    text = answer.text if is_text(answer.text) else ""
+    return ReadText(text, answer.confidence, answer.is_unsure, answer.finish_reason, resolution=answer.resolution)
 
 
 def read_fields(
