@@ -20,9 +20,22 @@ class TextPart:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """An image inside a message: a path, an URL-free `bytes` file, a PIL image or a uint8 array of H x W x 3."""
+    """An image inside a message: a path, the bytes of a file, an open file, a PIL image or a uint8 array of H x W x 3.
+
+    An open file is read to its end at once, since an image may be looked at several times. Raises PromptError for one
+    that was not opened for reading bytes, and what reading it raises.
+    """
 
     source: Any
+
+    def __post_init__(self) -> None:
+        read = getattr(self.source, "read", None)
+        if not callable(read):
+            return
+        data = read()
+        if not isinstance(data, bytes):
+            raise PromptError("Expected a file of bytes as an image, got one of text. Open it with the mode 'rb'.")
+        object.__setattr__(self, "source", data)
 
 
 Part = TextPart | ImagePart

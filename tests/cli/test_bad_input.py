@@ -212,6 +212,25 @@ def _interrupting_itself(patch: str, arguments: list[object], folder: Path) -> s
     )
 
 
+@pytest.mark.parametrize("module", ["fastvlm.cli.output", "fastvlm.cli.ask", "fastvlm.inference.loading"])
+def test_ctrl_c_while_commands_are_imported_is_one_line(parrot: Path, tmp_path: Path, module: str) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        f"sys.argv = ['fastvlm', 'ask', 'What is this?', '--model', {str(parrot)!r}]\n"
+        "from fastvlm.__main__ import main\n"
+        "main()"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=tmp_path
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, "", "Interrupted.\n")
+
+
 def test_ctrl_c_in_compiling_is_one_line_and_leaves_nothing(parrot: Path, tmp_path: Path) -> None:
     patch = (
         "from fastvlm.runtimes.openvino.encoder import EncoderGraph\n"

@@ -420,3 +420,22 @@ def test_confidence_is_that_of_the_answer_alone_in_a_batch_too(assistant: Assist
     alone = [assistant.ask(conversation, max_new_tokens=4) for conversation in conversations]
     assert [one.confidence for one in together] == pytest.approx([one.confidence for one in alone], rel=1e-4)
     assert all(0 < one.confidence < 1 for one in alone)
+
+
+def test_an_open_file_is_an_image_and_none_is_no_image(
+    toy_runtime: Build, assistant_with: Build, picture: Build, tmp_path: Path
+) -> None:
+    picture(1).save(tmp_path / "picture.png")
+    asked = assistant_with(toy_runtime(320))
+    expected = asked.ask(QUESTION, images=tmp_path / "picture.png")
+    with (tmp_path / "picture.png").open("rb") as file:
+        assert asked.ask(QUESTION, images=file).token_ids == expected.token_ids
+    assert asked.ask(QUESTION, images=None).usage.visual_tokens == 0
+    (tmp_path / "text.txt").write_text("no picture")
+    with (tmp_path / "text.txt").open() as file, pytest.raises(PromptError, match="mode 'rb'"):
+        asked.ask(QUESTION, images=file)
+
+
+def test_what_are_no_settings_is_told(toy_runtime: Build, assistant_with: Build) -> None:
+    with pytest.raises(GenerationError, match="as GenerationSettings, got dict; or give them by name"):
+        assistant_with(toy_runtime(320)).ask(QUESTION, settings={"temperature": 1})

@@ -55,7 +55,15 @@ def test_a_folder_may_be_text_and_precision_a_choice(tiny_checkpoint: Path, pict
     [
         ({"device": "abacus"}, GenerationError, "abacus"),
         ({"dtype": "float7"}, GenerationError, "float7"),
+        ({"device": "gpu"}, GenerationError, "device of auto, cpu, cuda, cuda:1 and so on, or mps, got 'gpu'"),
+        ({"device": 3}, GenerationError, "device of auto.*got 3"),
+        ({"dtype": "int8"}, GenerationError, "precision of auto, float32, bfloat16, float16, got 'int8'"),
         ({"num_threads": 0}, GenerationError, "thread"),
+        ({"num_threads": 1.5}, GenerationError, "whole number of at least 1 thread, got 1.5"),
+        ({"num_threads": "2"}, GenerationError, "whole number of at least 1 thread, got '2'"),
+        ({"num_threads": True}, GenerationError, "whole number of at least 1 thread, got True"),
+        ({"max_ttft_ms": "400ms"}, GenerationError, "as a number above 0 ms, got '400ms'"),
+        ({"max_ttft_ms": True}, GenerationError, "as a number above 0 ms, got True"),
         ({"num_threads": 0, "runtime": "torch"}, GenerationError, "thread"),
         ({"runtime": "abacus"}, GenerationError, "auto, torch, openvino, kernels, got 'abacus'"),
         ({"runtime": "openvino", "device": "cuda"}, GenerationError, "cpu for OpenVINO, got 'cuda'"),
@@ -75,6 +83,8 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError) as caught:
             fastvlm.load(model)
         assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="as a folder or a name, got int"):
+        fastvlm.load(5)
 
 
 def test_pitfall_b12_a_checkpoint_without_an_end_is_refused_unless_a_string_ends_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -44,6 +45,8 @@ def resolve(model: str | Path | None, *, fetch: Fetch = "missing") -> Path:
                 "Expected the embedded model inside the package, found none. Reinstall fastvlm, or name another model."
             )
         return _EMBEDDED_FOLDER
+    if not isinstance(model, str | os.PathLike):
+        raise CheckpointError(f"Expected a model as a folder or a name, got {type(model).__name__}.")
     path = Path(model).expanduser()
     text = str(model)
     if text and path.is_dir():

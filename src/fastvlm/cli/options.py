@@ -221,7 +221,8 @@ def load_assistant(options: ModelOptions) -> Assistant:
 
     # A download has a progress bar of its own.
     folder = resolve(options["model"])
-    with waiting("Getting the model ready; the first time on a machine takes longer"):
+    measuring = "" if options["max_ttft"] is None else ", and for --max-ttft the machine is measured"
+    with waiting(f"Getting the model ready; the first time on a machine takes longer{measuring}"):
         return load(
             folder,
             device=options["device"],

@@ -24,9 +24,10 @@ class Answer:
     without the end of the turn. confidence: the probability, from 0 to 1, that the model gives to just these tokens
     and, where it ended the answer itself, to that end; of long answers it is small. Tokens of a stop string count too.
     is_unsure: whether answers of so little confidence were more often wrong than right when this model was calibrated,
-    which is done with one picture at a time: with several none is sure; False where it was not calibrated. box: where on the picture the answer was read, in pixels, if it was looked up on it line by
-    line; token_ids are those of the text then, and usage counts every line that was read. resolution: of the pictures
-    where a time to first token was to be kept.
+    which is done with one picture at a time: with several none is sure; False where it was not calibrated. box: where
+    on the picture the answer was read, in pixels, if it was looked up on it line by line; token_ids are those of the
+    text then, and usage counts every line that was read. resolution: of the pictures where a time to first token was
+    to be kept.
     """
 
     text: str

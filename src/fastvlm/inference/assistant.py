@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol, Unpack
 
 from fastvlm.batches import PixelTiles, PromptTokens, UInt8Array, VisualTokens
-from fastvlm.errors import CheckpointError, PromptError
+from fastvlm.errors import CheckpointError, GenerationError, PromptError
 from fastvlm.inference.answers import Answer, AnswerStream, GrowingAnswer
 from fastvlm.inference.generate import NO_BIAS, generate
 from fastvlm.inference.image_cache import ImageCache
@@ -266,6 +266,10 @@ class Assistant:
 
         The template's stop strings always count.
         """
+        if settings is not None and not isinstance(settings, GenerationSettings):
+            raise GenerationError(
+                f"Expected settings as GenerationSettings, got {type(settings).__name__}; or give them by name."
+            )
         chosen = (settings or self.settings).with_overrides(overrides)
         return chosen.with_overrides({"stop": [*chosen.stop, *self.template.stop_strings]})
 
@@ -370,7 +374,8 @@ def conversation_of(question: Conversation, images: object = ()) -> tuple[Messag
 
     Raises PromptError for images beside messages, which carry their own, and for what is neither.
     """
-    sources = tuple(images) if isinstance(images, list | tuple) else (images,)
+    several = () if images is None else images
+    sources = tuple(several) if isinstance(several, list | tuple) else (several,)
     if isinstance(question, str):
         return (user(*(ImagePart(source) for source in sources), question),)
     if sources:

@@ -262,9 +262,10 @@ def _fingerprint(picture: UInt8Array) -> bytes:
 
 
 def check_budget(max_ttft_ms: float, processing: ProcessingConfig) -> None:
-    """Raise GenerationError for a budget that is not positive, and for pictures cut into tiles."""
-    if not max_ttft_ms > 0:
-        raise GenerationError(f"Expected a time to first token above 0 ms, got {max_ttft_ms:g}.")
+    """Raise GenerationError for a budget that is no positive number, and for pictures cut into tiles."""
+    is_number = isinstance(max_ttft_ms, int | float) and not isinstance(max_ttft_ms, bool)
+    if not (is_number and max_ttft_ms > 0):
+        raise GenerationError(f"Expected a time to first token as a number above 0 ms, got {max_ttft_ms!r}.")
     sizes_of(processing)
 
 

@@ -29,7 +29,6 @@ MAX_PIXELS = 178_000_000
 
 # Pillow hands these formats to programs outside of it.
 _REFUSED_FORMATS = ("EPS", "WMF")
-_REDUCED_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _PDF_START = b"%PDF"
 _EXIF_ORIENTATION = 0x0112
@@ -107,6 +106,8 @@ def _look(source: object, look: Callable[[Image.Image, str], Seen], *, max_pixel
     if isinstance(source, str) and (scheme := re.match(r"(https?|ftp|file)://", source, re.IGNORECASE)):
         advice = "Give its path without file://." if scheme[1].lower() == "file" else "Download it and give its path."
         raise ImageError(f"Expected a picture on this machine, got the address {_short(source)}. {advice}")
+    if source == "":
+        raise ImageError("Expected a picture, got an empty path. Give the path of a file.")
     if isinstance(source, str | Path):
         return _in_path(Path(source), look, max_pixels=max_pixels)
     raise ImageError(
@@ -183,10 +184,10 @@ def _turn_to(page: int | None, image: Image.Image, *, name: str, max_pixels: int
 
 def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
     """Have a JPEG file decoded at a fraction of its sides; Pillow does nothing here for other formats."""
-    if image.format not in _REDUCED_FORMATS:
-        return  # and of a PNG file, asking for the orientation would decode the pixels, and hide that they are broken
     width_px, height_px = image.size
-    divisor = reduction(height_px, width_px) if _is_turned(image) else reduction(width_px, height_px)
+    # PNG may tell behind the pixels how they are turned: to ask would decode these, and hide it where they are broken.
+    is_turned = (image.format != "PNG" or "exif" in image.info) and _is_turned(image)
+    divisor = reduction(height_px, width_px) if is_turned else reduction(width_px, height_px)
     if divisor > 1:
         image.draft(None, (max(1, width_px // divisor), max(1, height_px // divisor)))
 

@@ -40,9 +40,12 @@ def check_pixels(image: PixelTiles) -> None:
 
 
 def check_num_threads(num_threads: int | None) -> None:
-    """Raise GenerationError for fewer than one thread."""
-    if num_threads is not None and num_threads < 1:
-        raise GenerationError(f"Expected at least 1 thread, got {num_threads}; leave it out for the default.")
+    """Raise GenerationError for what is no number of threads, or none."""
+    is_number = isinstance(num_threads, int) and not isinstance(num_threads, bool)
+    if num_threads is not None and not (is_number and num_threads >= 1):
+        raise GenerationError(
+            f"Expected a whole number of at least 1 thread, got {num_threads!r}; leave it out for the default."
+        )
 
 
 def check_visual_tokens(*, is_finite: bool, runtime: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import platform
+import re
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -22,6 +23,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 WEIGHT_FORMATS = get_args(WeightFormat)
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+_DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 
 def open_runtime(
@@ -83,6 +86,7 @@ def choose_runtime(
     form = config.vision.form
     if name not in ("auto", *get_args(RuntimeName)):
         raise GenerationError(f"Expected a runtime of auto, {', '.join(get_args(RuntimeName))}, got {name!r}.")
+    _check_names(device, dtype)
     if quantize is not None:
         _check_quantize(quantize, name=name, device=device, form=form)
     if name == "auto" and (quantize is not None or (form == "fused" and not _needs_torch(device, dtype))):
@@ -111,6 +115,13 @@ def choose_runtime(
 
     choose_dtype(dtype, choose_device(device))
     return "torch"
+
+
+def _check_names(device: str, dtype: str) -> None:
+    if re.fullmatch(_DEVICES, str(device)) is None:
+        raise GenerationError(f"Expected a device of auto, cpu, cuda, cuda:1 and so on, or mps, got {device!r}.")
+    if dtype not in PRECISIONS:
+        raise GenerationError(f"Expected a precision of {', '.join(PRECISIONS)}, got {dtype!r}.")
 
 
 def _reason_against_kernels(config: VLMConfig, *, device: str, dtype: str) -> str | None:
