@@ -51,8 +51,11 @@ def rows_of(name: str, *, size_px: int | None = None) -> tuple[Row, ...]:
 
 @pytest.mark.parametrize(
     ("name", "size_px"),
-    [("bench-0.5b", None), ("bench-0.5b-amx", None), ("bench-0.5b-onnxruntime", None), ("bench-0.5b-avx2", 1024)],
-)
+    [
+        ("bench-0.5b", None), ("bench-0.5b-engines", None), ("bench-0.5b-amx", None), ("bench-0.5b-onnxruntime", None),
+        ("bench-0.5b-avx2", 1024),
+    ],
+)  # fmt: skip
 def test_first_tokens_are_the_stored_ones(name: str, size_px: int | None) -> None:
     stored = read(name)
     assert table_of(stored, rows_of(name, size_px=size_px)) in DOCUMENT
@@ -147,6 +150,26 @@ def test_ratios_of_first_tokens_with_amx_are_the_stored_ones() -> None:
     assert all(each in WORDS for each in told)
 
 
+def test_ratios_beside_other_engines_are_the_stored_ones() -> None:
+    rows = {row.system: row for row in rows_of("bench-0.5b-engines", size_px=1024)}
+    first_ms = {name: row.ttft_ms.median for name, row in rows.items() if row.ttft_ms}
+    rates = {name: row.decode_tokens_per_second.median for name, row in rows.items() if row.decode_tokens_per_second}
+    others = [name for name in rows if name.startswith(("onnxruntime", "mnn"))]
+    assert len(others) == 5
+    late = [
+        f"{min(first_ms[name] for name in others) / first_ms[f'fastvlm-kernels{bits}']:.1f}"
+        for bits in ("", "-int8", "-int4")
+    ]
+    versions = read("bench-0.5b-engines")["versions"]
+    told = (
+        f"comes {late[0]}, {late[1]} and {late[2]} times as late",
+        f"writes {max(rates[name] for name in others):.0f} tokens a second",
+        f"ours {rates['fastvlm-kernels-int8']:.0f} with `int8` and {rates['fastvlm-kernels-int4']:.0f} with `int4`",
+        f"ONNX Runtime {versions['onnxruntime']} and MNN {versions['mnn']}",
+    )
+    assert all(each in WORDS for each in told)
+
+
 def test_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
     rates = {
         row.system: row.decode_tokens_per_second.median
@@ -160,7 +183,12 @@ def test_tokens_beside_onnx_runtime_are_the_stored_ones() -> None:
 
 @pytest.mark.parametrize(
     ("name", "engine"),
-    [("bench-0.5b", "kernels"), ("bench-0.5b-amx", "openvino"), ("bench-0.5b-onnxruntime", "openvino")],
+    [
+        ("bench-0.5b", "kernels"),
+        ("bench-0.5b-engines", "kernels"),
+        ("bench-0.5b-amx", "openvino"),
+        ("bench-0.5b-onnxruntime", "openvino"),
+    ],
 )
 def test_ours_is_the_soonest_at_every_size(name: str, engine: str) -> None:
     """What the page says of it: in each precision, beside every peer."""
