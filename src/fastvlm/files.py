@@ -19,6 +19,9 @@ PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", 
 """What names of pictures end with, in lower case; whether one can be read is told when it is."""
 
 
+PAGED_SUFFIXES = frozenset((".tif", ".tiff"))
+"""Those of pictures that may have several pages."""
+
 _HIDDEN = ".fastvlm-"
 """How names begin of what is not whole yet."""
 

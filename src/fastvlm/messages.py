@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from fastvlm.errors import PromptError
+from fastvlm.errors import PromptError, one_line
 
 Role = Literal["system", "user", "assistant"]
 
@@ -23,7 +23,7 @@ class ImagePart:
     """An image inside a message: a path, the bytes of a file, an open file, a PIL image or a uint8 array of H x W x 3.
 
     An open file is read to its end at once, since an image may be looked at several times. Raises PromptError for one
-    that was not opened for reading bytes, and what reading it raises.
+    that cannot be read, or not as bytes.
     """
 
     source: Any
@@ -32,10 +32,13 @@ class ImagePart:
         read = getattr(self.source, "read", None)
         if not callable(read):
             return
-        data = read()
-        if not isinstance(data, bytes):
+        try:
+            data = read()
+        except (OSError, ValueError) as error:
+            raise PromptError(f"Expected an open file as an image, got: {one_line(error)}.") from error
+        if not isinstance(data, bytes | bytearray | memoryview):
             raise PromptError("Expected a file of bytes as an image, got one of text. Open it with the mode 'rb'.")
-        object.__setattr__(self, "source", data)
+        object.__setattr__(self, "source", bytes(data))
 
 
 Part = TextPart | ImagePart

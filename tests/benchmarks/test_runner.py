@@ -122,9 +122,19 @@ def test_other_engines_compute_the_same_tokens(plan: Plan, engine: str, package:
     assert all(len(chosen[name]) == 6 for name in rounded)
 
 
-def test_what_another_engines_converter_refuses_is_told(tmp_path: Path) -> None:
+def test_a_program_that_fails_is_told() -> None:
     with pytest.raises(GenerationError, match=r"Expected MNN's files to be written, got: .*no such size"):
         mnn_peer._run([sys.executable, "-c", "raise SystemExit('no such size')"])
+
+
+def test_what_another_engines_converter_refuses_is_told(tmp_path: Path) -> None:
+    """It ends as if nothing had happened."""
+    if importlib.util.find_spec("MNN") is None:
+        pytest.skip("MNN is not installed")
+    (tmp_path / "broken.onnx").write_bytes(b"no graph at all")
+    for source in ("broken.onnx", "missing.onnx"):
+        with pytest.raises(GenerationError, match="Expected MNN's files to be written, got: "):
+            mnn_peer._convert(tmp_path / source, tmp_path / "model.mnn")
 
 
 def _greedy_tokens(system: Any, question: Question, *, num_tokens: int) -> list[int]:

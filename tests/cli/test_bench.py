@@ -140,7 +140,11 @@ def test_a_measurement_that_is_told_to_end_leaves_nothing(start: Start, tmp_path
     assert not [*temporary.iterdir()]
 
 
-def test_what_a_measurement_compiles_ends_with_it(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["start", "--starts", "1", "--quantize", "none"], ["--size", "64", "--runs", "1", "--system", "fastvlm-kernels"]],
+)
+def test_what_a_measurement_compiles_ends_with_it(start: Start, tmp_path: Path, arguments: list[str]) -> None:
     if reason_against() is not None:
         pytest.skip(f"no kernels here: {reason_against()}")
     compiler, asked = tmp_path / "compiler", tmp_path / "asked"
@@ -148,8 +152,7 @@ def test_what_a_measurement_compiles_ends_with_it(start: Start, tmp_path: Path) 
     compiler.write_text(f"#!/bin/sh\necho $$ >> {asked}\nexec sleep 3600\n")
     compiler.chmod(0o755)
     chosen = {"CXX": str(compiler), "FASTVLM_CACHE": str(tmp_path / "cache")}
-    arguments = ["start", "--shape", "tiny", "--starts", "1", "--quantize", "none", "--threads", "1"]
-    process = start("bench", *arguments, environment=chosen)
+    process = start("bench", *arguments, "--shape", "tiny", "--threads", "1", environment=chosen)
     deadline_s = time.monotonic() + 120
     while not (asked.is_file() and len(asked.read_text().split()) >= 2):
         assert process.poll() is None and time.monotonic() < deadline_s, process.stderr.read()
@@ -158,6 +161,7 @@ def test_what_a_measurement_compiles_ends_with_it(start: Start, tmp_path: Path) 
     assert process.wait(timeout=60) == 143
     for number in asked.read_text().split():
         assert not Path(f"/proc/{number}").exists()
+    assert not any(tmp_path.rglob(".fastvlm-*"))
 
 
 def test_more_questions_than_there_are_pictures_are_told(fails: Callable[..., str]) -> None:

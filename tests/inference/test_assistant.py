@@ -434,6 +434,8 @@ def test_an_open_file_is_an_image_and_none_is_no_image(
     (tmp_path / "text.txt").write_text("no picture")
     with (tmp_path / "text.txt").open() as file, pytest.raises(PromptError, match="mode 'rb'"):
         asked.ask(QUESTION, images=file)
+    with pytest.raises(PromptError, match=r"Expected an open file as an image, got: .*closed"):
+        asked.ask(QUESTION, images=file)
 
 
 def test_what_are_no_settings_is_told(toy_runtime: Build, assistant_with: Build) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -141,20 +142,25 @@ def test_an_image_shown_twice_is_encoded_once_even_where_it_is_not_kept() -> Non
 def test_threads_that_bring_the_same_images_keep_the_books_right() -> None:
     cache = ImageCache(max_images=3)
     at_once = threading.Barrier(4)
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
 
     def encode(image: PixelTiles) -> VisualTokens:
         return VisualTokens(np.full((4, 256), image.pixels.mean(), dtype=np.float32), 4)
 
     def ask(seed: int) -> None:
         at_once.wait(timeout=30)
-        for value in np.random.default_rng(seed).integers(8, size=200):
+        for value in np.random.default_rng(seed).integers(8, size=600):
             image = picture(value / 8, height_px=64, width_px=64)
             (tokens,) = cache.get_or_encode([image], encode)
             assert np.array_equal(tokens.data, encode(image).data)
 
-    with ThreadPoolExecutor(4) as pool:
-        for finished in [pool.submit(ask, seed) for seed in range(4)]:
-            finished.result(timeout=60)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for finished in [pool.submit(ask, seed) for seed in range(4)]:
+                finished.result(timeout=60)
+    finally:
+        sys.setswitchinterval(before_s)
     assert len(cache) == 3 and cache.num_bytes == 3 * 4096
 
 

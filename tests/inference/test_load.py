@@ -10,13 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import fastvlm
 from fastvlm.checkpoints import hub
 from fastvlm.errors import CheckpointError, GenerationError, MissingExtraError
+from fastvlm.inference.latency import check_budget
 from fastvlm.messages import ImagePart, user
+from fastvlm.processing.config import ProcessingConfig
 from fastvlm.processing.templates import TEMPLATES
 
 QUESTION = "How many red circles are there?"
@@ -162,3 +165,9 @@ def test_template_and_image_mode_may_be_chosen(tiny_checkpoint: Path) -> None:
     for wrong, words in (({"template": "klingon"}, "klingon"), ({"image_mode": "squash"}, "squash")):
         with pytest.raises(CheckpointError, match=words):
             fastvlm.load(tiny_checkpoint, **wrong)
+
+
+def test_numbers_of_numpy_are_numbers(tiny_checkpoint: Path) -> None:
+    for runtime in ("torch", "openvino"):
+        assert fastvlm.load(tiny_checkpoint, runtime=runtime, num_threads=np.int64(1)).runtime.name
+    check_budget(np.float32(400), ProcessingConfig())

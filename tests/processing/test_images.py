@@ -199,7 +199,7 @@ def _is(source: object) -> Callable[[Path], object]:
         pytest.param(_written(b""), "empty file", id="zero-byte file"),
         pytest.param(_is(b""), "0 bytes", id="zero bytes"),
         pytest.param(_written(b"this is no picture at all"), "no image format", id="text file"),
-        pytest.param(_is(b"%PDF-1.7\n%"), "got a PDF, which `fastvlm read` takes", id="pdf"),
+        pytest.param(_is(b"%PDF-1.7\n%"), "got a PDF. `fastvlm read` takes", id="pdf"),
         pytest.param(_is(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image format", id="svg"),
         pytest.param(_written(_truncated("PNG")), "truncated", id="truncated png"),
         pytest.param(_is(_truncated("JPEG")), "truncated", id="truncated jpeg"),
@@ -289,24 +289,53 @@ def test_a_broken_picture_of_pillows_is_told_at_the_first_look(look: Callable[[o
         look(Image.open(io.BytesIO(_broken_png())))
 
 
-def test_pages_of_a_scan_are_read_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pages = [Image.new("RGB", (20 + 10 * number, 30), (number * 80, 0, 0)) for number in range(3)]
-    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+def scanned(path: Path, num_pages: int = 3) -> list[int]:
+    """Write pages of 20, 30, 40 ... px; returns where the links to the next pages stand, by the format's own rules."""
+    pages = [Image.new("RGB", (20 + 10 * number, 30), (number * 80, 0, 0)) for number in range(num_pages)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    data, links = path.read_bytes(), [4]
+    while place := struct.unpack_from("<I", data, links[-1])[0]:
+        (num_entries,) = struct.unpack_from("<H", data, place)
+        links.append(place + 2 + 12 * num_entries)
+    return links
+
+
+def test_pages_of_a_scan_are_read_one_by_one(tmp_path: Path) -> None:
+    scanned(tmp_path / "scan.tif")
     assert count_pages(tmp_path / "scan.tif") == 3
     for number in range(3):
         found = read_image(tmp_path / "scan.tif", page=number)
         assert found.shape == (30, 20 + 10 * number, 3) and (found[0, 0] == (80 * number, 0, 0)).all()
-    assert not caplog.records
     assert (read_image(tmp_path / "scan.tif")[0, 0] == 0).all()
-    assert "scan.tif' has 3 pages, and the first is looked at" in caplog.text
-    with pytest.raises(ImageError, match="a broken one"):
+    with pytest.raises(ImageError, match=r"Expected page 4 of .*, found 3"):
         read_image(tmp_path / "scan.tif", page=3)
 
 
-def test_what_moves_is_one_page(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("damage", ["past the end", "to nonsense"])
+def test_a_scan_with_a_broken_page_shows_the_others(tmp_path: Path, damage: str) -> None:
+    links = scanned(tmp_path / "scan.tif")
+    data = bytearray((tmp_path / "scan.tif").read_bytes())
+    struct.pack_into("<I", data, links[1], len(data) + 1000 if damage == "past the end" else 9)
+    (tmp_path / "scan.tif").write_bytes(data)
+    assert count_pages(tmp_path / "scan.tif") == 2
+    assert read_image(tmp_path / "scan.tif").shape == read_image(tmp_path / "scan.tif", page=0).shape == (30, 20, 3)
+    with pytest.raises(ImageError, match=r"Expected a whole picture in .*scan\.tif"):
+        read_image(tmp_path / "scan.tif", page=1)
+
+
+def test_a_smaller_copy_in_a_scan_is_no_page(tmp_path: Path) -> None:
+    page, copy = Image.new("RGB", (40, 30), RED), Image.new("RGB", (20, 15), RED)
+    copy.encoderinfo = {"tiffinfo": {254: 1}}
+    other = Image.new("RGB", (50, 30), BLUE)
+    page.save(tmp_path / "scan.tif", save_all=True, append_images=[copy, other])
+    assert count_pages(tmp_path / "scan.tif") == 2
+    assert (read_image(tmp_path / "scan.tif", page=1)[0, 0] == BLUE).all()
+
+
+def test_what_moves_is_one_page(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 30), color) for color in (RED, BLUE)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert count_pages(tmp_path / "moving.gif") == 1 and not caplog.records
+    assert count_pages(tmp_path / "moving.gif") == 1
     assert (read_image(tmp_path / "moving.gif")[0, 0] == RED).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,13 +38,21 @@ def run_program(
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Ask a program to end, and end it where it does not within seconds."""
+    """Ask a program to end, and end it where it does not within seconds, or where this one must not wait any more."""
     process.terminate()
     try:
         process.wait(_PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    except BaseException:
+        process.kill()
+        raise
+
+
+def leave_when_asked() -> None:
+    """Have a SIGTERM end this program in good order, so that what it has begun goes with it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def timed_ask(arguments: Sequence[str], *, environment: Mapping[str, str] | None = None) -> tuple[str, float]:

@@ -11,13 +11,14 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastvlm.batches import Float32Array
-from fastvlm.benchmarks.commands import run_program
+from fastvlm.benchmarks.commands import leave_when_asked, run_program
 from fastvlm.benchmarks.onnx_graph import OnnxGraph, export_encoder
 from fastvlm.benchmarks.questions import Answered, Question
 from fastvlm.benchmarks.shapes import IMAGE_TOKEN_ID, shape_config, tensors_of
@@ -225,34 +226,44 @@ class MnnDecoder:
 def _convert(graph: Path, target: Path, *, weight_bits: int | None = None) -> None:
     bits = [] if weight_bits is None else ["--weightQuantBits", str(weight_bits), "--weightQuantBlock", str(_BLOCK)]
     flags = ["--saveExternalData", "--allowCustomOp", "--transformerFuse", *bits]
-    _run_converter("-f", "ONNX", "--modelFile", str(graph), "--MNNModel", str(target), *flags)
+    _run_converter("ONNX", graph, "--MNNModel", target, flags)
 
 
 def _name_attention(model: Path, described: Path) -> None:
     """Make MNN's own attention, which holds keys and values, of the nodes that its converter has passed on."""
-    _run_converter("-f", "MNN", "--modelFile", str(model), "--JsonFile", str(described))
+    _run_converter("MNN", model, "--JsonFile", described)
     graph = json.loads(described.read_text())
     nodes = [node for node in graph["oplists"] if node["type"] == "Extra" and node["main"]["type"] == _ATTENTION]
     for layer, node in enumerate(nodes):
         held = {"kv_cache": True, "layer_index": layer, "kv_shared_layer_index": -1}
         node.update(type="Attention", main_type="AttentionParam", main=held)
     described.write_text(json.dumps(graph))
-    _run_converter("-f", "JSON", "--modelFile", str(described), "--MNNModel", str(model))
+    model.unlink()
+    _run_converter("JSON", described, "--MNNModel", model)
 
 
-def _run_converter(*arguments: str) -> None:
-    _run([sys.executable, "-c", _CONVERTER, *arguments])
+def _run_converter(form: str, source: Path, kind: str, target: Path, flags: Sequence[str] = ()) -> None:
+    """Convert a file. Raises GenerationError where that fails, which the converter tells by words alone."""
+    said = _run([sys.executable, "-c", _CONVERTER, "-f", form, "--modelFile", str(source), kind, str(target), *flags])
+    if not target.is_file():
+        raise _failed(said)
 
 
-def _run(command: list[str]) -> None:
-    """Run a program. Raises GenerationError with the last that it said where it fails."""
+def _run(command: list[str]) -> str:
+    """Run a program; returns what it said. Raises GenerationError where it fails."""
     finished = run_program(command)
     if finished.returncode:
-        said = one_line("".join((finished.stdout + finished.stderr).splitlines()[-1:]), max_length=300)
-        raise GenerationError(f"Expected MNN's files to be written, got: {said or finished.returncode}.")
+        raise _failed(finished.stdout + finished.stderr)
+    return finished.stdout + finished.stderr
+
+
+def _failed(said: str) -> GenerationError:
+    last = one_line("".join(said.splitlines()[-1:]), max_length=300)
+    return GenerationError(f"Expected MNN's files to be written, got: {last or 'nothing'}.")
 
 
 if __name__ == "__main__":
+    leave_when_asked()
     shape, folder, target, size_px, num_threads, weight_bits = sys.argv[1:]
     write_model(
         shape,

@@ -92,7 +92,7 @@ class OnnxGraph:
         return name
 
     def small(self, values: npt.NDArray[Any]) -> str:
-        """Add a constant that decides over shapes, which lies in the graph itself; returns its name."""
+        """Add a constant of few numbers to the graph itself, where shapes are read from; returns its name."""
         name = f"small.{len(self._initializers)}"
         self._initializers.append(self._onnx.numpy_helper.from_array(values, name))
         return name

@@ -87,15 +87,19 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._ask(
-            {
-                "system": system,
-                "shape": plan.shape,
-                "folder": str(plan.folder),
-                "precision": precision,
-                "num_threads": plan.num_threads,
-            }
-        )
+        try:
+            self._ask(
+                {
+                    "system": system,
+                    "shape": plan.shape,
+                    "folder": str(plan.folder),
+                    "precision": precision,
+                    "num_threads": plan.num_threads,
+                }
+            )
+        except BaseException:  # nobody else knows of the process yet
+            end(self._process)
+            raise
 
     def answer(self, question: Question, *, num_tokens: int) -> Answered:
         """When tokens came; none did where the system failed, now or before."""

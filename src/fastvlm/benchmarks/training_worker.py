@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fastvlm.batches import TrainingBatch
+from fastvlm.benchmarks.commands import leave_when_asked
 from fastvlm.benchmarks.questions import Question
 from fastvlm.benchmarks.shapes import shape_config, tensors_of
 from fastvlm.benchmarks.training_memory import MeasuredSteps, TrainingPlan, TrainingWay
@@ -39,6 +40,7 @@ _OPTIMIZER = OptimizerSettings(learning_rate=1e-5, warmup_steps=0, betas=(0.9, 0
 
 def main() -> None:
     """Measure what the request on stdin asks for."""
+    leave_when_asked()
     replies = reply_stream()
     _be_killed_first()
     request = json.load(sys.stdin)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastvlm.benchmarks.commands import leave_when_asked
 from fastvlm.benchmarks.questions import Question, System
 from fastvlm.benchmarks.systems import build_system
 from fastvlm.errors import one_line
@@ -22,8 +22,7 @@ from fastvlm.inference.timings import peak_memory_mb
 
 def main() -> None:
     """Build the system of the first line, then answer the questions of the others."""
-    # In good order, so that what a system has begun beside it goes with it.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    leave_when_asked()
     replies = reply_stream()
     system: System | None = None
     for line in sys.stdin:

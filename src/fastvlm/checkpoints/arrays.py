@@ -43,6 +43,15 @@ class Weights:
         """The values as float32, which holds every one of float16 and bfloat16 exactly."""
         return to_float32(self.stored(name))
 
+    def finite(self, name: str) -> Float32Array:
+        """The same; in eight bits nobody would see later that some values are not finite. Raises CheckpointError."""
+        values = self.exact(name)
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"Expected finite weights, got infinite or undefined ones in {name}. Fetch the checkpoint again."
+            )
+        return values
+
     def _map(self, file: Path) -> mmap.mmap:
         if file not in self._maps:
             try:

@@ -16,6 +16,7 @@ from fastvlm.cli.options import (
     image_option,
     is_picture,
     load_assistant,
+    note_if_pages,
     picture_source,
     settings_overrides,
 )
@@ -114,6 +115,7 @@ def _messages(images: list[str], question: str, system_text: str | None) -> list
     for image in images:
         if image != STANDARD_INPUT and not os.path.exists(image):
             read_image(image)  # says what is wrong with it, before a model is loaded for nothing
+        note_if_pages(image)
     parts = [ImagePart(picture_source(image)) for image in images]
     return [*([system(system_text)] if system_text else []), user(*parts, question)]
 

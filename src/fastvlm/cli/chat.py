@@ -15,6 +15,7 @@ from fastvlm.cli.options import (
     answer_options,
     image_option,
     load_assistant,
+    note_if_pages,
     settings_overrides,
     standard_input,
 )
@@ -128,6 +129,7 @@ def _read_picture(path: str) -> object:
     """Read a picture at once, so that a wrong path is told before the question is typed."""
     from fastvlm.processing.images import read_image
 
+    note_if_pages(path)
     return read_image(path)
 
 

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fastvlm.cli.options import EMBEDDED, STANDARD_INPUT, ModelOptions, load_assistant, picture_source
+from fastvlm.cli.options import (
+    EMBEDDED,
+    STANDARD_INPUT,
+    ModelOptions,
+    load_assistant,
+    num_pages_of,
+    picture_source,
+)
 from fastvlm.cli.output import (
     check_place,
     described_resolution,
@@ -24,7 +31,7 @@ from fastvlm.cli.output import (
     print_json,
 )
 from fastvlm.errors import DataError, ImageError, MissingExtraError
-from fastvlm.files import PICTURE_SUFFIXES, is_pipe, write_whole
+from fastvlm.files import PICTURE_SUFFIXES, write_whole
 
 if TYPE_CHECKING:
     from fastvlm.inference.answers import Answer
@@ -34,7 +41,6 @@ if TYPE_CHECKING:
 Work = Callable[[object], Mapping[str, object]]
 """What is done to one picture, as an assistant takes it; what it returns is its record."""
 
-_SUFFIXES_OF_PAGES = (".tif", ".tiff")
 _START_OF_RECORD = b'{"file": "'
 
 MAX_TOKENS = 512
@@ -121,9 +127,7 @@ def _of_file(word: str) -> Iterator[Page]:
             for number in range(pdf.count_pages(path)):
                 yield Page(word, number + 1, partial(pdf.read_page, path, number))
             return
-        # A pipe can be read only once.
-        may_have_pages = path.suffix.lower() in _SUFFIXES_OF_PAGES and not is_pipe(path)
-        num_pages = images.count_pages(path) if may_have_pages else 1
+        num_pages = num_pages_of(word)
         if num_pages == 1:
             yield Page(word, None, partial(picture_source, word))
             return

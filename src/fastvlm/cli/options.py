@@ -13,7 +13,7 @@ import click
 
 from fastvlm.cli.output import note, waiting
 from fastvlm.errors import GenerationError
-from fastvlm.files import PICTURE_SUFFIXES, is_pipe
+from fastvlm.files import PAGED_SUFFIXES, PICTURE_SUFFIXES, is_pipe
 
 if TYPE_CHECKING:
     from fastvlm.inference.assistant import Assistant
@@ -205,6 +205,24 @@ def picture_source(word: str) -> str | bytes:
     if word == STANDARD_INPUT:
         return standard_input().buffer.read()
     return Path(word).read_bytes() if is_pipe(word) else word
+
+
+def num_pages_of(word: str) -> int:
+    """How many pages the picture has that an argument names; a pipe, which can be read only once, counts as one.
+
+    Raises ImageError for what is no picture.
+    """
+    if Path(word).suffix.lower() not in PAGED_SUFFIXES or is_pipe(word):
+        return 1
+    from fastvlm.processing.images import count_pages
+
+    return count_pages(Path(word))
+
+
+def note_if_pages(word: str) -> None:
+    """Tell a person of pages that are not looked at. Raises ImageError for what is no picture."""
+    if (num_pages := num_pages_of(word)) > 1:
+        note(f"{word} has {num_pages} pages, and the first is looked at; `fastvlm read` reads all.")
 
 
 def standard_input() -> TextIO:

@@ -103,8 +103,9 @@ class Assistant:
         """Answer a question.
 
         question: a string, or messages. images: one image or a list of them, put before a question that is a string;
-        each is a path, the bytes of a file, a PIL image or a uint8 array of height x width x 3. Messages carry their
-        own images. settings, and single settings by name such as `temperature=0.7`: how the answer is chosen.
+        each is a path, the bytes of a file, an open file, a PIL image or a uint8 array of height x width x 3. Messages
+        carry their own images. settings, and single settings by name such as `temperature=0.7`: how the answer is
+        chosen.
         Raises a FastVLMError, whose text is one line, for whatever cannot be answered.
         """
         return self.stream(question, images=images, settings=settings, **overrides).answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -107,6 +108,7 @@ class CloserLook:
         self._reader = LineReader(assistant, calibration.line_question)
         self._pages: OrderedDict[str, Page] = OrderedDict()
         self._drawings: OrderedDict[str, Drawing | None] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __call__(
         self, messages: Sequence[Message], settings: GenerationSettings, first: Answer, clock: Stopwatch
@@ -180,12 +182,14 @@ class CloserLook:
         from fastvlm.processing.shapes import find_drawing
 
         key = _key_of(picture)
-        if key in self._drawings:
-            return self._drawings[key]
+        with self._lock:
+            if key in self._drawings:
+                return self._drawings[key]
         drawing = find_drawing(picture)
-        self._drawings[key] = drawing
-        while len(self._drawings) > _MAX_PAGES:
-            self._drawings.popitem(last=False)
+        with self._lock:
+            self._drawings[key] = drawing
+            while len(self._drawings) > _MAX_PAGES:
+                self._drawings.popitem(last=False)
         return drawing
 
     def _wanted(self, question: str, first: Answer) -> tuple[float, _Worth] | None:
@@ -238,10 +242,12 @@ class CloserLook:
             picture = read_image(source)
         with clock.phase("preprocess"):
             key = _key_of(picture)
-            known = self._pages.get(key)
+            with self._lock:
+                known = self._pages.get(key)
+                if known is not None:
+                    self._pages.move_to_end(key)
             boxes = [] if known is not None else find_text_lines(picture)
         if known is not None:
-            self._pages.move_to_end(key)
             return known, NOTHING_USED
         if not worth(boxes, picture) or len(boxes) > MOST_LINES:
             return Page([]), NOTHING_USED
@@ -256,9 +262,10 @@ class CloserLook:
         if not is_receipt(page):  # whose amounts have two decimals
             page = Page(without_doubled_digits(page.lines), picture)
         page, used_for_labels = self._with_separate_labels(page, picture, clock)
-        self._pages[key] = page
-        while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):
-            self._pages.popitem(last=False)
+        with self._lock:
+            self._pages[key] = page
+            while len(self._pages) > _MAX_PAGES or (len(self._pages) > 1 and self._num_bytes() > _MAX_PAGE_BYTES):
+                self._pages.popitem(last=False)
         return page, usage + used_for_labels
 
     def _with_separate_labels(self, page: Page, picture: UInt8Array, clock: Stopwatch) -> tuple[Page, Usage]:

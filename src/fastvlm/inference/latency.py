@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,7 @@ def _fingerprint(picture: UInt8Array) -> bytes:
 
 def check_budget(max_ttft_ms: float, processing: ProcessingConfig) -> None:
     """Raise GenerationError for a budget that is no positive number, and for pictures cut into tiles."""
-    is_number = isinstance(max_ttft_ms, int | float) and not isinstance(max_ttft_ms, bool)
+    is_number = isinstance(max_ttft_ms, Real) and not isinstance(max_ttft_ms, bool)
     if not (is_number and max_ttft_ms > 0):
         raise GenerationError(f"Expected a time to first token as a number above 0 ms, got {max_ttft_ms!r}.")
     sizes_of(processing)

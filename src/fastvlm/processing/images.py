@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import logging
 import re
 import stat
 import urllib.parse
@@ -17,20 +16,23 @@ from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import ImageError, one_line
-
-_LOGGER = logging.getLogger(__name__)
 
 MAX_PIXELS = 178_000_000
 """About 13,300 x 13,300, half a gigabyte as uint8; just under the limit at which Pillow itself refuses."""
 
 # Pillow hands these formats to programs outside of it.
 _REFUSED_FORMATS = ("EPS", "WMF")
+_REDUCED_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _PDF_START = b"%PDF"
+_SUBFILE_TYPE, _IS_NO_PAGE = 254, 0b101
+"""TIFF's tag for what an image of a file is, and its bits for a smaller copy and for a mask."""
+
+_MOST_FRAMES = 10_000
 _EXIF_ORIENTATION = 0x0112
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)
 _CHANGED_ORIENTATIONS = (2, 3, 4, *_TURNED_ORIENTATIONS)
@@ -42,7 +44,7 @@ Reduction = Callable[[int, int], int]
 
 
 def read_image(
-    source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduction | None = None, page: int | None = None
+    source: object, *, max_pixels: int = MAX_PIXELS, reduction: Reduction | None = None, page: int = 0
 ) -> UInt8Array:
     """Read a picture as uint8, H x W x 3, RGB.
 
@@ -51,8 +53,7 @@ def read_image(
     and 16-bit grey is scaled to 8. Grey of 32 bits counts as 0 to 1 (float), 0 to 255 or 0 to 65535 when its values
     lie there, and is otherwise stretched over its range. Colour profiles are not applied.
     reduction: where it allows, a JPEG file is decoded at a half, a quarter or an eighth of its sides, which takes a
-    fraction of the time; other formats are always read whole. page: of a TIFF file with several, from 0; where none is
-    chosen, the first is read, and a warning says so.
+    fraction of the time; other formats are always read whole. page: of a file in TIFF with several, from 0.
     Raises ImageError, one line, on whatever cannot be read or has more than `max_pixels` (known from the header).
     """
     if isinstance(source, np.ndarray):
@@ -62,8 +63,9 @@ def read_image(
         _check_size(image, name=name, max_pixels=max_pixels)
         if reduction is not None and image is not source:
             _decode_at_reduced_scale(image, reduction)
-        if image is not source:
-            _turn_to(page, image, name=name, max_pixels=max_pixels)
+        if page and image is not source:
+            _turn_to(page, image, name=name)
+            _check_size(image, name=name, max_pixels=max_pixels)
         return _from_pil(image, name=name)
 
     return _look(source, decode, max_pixels=max_pixels)
@@ -72,7 +74,7 @@ def read_image(
 def image_size(source: object, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) in pixels of what `read_image` gives, from a file's header alone: its pixels may be broken.
 
-    Takes and raises what `read_image` does.
+    A PIL image is decoded, and told where it is broken. Takes and raises what `read_image` does.
     """
     if isinstance(source, np.ndarray):
         height_px, width_px = _from_array(source, max_pixels=max_pixels).shape[:2]
@@ -89,10 +91,14 @@ def image_size(source: object, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
 
 
 def count_pages(source: object) -> int:
-    """How many pages a TIFF file has, as scanners write them; everything else is one. Raises what `read_image` does."""
+    """How many pages a file in TIFF has, as scanners write them; everything else is one.
+
+    A page that cannot be found any more is the last one that counts: reading it tells what is wrong with it.
+    Raises what `read_image` does for what is no picture.
+    """
     if isinstance(source, np.ndarray | Image.Image):
         return 1
-    return _look(source, lambda image, _: _num_pages(image), max_pixels=MAX_PIXELS)
+    return _look(source, lambda image, _: len(_frames_of_pages(image)), max_pixels=MAX_PIXELS)
 
 
 def _look(source: object, look: Callable[[Image.Image, str], Seen], *, max_pixels: int) -> Seen:
@@ -150,7 +156,9 @@ def _in_file(file: IO[bytes], look: Callable[[Image.Image, str], Seen], *, name:
         except UnidentifiedImageError as error:
             file.seek(0)
             if file.read(len(_PDF_START)) == _PDF_START:
-                raise ImageError(f"Expected a picture in {name}, got a PDF, which `fastvlm read` takes.") from error
+                raise ImageError(
+                    f"Expected a picture in {name}, got a PDF. `fastvlm read` takes one whose name ends in .pdf."
+                ) from error
             raise ImageError(
                 f"Expected a picture in {name}, got a file of no image format that is known here. "
                 "Save it as PNG or JPEG."
@@ -168,25 +176,38 @@ def _in_file(file: IO[bytes], look: Callable[[Image.Image, str], Seen], *, name:
             return look(image, name)
 
 
-def _num_pages(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+def _frames_of_pages(image: Image.Image) -> list[int]:
+    """Where the pages of a file are among all that it holds; smaller copies and masks of pages are none."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return [0]
+    found = []
+    for frame in range(_MOST_FRAMES):
+        try:
+            image.seek(frame)
+        except EOFError:
+            break
+        except Exception:  # a broken directory can make the plugin fail in any way
+            found.append(frame)
+            break
+        if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _IS_NO_PAGE:
+            found.append(frame)
+    return found or [0]
 
 
-def _turn_to(page: int | None, image: Image.Image, *, name: str, max_pixels: int) -> None:
+def _turn_to(page: int, image: Image.Image, *, name: str) -> None:
+    frames = _frames_of_pages(image)
+    if page >= len(frames):
+        raise ImageError(f"Expected page {page + 1} of {name}, found {len(frames)}. Choose one of these.")
     with _decoding(image, name=name):
-        num_pages = _num_pages(image)
-        if page is not None:
-            image.seek(page)
-    if page is None and num_pages > 1:
-        _LOGGER.warning("%s has %d pages, and the first is looked at. `fastvlm read` reads all.", name, num_pages)
-    _check_size(image, name=name, max_pixels=max_pixels)
+        image.seek(0)  # a page that could not be found is asked for anew
+        image.seek(frames[page])
 
 
 def _decode_at_reduced_scale(image: Image.Image, reduction: Reduction) -> None:
     """Have a JPEG file decoded at a fraction of its sides; Pillow does nothing here for other formats."""
     width_px, height_px = image.size
-    # PNG may tell behind the pixels how they are turned: to ask would decode these, and hide it where they are broken.
-    is_turned = (image.format != "PNG" or "exif" in image.info) and _is_turned(image)
+    # PNG tells it behind the pixels: asking would decode these, and hide it where they are broken.
+    is_turned = image.format in _REDUCED_FORMATS and _is_turned(image)
     divisor = reduction(height_px, width_px) if is_turned else reduction(width_px, height_px)
     if divisor > 1:
         image.draft(None, (max(1, width_px // divisor), max(1, height_px // divisor)))

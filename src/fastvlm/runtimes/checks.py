@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -39,13 +40,16 @@ def check_pixels(image: PixelTiles) -> None:
         )
 
 
-def check_num_threads(num_threads: int | None) -> None:
-    """Raise GenerationError for what is no number of threads, or none."""
-    is_number = isinstance(num_threads, int) and not isinstance(num_threads, bool)
-    if num_threads is not None and not (is_number and num_threads >= 1):
+def checked_num_threads(num_threads: int | None) -> int | None:
+    """Return a number of threads, None for the engine's choice. Raises GenerationError for what is none."""
+    if num_threads is None:
+        return None
+    is_number = isinstance(num_threads, Integral) and not isinstance(num_threads, bool)
+    if not (is_number and num_threads >= 1):
         raise GenerationError(
             f"Expected a whole number of at least 1 thread, got {num_threads!r}; leave it out for the default."
         )
+    return int(num_threads)
 
 
 def check_visual_tokens(*, is_finite: bool, runtime: str) -> None:

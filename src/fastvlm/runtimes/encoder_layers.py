@@ -41,7 +41,7 @@ class EncoderLayers:
 
     def kernel(self, name: str) -> Affine:
         """A convolution as it is stored."""
-        return Affine(self._exact(f"{name}.weight"), self._exact(f"{name}.bias"))
+        return Affine(self._stored(f"{name}.weight"), self._stored(f"{name}.bias"))
 
     def patch_pointwise(self, name: str, multiplier: int) -> Affine:
         """The 1 x 1 convolution of a patch embedding, behind its depthwise one."""
@@ -51,28 +51,28 @@ class EncoderLayers:
     def feed_forward_spatial(self, name: str) -> Affine:
         """The 7 x 7 convolution of a ConvFFN with its BatchNorm."""
         gain, shift, mean, variance = (
-            self._exact(f"{name}.spatial.norm.{part}").astype(np.float64)
+            self._stored(f"{name}.spatial.norm.{part}").astype(np.float64)
             for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = gain / np.sqrt(variance + _NORM_EPSILON)
-        weight = self._exact(f"{name}.spatial.conv.weight") * scale[:, None, None, None]
+        weight = self._stored(f"{name}.spatial.conv.weight") * scale[:, None, None, None]
         return Affine(weight.astype(np.float32), (shift - mean * scale).astype(np.float32))
 
     def contract(self, block: str, *, is_attention: bool) -> Affine:
         """The last 1 x 1 convolution of a ConvFFN with the layer scale behind it."""
-        scale = self._exact(f"{block}.{'feed_forward_scale' if is_attention else 'layer_scale'}").ravel()
+        scale = self._stored(f"{block}.{'feed_forward_scale' if is_attention else 'layer_scale'}").ravel()
         weight, bias = self.kernel(f"{block}.feed_forward.contract")
         return Affine(weight * scale[:, None, None, None], bias * scale)
 
     def query_key_value(self, block: str) -> Affine:
         """Attention's first matrix, on a LayerNorm without weights."""
-        gain, shift = self._exact(f"{block}.norm.weight"), self._exact(f"{block}.norm.bias")
-        weight = self._exact(f"{block}.attention.qkv.weight")
+        gain, shift = self._stored(f"{block}.norm.weight"), self._stored(f"{block}.norm.bias")
+        weight = self._stored(f"{block}.attention.qkv.weight")
         return Affine(weight * gain, weight @ shift)
 
     def attention_output(self, block: str) -> Affine:
         """Attention's last matrix with the layer scale behind it."""
-        scale = self._exact(f"{block}.attention_scale").ravel()
+        scale = self._stored(f"{block}.attention_scale").ravel()
         weight, bias = self.kernel(f"{block}.attention.output")
         return Affine(weight * scale[:, None], bias * scale)
 
@@ -90,7 +90,7 @@ class EncoderLayers:
     def projector(self) -> tuple[Affine, Affine]:
         """Both matrices of the projector, the first of which reads the features in their order."""
         first, second = (
-            Affine(*(self._finite(f"projector.linear_{number}.{part}") for part in ("weight", "bias")))
+            Affine(*(self._weights.finite(f"projector.linear_{number}.{part}") for part in ("weight", "bias")))
             for number in (1, 2)
         )
         return Affine(first.weight[:, self.order()], first.bias), second
@@ -104,17 +104,8 @@ class EncoderLayers:
         num_expanded = int(self.config.widths[-1] * self.config.expansion_ratio)
         return depthwise_order(num_expanded, multiplier=num_expanded // self.config.widths[-1])
 
-    def _exact(self, name: str) -> Float32Array:
-        return self._finite(f"vision.{name}")
-
-    def _finite(self, name: str) -> Float32Array:
-        """The weights of a tensor; in eight bits nobody would see later that some of them are not finite."""
-        values = self._weights.exact(name)
-        if not np.isfinite(values).all():
-            raise CheckpointError(
-                f"Expected finite weights, got infinite or undefined ones in {name}. Fetch the checkpoint again."
-            )
-        return values
+    def _stored(self, name: str) -> Float32Array:
+        return self._weights.finite(f"vision.{name}")
 
 
 def reach_of(name: str, ranges: Mapping[str, float]) -> float:

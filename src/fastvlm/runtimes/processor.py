@@ -105,8 +105,7 @@ class ProcessorRuntime:
         check_slots(prompt, images)
         is_visual = prompt.image_index >= 0
         token_ids = np.where(is_visual, 0, prompt.token_ids)
-        self._check_token_ids(token_ids)
-        embeddings = to_float32(self._table[token_ids])
+        embeddings = self._words(token_ids)
         if images:
             visual_tokens = np.concatenate([cast(Float32Array, image.data) for image in images])
             order = order_of_slots(prompt)
@@ -153,8 +152,15 @@ class ProcessorRuntime:
         held = cast(DecoderCache, cache)
         batch_size = len(held.num_padding)
         check_step(token_ids, batch_size=batch_size, num_positions=held.num_positions, max_positions=self.max_positions)
-        self._check_token_ids(token_ids)
-        return self.decoder.read(held, to_float32(self._table[token_ids])[:, None])
+        return self.decoder.read(held, self._words(token_ids)[:, None])
 
-    def _check_token_ids(self, token_ids: Int64Array) -> None:
+    def _words(self, token_ids: Int64Array) -> Float32Array:
+        """What stands for words. Raises CheckpointError where that is not finite, which rounding would hide."""
         check_token_ids(token_ids, vocabulary_size=self.config.decoder.vocabulary_size)
+        embeddings = to_float32(self._table[token_ids])
+        if not np.isfinite(embeddings).all():
+            raise CheckpointError(
+                "Expected finite weights, got infinite or undefined ones in the table of words. "
+                "Fetch the checkpoint again."
+            )
+        return embeddings

@@ -17,7 +17,6 @@ from fastvlm.errors import GenerationError
 from fastvlm.models.language.kv_cache import KVCache
 from fastvlm.models.vlm import FastVLM
 from fastvlm.runtimes.checks import (
-    check_num_threads,
     check_pixels,
     check_prompts,
     check_resumed,
@@ -25,6 +24,7 @@ from fastvlm.runtimes.checks import (
     check_step,
     check_token_ids,
     check_visual_tokens,
+    checked_num_threads,
     order_of_slots,
 )
 from fastvlm.runtimes.protocol import Cache, Embeddings, EncodePhase, ignore
@@ -62,7 +62,7 @@ class TorchRuntime:
     ) -> None:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        check_num_threads(num_threads)
+        num_threads = checked_num_threads(num_threads)
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.model = model.to(device=self.device, dtype=self.dtype).eval()

@@ -42,7 +42,7 @@ def _parts(config: DecoderConfig, weights: Weights, num_bits: int) -> Iterator[S
     for layer in range(config.num_layers):
         prefix = f"decoder.layers.{layer}"
         for name in ("attention_norm", "feed_forward_norm"):
-            yield Small(f"{layer}.{name}", width, partial(weights.exact, f"{prefix}.{name}.weight"))
+            yield Small(f"{layer}.{name}", width, partial(weights.finite, f"{prefix}.{name}.weight"))
         if config.has_attention_bias:
             yield Small(f"{layer}.mixed_bias", num_mixed, partial(_mixed_bias, weights, prefix))
         yield Matrix(f"{layer}.mixed", num_mixed, width, num_bits, partial(_mixed, weights, prefix))
@@ -54,14 +54,14 @@ def _parts(config: DecoderConfig, weights: Weights, num_bits: int) -> Iterator[S
         yield Matrix(
             f"{layer}.down", width, hidden, num_bits, partial(weights.stored, f"{prefix}.feed_forward.down.weight")
         )
-    yield Small("norm", width, partial(weights.exact, "decoder.norm.weight"))
+    yield Small("norm", width, partial(weights.finite, "decoder.norm.weight"))
     table = "embed_tokens" if config.has_tied_head else "head"
     head = partial(weights.stored, f"decoder.{table}.weight")
     yield Matrix("head", config.vocabulary_size, width, max(8, num_bits), head)
 
 
 def _mixed_bias(weights: Weights, prefix: str) -> Float32Array:
-    return np.concatenate([weights.exact(f"{prefix}.attention.{part}.bias") for part in ("query", "key", "value")])
+    return np.concatenate([weights.finite(f"{prefix}.attention.{part}.bias") for part in ("query", "key", "value")])
 
 
 def _mixed(weights: Weights, prefix: str) -> StoredArray:

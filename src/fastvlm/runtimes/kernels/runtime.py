@@ -17,7 +17,7 @@ from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.files import fingerprint
 from fastvlm.machine import num_cores, num_processors
 from fastvlm.models.config import VLMConfig
-from fastvlm.runtimes.checks import check_num_threads, check_pixels, check_visual_tokens
+from fastvlm.runtimes.checks import check_pixels, check_visual_tokens, checked_num_threads
 from fastvlm.runtimes.kernels import decoder_packing, encoder_packing, library
 from fastvlm.runtimes.kernels.decoder import KernelDecoder
 from fastvlm.runtimes.kernels.encoder import KernelEncoder
@@ -66,7 +66,7 @@ class KernelRuntime(ProcessorRuntime):
     ) -> None:
         library.load()
         super().__init__(config, tensors, weight_format=weight_format, encoder_ranges=encoder_ranges)
-        check_num_threads(num_threads)
+        num_threads = checked_num_threads(num_threads)
         started_s = time.perf_counter()
         # More would wait for one another, busily.
         threads = min(num_threads or num_cores(), num_processors())

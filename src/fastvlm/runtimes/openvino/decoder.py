@@ -185,9 +185,9 @@ class DecoderGraph:
             if scale is not None:
                 y = ops.multiply(y, scale)
             if has_bias:
-                y = ops.add(y, self._constants.exact(self._weights.exact(f"{name}.bias")))
+                y = ops.add(y, self._constants.exact(self._weights.finite(f"{name}.bias")))
             outputs.append(y)
         return outputs
 
     def _normed(self, x: Node, name: str) -> Node:
-        return rms_norm(x, self._weights.exact(name), self._config.norm_epsilon, self._constants)
+        return rms_norm(x, self._weights.finite(name), self._config.norm_epsilon, self._constants)

@@ -21,7 +21,7 @@ from fastvlm.checkpoints.tensors import StoredTensor
 from fastvlm.errors import CheckpointError, GenerationError, one_line
 from fastvlm.files import fingerprint, write_whole
 from fastvlm.machine import describe_processor, has_instruction, keep
-from fastvlm.runtimes.checks import check_num_threads
+from fastvlm.runtimes.checks import checked_num_threads
 from fastvlm.runtimes.pages import released
 from fastvlm.runtimes.quantization import HALF_RANGE, WHOLE_RANGE
 
@@ -102,7 +102,7 @@ class Engine:
         self._core = _core()
         self.input_group = input_group
         self.precision = choose_precision(precision)
-        check_num_threads(num_threads)
+        num_threads = checked_num_threads(num_threads)
         self._num_threads = num_threads
         self._cache_folder = cache_folder
         self._weights = weights
