@@ -150,7 +150,7 @@ def test_a_process_that_is_killed_is_a_row(
         subprocess.CompletedProcess([], code, "", stderr),
         subprocess.CompletedProcess([], 0, json.dumps(measured([0.3, 0.1, 0.2])), ""),
     ]
-    monkeypatch.setattr(training_memory.subprocess, "run", lambda *_, **__: replies.pop(0))
+    monkeypatch.setattr(training_memory, "run_program", lambda *_, **__: replies.pop(0))
     result = measure_training(plan, list(training_ways(["projector"])))
     failed, row = result.rows
     assert failed.error is not None and failed.error.startswith(told) and failed.num_learning is None
