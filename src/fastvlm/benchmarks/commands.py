@@ -31,7 +31,7 @@ def run_program(
     ) as process:
         try:
             said, errors = process.communicate(text_in)
-        except BaseException:
+        except BaseException:  # Ctrl-C and SIGTERM too
             end(process)
             raise
     return subprocess.CompletedProcess(command, process.returncode, said, errors)
@@ -45,7 +45,7 @@ def end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    except BaseException:
+    except BaseException:  # a second Ctrl-C or SIGTERM
         process.kill()
         raise
 

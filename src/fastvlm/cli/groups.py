@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import click
 
 
@@ -16,6 +14,8 @@ class SuggestingGroup(click.Group):
         """Find the command that is meant. Raises UsageError for an unknown name."""
         name, known = args[0], self.list_commands(ctx)
         if not (name in known or name.startswith("-") or ctx.resilient_parsing):
+            from difflib import get_close_matches  # which no command that is known should wait for
+
             alike = get_close_matches(name, known, n=1)
             ctx.fail(f"No such command '{name}'." + (f" Did you mean '{alike[0]}'?" if alike else ""))
         return super().resolve_command(ctx, args)

@@ -9,14 +9,14 @@ import re
 import stat
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fastvlm.batches import UInt8Array
 from fastvlm.errors import ImageError, one_line
@@ -178,7 +178,7 @@ def _in_file(file: IO[bytes], look: Callable[[Image.Image, str], Seen], *, name:
 
 def _frames_of_pages(image: Image.Image) -> list[int]:
     """Where the pages of a file are among all that it holds; smaller copies and masks of pages are none."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+    if image.format != "TIFF":
         return [0]
     found = []
     for frame in range(_MOST_FRAMES):
@@ -189,7 +189,8 @@ def _frames_of_pages(image: Image.Image) -> list[int]:
         except Exception:  # a broken directory can make the plugin fail in any way
             found.append(frame)
             break
-        if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _IS_NO_PAGE:
+        tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # which only the plugin's own class has
+        if not tags.get(_SUBFILE_TYPE, 0) & _IS_NO_PAGE:
             found.append(frame)
     return found or [0]
 
